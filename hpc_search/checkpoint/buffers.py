@@ -1,0 +1,250 @@
+"""Tensors and arrays as plain bytes and back, without a copy where memory allows it."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from hpc_search.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Kind = Literal["tensor", "array", "bytes"]
+#: Names of numpy dtypes that hold plain values: no objects, no structures.
+_ARRAY_DTYPE: Final = re.compile(r"\|b1|[<>|][iufcSUMm]\d{1,9}(\[[0-9A-Za-z/]{1,24}\])?")
+_MOST_DIMENSIONS: Final = 64
+_LONGEST_DIMENSION: Final = 1 << 47
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a buffer holds: kind, name of the dtype, shape; row-major without gaps."""
+
+    kind: Kind
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes.
+
+        Raises:
+            ValueError: The dtype is not one that can be saved.
+        """
+        return math.prod(self.shape) * _itemsize(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A buffer to write: its spec and the object whose memory holds it."""
+
+    spec: Spec
+    value: Any
+
+    def view(self) -> memoryview:
+        """Return the bytes; only what is not contiguous or not in host memory is copied."""
+        if self.spec.nbytes == 0:
+            return memoryview(b"")
+        if self.spec.kind == "bytes":
+            return memoryview(self.value)
+        if self.spec.kind == "tensor":
+            return tensor_memory(self.value.cpu().resolve_conj().resolve_neg().contiguous())
+        return array_memory(self.value)
+
+
+def tensor_memory(tensor: torch.Tensor) -> memoryview:
+    """Return the memory of a contiguous host tensor of at least one element."""
+    import torch
+
+    array: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+    return memoryview(array)
+
+
+def array_memory(array: np.ndarray[Any, Any]) -> memoryview:
+    """Return the memory of *array*, of a copy where it is not contiguous."""
+    import numpy as np
+
+    flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return memoryview(flat)
+
+
+def is_tensor(value: object) -> bool:
+    """Return whether *value* is a torch tensor, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_array(value: object) -> bool:
+    """Return whether *value* is a numpy array, without importing numpy."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def from_tensor(tensor: torch.Tensor, path: str) -> tuple[Source, tuple[int, ...] | None]:
+    """Return the source of *tensor* and the order of its dimensions in memory, None for row-major.
+
+    Raises:
+        UsageError: It is sparse, quantized, on the meta device or of a subclass.
+    """
+    import torch
+
+    tensor = tensor.detach()
+    plain = type(tensor) is torch.Tensor and tensor.layout == torch.strided
+    if not plain or tensor.is_quantized or tensor.is_meta:
+        raise UsageError(
+            f"{path}: only plain dense tensors can be saved, found {type(tensor).__name__}"
+            f" ({tensor.layout}, {tensor.dtype}, {tensor.device})",
+            hint="save tensor.to_dense(), dequantize() or its parts instead",
+        )
+    order = None
+    if not tensor.is_contiguous():
+        order = _memory_order(tensor.stride())
+        permuted = tensor.permute(order)
+        order, tensor = (order, permuted) if permuted.is_contiguous() else (None, tensor)
+    spec = Spec("tensor", str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+    return Source(spec, tensor), order
+
+
+def from_array(array: np.ndarray[Any, Any], path: str) -> tuple[Source, tuple[int, ...] | None]:
+    """Return the source of *array* and the order of its dimensions in memory, None for row-major.
+
+    Raises:
+        UsageError: Its dtype is structured or object, or it is of a subclass of ndarray.
+    """
+    import numpy as np
+
+    name = array.dtype.str
+    if type(array) is not np.ndarray or not _ARRAY_DTYPE.fullmatch(name):
+        raise UsageError(
+            f"{path}: only plain arrays of plain values can be saved, found"
+            f" {type(array).__name__} of dtype {array.dtype}",
+            hint="save its columns as arrays of their own",
+        )
+    order = None
+    if not array.flags.c_contiguous:
+        order = _memory_order(array.strides)
+        permuted = array.transpose(order)
+        order, array = (order, permuted) if permuted.flags.c_contiguous else (None, array)
+    return Source(Spec("array", name, tuple(array.shape)), array), order
+
+
+def identity(value: Any) -> tuple[object, ...] | None:
+    """Return what two tensors or arrays share when they are the same memory seen the same way."""
+    if is_tensor(value):
+        if value.layout is not sys.modules["torch"].strided or value.numel() == 0 or value.is_meta:
+            return None
+        seen = (value.device, value.dtype, value.shape, value.stride(), value.is_conj(), value.is_neg())
+        return ("tensor", value.data_ptr(), *seen)
+    if value.size == 0:
+        return None
+    return ("array", value.__array_interface__["data"][0], value.dtype.str, value.shape, value.strides)
+
+
+def parse_spec(row: object) -> Spec:
+    """Return the spec that JSON *row* holds.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    if type(row) is not list or len(row) != 3 or type(row[2]) is not list:
+        raise ValueError(f"buffer {row!r:.80} is not [kind, dtype, shape]")
+    kind, dtype, shape = row
+    if kind not in ("tensor", "array", "bytes") or type(dtype) is not str:
+        raise ValueError(f"buffer kind {kind!r:.40} of dtype {dtype!r:.40} is unknown")
+    if len(shape) > _MOST_DIMENSIONS or not all(
+        type(n) is int and 0 <= n < _LONGEST_DIMENSION for n in shape
+    ):
+        raise ValueError(f"shape {shape!r:.80} is impossible")
+    spec = Spec(kind, dtype, tuple(shape))
+    _itemsize(spec)
+    return spec
+
+
+def allocate(spec: Spec) -> tuple[Any, memoryview]:
+    """Return a new object of *spec* and its memory, to be filled. The caller has checked the size.
+
+    Raises:
+        ValueError: No object of that shape can exist.
+    """
+    if spec.kind == "bytes":
+        data = bytearray(spec.nbytes)
+        return data, memoryview(data)
+    if spec.kind == "array":
+        import numpy as np
+
+        array = np.empty(spec.shape, np.dtype(spec.dtype))
+        return array, array_memory(array) if spec.nbytes else memoryview(b"")
+    tensor = _empty_tensor(spec)
+    return tensor, tensor_memory(tensor) if spec.nbytes else memoryview(b"")
+
+
+def in_order(value: Any, order: tuple[int, ...]) -> Any:
+    """Undo the permutation *order* of the dimensions of *value*, without a copy.
+
+    Raises:
+        ValueError: *order* is no permutation of its dimensions.
+    """
+    if sorted(order) != list(range(value.ndim)):
+        raise ValueError(f"{order!r:.80} is no order of {value.ndim} dimensions")
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return value.permute(inverse) if is_tensor(value) else value.transpose(inverse)
+
+
+def _empty_tensor(spec: Spec) -> torch.Tensor:
+    import torch
+
+    try:
+        return torch.empty(spec.shape, dtype=torch_dtypes()[spec.dtype])
+    except RuntimeError as error:
+        raise ValueError(f"no tensor has shape {spec.shape!r:.80}: {error}") from error
+
+
+@cache
+def torch_dtypes() -> dict[str, torch.dtype]:
+    """Return the dtypes of this torch by name."""
+    import torch
+
+    found = (value for value in vars(torch).values() if isinstance(value, torch.dtype))
+    return {str(value).removeprefix("torch."): value for value in found}
+
+
+def array_dtype(name: str) -> np.dtype[Any]:
+    """Return the numpy dtype *name*; only dtypes of plain values are looked up at all.
+
+    Raises:
+        ValueError: It is not one that can be saved.
+    """
+    import numpy as np
+
+    if not _ARRAY_DTYPE.fullmatch(name):
+        raise ValueError(f"dtype {name!r:.40} is not a plain one")
+    try:
+        dtype = np.dtype(name)
+    except TypeError as error:
+        raise ValueError(f"dtype {name!r:.40} does not exist") from error
+    if dtype.kind not in "biufcSUMm" or dtype.str != name:
+        raise ValueError(f"dtype {name!r:.40} is not a plain one")
+    return dtype
+
+
+def _itemsize(spec: Spec) -> int:
+    if spec.kind == "array":
+        return array_dtype(spec.dtype).itemsize
+    if spec.kind == "bytes":
+        if spec.dtype != "uint8" or len(spec.shape) != 1:
+            raise ValueError("bytes are one dimension of uint8")
+        return 1
+    dtypes = torch_dtypes()
+    if spec.dtype not in dtypes or spec.dtype.startswith(("q", "bits")):
+        raise ValueError(f"torch dtype {spec.dtype!r:.40} is not known to this torch")
+    return dtypes[spec.dtype].itemsize
+
+
+def _memory_order(strides: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(strides)), key=lambda i: -strides[i]))

@@ -1,0 +1,256 @@
+"""Two slots an attempt: a save never touches the newest good one; a restore takes the newest that verifies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hpc_search import durable
+from hpc_search.checkpoint import file
+from hpc_search.checkpoint.file import Meta
+from hpc_search.errors import DamagedError, HpcSearchError
+from hpc_search.layout import Layout, parse_slot
+
+_MODE: Final = 0o700
+
+
+class Superseded(HpcSearchError):  # noqa: N818 - a fact about the attempt, nothing went wrong
+    """A higher attempt has taken the trial over, or the trial is done: this attempt shall stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A save that is durable and verified: its step and slot, the size of the file, the time it took."""
+
+    step: int
+    slot: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The newest state that verifies; ``skipped`` says which newer files do not, and why."""
+
+    step: int
+    state: dict[str, Any]
+    history: Any
+    meta: Meta
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    path: Path
+    attempt: int
+    worker: str
+    slot: int
+
+
+class Slots:
+    """The slots of one attempt at one trial, and the older ones that it may start from.
+
+    ``skipped`` says what the last `newest` did not believe, also where it found nothing to believe.
+    """
+
+    def __init__(self, layout: Layout, run_id: str, number: int, attempt: int, worker: str) -> None:
+        self._layout = layout
+        self._run_id = run_id
+        self._number = number
+        self._attempt = attempt
+        self._worker = worker
+        self._directory = layout.checkpoint_dir(number)
+        self._last: int | None = None
+        self._lower_removed = False
+        self.skipped: tuple[str, ...] = ()
+
+    def prepare(self) -> None:
+        """Make the directory; for whoever claims the trial, before the attempt starts.
+
+        What interrupted saves of earlier attempts left there is removed.
+        """
+        with suppress(FileExistsError):
+            os.mkdir(self._layout.checkpoints, _MODE)
+        with suppress(FileExistsError):
+            os.mkdir(self._directory, _MODE)
+            durable.fsync_dir(self._layout.checkpoints)
+        _remove_temporaries(self._directory)
+
+    def save(self, step: int, state: Mapping[str, object], history: object = ()) -> Saved:
+        """Write *state* and *history* after *step* steps; when this returns, they are durable.
+
+        The first save removes the slots of lower attempts, once it is verified itself.
+
+        Raises:
+            Superseded: The directory is gone, or a higher attempt has saved.
+            UsageError: Something in *state* cannot be saved; the message names it.
+            DamagedError: What was written reads back different; the older slot is intact.
+            OSError: It could not be written; the older slot is intact.
+        """
+        start = time.monotonic()
+        found = self._present()
+        slot = self._slot_to_write(found)
+        size = self._write(slot, step, {"state": dict(state), "history": history})
+        self._last = slot
+        if not self._lower_removed:
+            self._remove_lower(found)
+            self._lower_removed = True
+        return Saved(step, slot, size, time.monotonic() - start)
+
+    def newest(self) -> Loaded | None:
+        """Return the newest state, by step, then attempt, of this and all lower attempts; None without one.
+
+        What does not verify is left where it is, and named.
+        """
+        skipped: list[str] = []
+        self.skipped = ()
+        candidates = self._candidates(skipped)
+        for meta, found in sorted(
+            candidates, key=lambda pair: (-pair[0].step, -pair[1].attempt, pair[1].path)
+        ):
+            content = self._read(found, skipped)
+            if content is not None:
+                self.skipped = tuple(skipped)
+                return Loaded(meta.step, content["state"], content["history"], meta, self.skipped)
+        self.skipped = tuple(skipped)
+        return None
+
+    @staticmethod
+    def remove(layout: Layout, number: int) -> None:
+        """Remove all that trial *number* keeps, its ``files`` too; for the finisher, after `done`.
+
+        The directory is renamed first, so that a late save meets a missing name, never a half-empty place.
+        """
+        directory = layout.checkpoint_dir(number)
+        aside = durable.temporary_name(directory)
+        with suppress(FileNotFoundError):
+            durable.replace_file(directory, aside)
+        # What stays (a file that is open on a network file system) is under a temporary name, for fsck.
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _slot_to_write(self, found: list[_Found]) -> int:
+        if any(other.attempt > self._attempt for other in found):
+            raise Superseded(f"a later attempt than {self._attempt} at trial {self._number} has saved")
+        if self._last is None:
+            self._last_of_before(found)
+        return 0 if self._last is None else 1 - self._last
+
+    def _last_of_before(self, found: list[_Found]) -> None:
+        """Find out which own slot must not be touched, when this attempt has saved from another process."""
+        own = [(meta.step, other.slot) for other in found if (meta := self._verified_own(other)) is not None]
+        if own:
+            self._last = max(own)[1]
+
+    def _verified_own(self, found: _Found) -> Meta | None:
+        if (found.attempt, found.worker) != (self._attempt, self._worker):
+            return None
+        with suppress(DamagedError, OSError):
+            return file.verify(found.path)
+        return None
+
+    def _write(self, slot: int, step: int, content: dict[str, object]) -> int:
+        path = self._layout.checkpoint_slot(self._number, self._attempt, self._worker, slot)
+        meta = Meta(
+            run_id=self._run_id,
+            trial=self._number,
+            attempt=self._attempt,
+            worker=self._worker,
+            step=step,
+            versions=file.versions(),
+        )
+        try:
+            try:
+                return file.write(path, meta, content)
+            except FileNotFoundError:
+                # The claimer of another attempt may have cleaned up the temporary file; the next one stays.
+                self._present()
+                return file.write(path, meta, content)
+        except OSError:
+            self._present()
+            raise
+
+    def _present(self) -> list[_Found]:
+        """Return the slots in the directory.
+
+        Raises:
+            Superseded: The directory is gone.
+        """
+        try:
+            names = sorted(os.listdir(self._directory))
+        except FileNotFoundError:
+            raise Superseded(
+                f"the checkpoints of trial {self._number} are gone: it is done or cleaned"
+            ) from None
+        found = ((name, parse_slot(name)) for name in names)
+        return [_Found(self._directory / name, *parts) for name, parts in found if parts is not None]
+
+    def _remove_lower(self, found: list[_Found]) -> None:
+        for other in found:
+            if other.attempt < self._attempt:
+                with suppress(OSError):
+                    other.path.unlink()
+        _remove_temporaries(self._directory)
+
+    def _candidates(self, skipped: list[str]) -> Iterator[tuple[Meta, _Found]]:
+        try:
+            found = self._present()
+        except Superseded:
+            return
+        for other in found:
+            if other.attempt <= self._attempt:
+                meta = self._meta(other, skipped)
+                if meta is not None:
+                    yield meta, other
+
+    def _meta(self, found: _Found, skipped: list[str]) -> Meta | None:
+        try:
+            meta = file.read_meta(found.path)
+        except FileNotFoundError:
+            return None
+        except (DamagedError, OSError) as error:
+            skipped.append(_reason(found, error))
+            return None
+        expected = (self._run_id, self._number, found.attempt, found.worker)
+        if (meta.run_id, meta.trial, meta.attempt, meta.worker) != expected:
+            skipped.append(
+                f"{found.path.name}: it is of run {meta.run_id}, trial {meta.trial}, attempt {meta.attempt},"
+                f" worker {meta.worker}"
+            )
+            return None
+        return meta
+
+    def _read(self, found: _Found, skipped: list[str]) -> dict[str, Any] | None:
+        try:
+            _, content = file.read(found.path)
+        except FileNotFoundError:
+            return None
+        except (DamagedError, OSError) as error:
+            skipped.append(_reason(found, error))
+            return None
+        if (
+            type(content) is not dict
+            or content.keys() != {"state", "history"}
+            or type(content["state"]) is not dict
+        ):
+            skipped.append(f"{found.path.name}: it does not hold a state and a history")
+            return None
+        return content
+
+
+def _reason(found: _Found, error: Exception) -> str:
+    text = error.message if isinstance(error, DamagedError) else str(error)
+    return f"{found.path.name}: {text.removeprefix(f'{found.path}: ')}"
+
+
+def _remove_temporaries(directory: Path) -> None:
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            if name.startswith(durable.TEMPORARY):
+                with suppress(OSError):
+                    (directory / name).unlink()

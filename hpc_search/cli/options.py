@@ -1,0 +1,39 @@
+"""Arguments that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+#: What ``add_subparsers`` returns; its class is private.
+Verbs = Any
+
+
+def verb(verbs: Verbs, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    """Add the parser of one verb, its examples shown as written."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add RUN."""
+    parser.add_argument("run_dir", metavar="RUN", help="a run directory, or its name under runs/")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+
+
+def count(text: str) -> int:
+    """Return a whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return number

@@ -1,0 +1,43 @@
+"""`plan`: check a search file and make its run directory."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hpc_search.cli.options import Verbs, verb
+from hpc_search.errors import EXIT_DONE
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    parser = verb(
+        verbs,
+        "plan",
+        "check a search file, print the exact count and make the run directory",
+        "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="the search file (YAML)")
+    parser.add_argument("--run", dest="run_dir", default="", metavar="DIR", help="default: runs/<name of the search>")
+    parser.add_argument("--dry-run", action="store_true", help="check and print, make nothing")
+    parser.add_argument("--check", action="store_true", help="also import the code and run one trial to its first report")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Plan."""
+    from hpc_search import search  # noqa: PLC0415 - the help must be fast
+    from hpc_search.planning.describe import describe  # noqa: PLC0415
+
+    planned = search.plan_search(given.config, given.run_dir, dry_run=given.dry_run)
+    print(describe(planned.run.plan, str(planned.run.path), fresh=planned.fresh))
+    for text in planned.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    if given.dry_run:
+        print("dry run: nothing was made")
+        return EXIT_DONE
+    if given.check:
+        print(search.check_one(planned.run))
+    print(f"next: hpc-search submit {planned.run.path}")
+    return EXIT_DONE

@@ -1,0 +1,36 @@
+"""`status`: what is done, what runs, what fails."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+from hpc_search.cli.options import Verbs, add_json, add_run, verb
+from hpc_search.errors import EXIT_DONE
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    parser = verb(
+        verbs,
+        "status",
+        "counts, rate, time left, failures and their causes; read-only",
+        "  hpc-search status runs/digits\n  hpc-search status runs/digits --json",
+    )
+    add_run(parser)
+    add_json(parser)
+    parser.add_argument("--watch", action="store_true", help="show it again every two seconds until Ctrl-C")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Show the status."""
+    from hpc_search import search  # noqa: PLC0415 - the help must be fast
+    from hpc_search.status import read_status  # noqa: PLC0415
+
+    found = search.open_run(given.run_dir)
+    if given.watch:
+        return search.watch(found)
+    seen = read_status(found.layout, found.plan)
+    print(seen.json() if given.json else seen.text(shutil.get_terminal_size().columns))
+    return EXIT_DONE

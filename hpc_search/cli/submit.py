@@ -1,0 +1,48 @@
+"""`submit`: start workers for the work that is left."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hpc_search.cli.options import Verbs, add_run, count, verb
+from hpc_search.errors import EXIT_DONE
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    parser = verb(
+        verbs,
+        "submit",
+        "start workers for the work that is left; safe to repeat at any time",
+        "  hpc-search submit runs/digits --profile slurm/profiles/SITE.yaml\n"
+        "  hpc-search submit runs/digits --launcher local --wait\n"
+        "  hpc-search submit runs/digits --dry-run            print the sbatch script",
+    )
+    add_run(parser)
+    parser.add_argument("--launcher", choices=("slurm", "local"), default="", help="default: slurm where sbatch is on PATH, else local")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="partition, account, time, memory, ... of the site (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments", help="change one field of the profile")
+    parser.add_argument("--workers", type=count, metavar="N", help="how many workers; default: the profile's, or the machine's cores or GPUs")
+    parser.add_argument("--wait", action="store_true", help="stay until the work ends, with a progress bar")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be submitted, submit nothing")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Submit."""
+    from hpc_search import search  # noqa: PLC0415 - the help must be fast
+
+    found = search.open_run(given.run_dir)
+    wish = search.Wish(
+        launcher=given.launcher,
+        profile=given.profile,
+        assignments=tuple(given.assignments),
+        workers=given.workers,
+    )
+    if given.dry_run:
+        print(search.preview(found, wish), end="")
+        return EXIT_DONE
+    sent = search.submit(search.writable(found), wish)
+    print(sent.outcome.text)
+    return search.wait(found, sent) if given.wait else EXIT_DONE

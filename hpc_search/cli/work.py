@@ -1,0 +1,32 @@
+"""`work`: one worker in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+
+from hpc_search.cli.options import Verbs, add_run, count, verb
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    parser = verb(
+        verbs,
+        "work",
+        "run one worker in the foreground: what a task of a job array runs, or a user to help or debug",
+        "  hpc-search work runs/digits\n  hpc-search work runs/digits --trials 1",
+    )
+    add_run(parser)
+    parser.add_argument("--token", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--seat", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--trials", type=count, metavar="N", help="stop after N trials")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Work."""
+    from hpc_search import search  # noqa: PLC0415 - the help must be fast
+    from hpc_search.worker import Supervisor, WorkerOptions  # noqa: PLC0415
+
+    found = search.writable(search.open_run(given.run_dir))
+    options = WorkerOptions(token=given.token, seat=given.seat, limit=given.trials)
+    return Supervisor(found.layout, found.plan, options).run()

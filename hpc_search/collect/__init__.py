@@ -1,0 +1,213 @@
+"""Merging what the workers wrote into RUN/results, any time, any number of times, concurrently."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from hpc_search import durable
+from hpc_search.collect import audit as audit_log
+from hpc_search.collect import documents
+from hpc_search.collect.columns import csv_text, parquet_bytes
+from hpc_search.collect.documents import Outcome
+from hpc_search.collect.sealing import Sealed, seal_results
+from hpc_search.errors import TemporaryError, UsageError
+from hpc_search.layout import Layout
+from hpc_search.planning import load_plan
+from hpc_search.records.plan import Plan
+
+__all__ = ["AUDIT_LINES", "Best", "Collected", "collect"]
+
+#: Journals with more lines are merged into audit.log only when asked for.
+AUDIT_LINES: Final = 50_000
+_FILES: Final = {
+    "best_hyperparams.json": "the best hyperparameters, mean, sd and fold values",
+    "summary.csv": "one row a point: mean, sd, n, rank",
+    "top_k.json": f"the {documents.TOP_K} best points",
+    "results.csv": "one row a finished trial",
+    "results.parquet": "the same, typed",
+    "search_results.json": "the same, as JSON with every metric",
+    "attempts.csv": "who ran what, where, how long",
+}
+
+
+class Best(msgspec.Struct, frozen=True):
+    """The best complete point; ``sd`` is None for one value."""
+
+    point: int
+    params: dict[str, Any]
+    mean: float
+    sd: float | None
+    n: int
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collect found and wrote. ``reason`` says why ``best`` is None."""
+
+    name: str
+    run_id: str
+    metric: str
+    goal: str
+    trials: int
+    finished: int
+    done: int
+    failed: int
+    pruned: int
+    causes: dict[str, int]
+    points: int
+    points_complete: int
+    points_incomplete: int
+    folds: int
+    seeds: int
+    best: Best | None
+    reason: str
+    results: str
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Return the whole in words: counts, the best hyperparameters, which files to look at."""
+        return "\n".join([*self._counts(), "", *self._best(), "", *self._where(), *self.notes]) + "\n"
+
+    def _counts(self) -> list[str]:
+        causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.items())
+        failed = f"{self.failed} failed" + (f" ({causes})" if causes else "")
+        head = f"{self.name}: {self.finished} of {self.trials} trials finished"
+        points = f"{self.points_complete} of {self.points} points complete"
+        if self.points_incomplete:
+            points += f", {self.points_incomplete} begun but incomplete (they cannot be best)"
+        return [f"{head}: {self.done} done, {failed}, {self.pruned} pruned", points]
+
+    def _best(self) -> list[str]:
+        if self.best is None:
+            return [f"no best hyperparameters yet: {self.reason}"]
+        best = self.best
+        wanted = "highest" if self.goal == "max" else "lowest"
+        spread = f" +- {best.sd:.6g} (mean and standard deviation" if best.sd is not None else " ("
+        over = f"over {self._over(best.n)}" if best.sd is not None else "one value"
+        head = f"best: point {best.point}, {self.metric} {best.mean:.6g}{spread}{' ' if best.sd is not None else ''}{over}; {wanted} wins)"
+        width = max(map(len, best.params), default=0)
+        shown = documents.show_value
+        return [head, *(f"  {name:{width}} = {shown(value)}" for name, value in best.params.items())]
+
+    def _over(self, n: int) -> str:
+        if self.folds and self.folds * self.seeds == n:
+            folds = f"{self.folds} folds" if self.folds > 1 else "1 fold"
+            return folds if self.seeds == 1 else f"{folds} x {self.seeds} seeds"
+        return f"{n} values"
+
+    def _where(self) -> list[str]:
+        width = max(map(len, self.files), default=0)
+        return [f"files in {self.results}:", *(f"  {name:{width}}  {_FILES[name]}" for name in self.files)]
+
+
+def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = None) -> Collected:
+    """Merge the journals into RUN/results and seal the results; works while the search runs.
+
+    Args:
+        layout: The run.
+        plan: Its plan, read where None.
+        audit: Whether audit.log is written; None: only below AUDIT_LINES lines.
+
+    Raises:
+        UsageError: There is no run, or RUN/results cannot be written.
+        TemporaryError: The disk is full, or other collects were faster every time.
+    """
+    plan = plan or load_plan(layout)
+    try:
+        sealed = seal_results(layout)
+        found = documents.outcome(plan, sealed.attempts.results)
+        files, notes = _write_results(layout, found, sealed)
+        if audit or (audit is None and sealed.attempts.lines < AUDIT_LINES):
+            durable.replace(layout.audit, audit_log.audit_text(layout))
+    except OSError as error:
+        raise _unwritable(layout, error) from error
+    return _collected(layout, found, files, (*notes, *_warnings(plan, sealed)))
+
+
+def _unwritable(layout: Layout, error: OSError) -> UsageError | TemporaryError:
+    where = error.filename or layout.results
+    message = f"{os.fsdecode(where)}: {error.strerror}; the results could not be written"
+    if error.errno in durable.NO_SPACE:
+        return TemporaryError(message, hint="free space (or quota), then `collect` again; nothing is lost")
+    return UsageError(message, hint="make RUN writable, or copy it and `fsck --adopt` the copy")
+
+
+def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[tuple[str, ...], list[str]]:
+    layout.results.mkdir(mode=0o700, exist_ok=True)
+    columns = documents.result_columns(found)
+    attempts = sealed.attempts
+    contents = {
+        "results.csv": csv_text(columns),
+        "search_results.json": documents.search_results(found),
+        "summary.csv": csv_text(documents.summary_columns(found)),
+        "attempts.csv": csv_text(
+            documents.attempt_columns(attempts.ends, attempts.results, attempts.openings)
+        ),
+        "top_k.json": documents.top_k(found),
+        "best_hyperparams.json": documents.best_hyperparams(found),
+    }
+    notes = []
+    try:
+        contents["results.parquet"] = parquet_bytes(columns)
+    except ImportError as error:
+        notes.append(f"results.parquet was not written: {error}; `pip install pyarrow`")
+    for name, content in contents.items():
+        durable.replace(layout.result(name), content)
+    return tuple(name for name in _FILES if name in contents), notes
+
+
+def _warnings(plan: Plan, sealed: Sealed) -> list[str]:
+    foreign = sum(not 0 <= trial < plan.trials for trial in sealed.attempts.results)
+    counted = {
+        "end records do not verify and were passed over": sealed.attempts.damaged,
+        "results that an earlier collect published are no longer in the journals": sealed.lost,
+        "results have numbers that the plan does not have and were left out": foreign,
+    }
+    return [f"warning: {count} {what}; see `fsck RUN`" for what, count in counted.items() if count]
+
+
+def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tuple[str, ...]) -> Collected:
+    plan = found.plan
+    states = Counter(end.state for end in found.ends)
+    complete = sum(score.complete for score in found.scores)
+    return Collected(
+        name=plan.search.name,
+        run_id=plan.run_id,
+        metric=plan.metric.name,
+        goal=plan.metric.goal,
+        trials=plan.trials,
+        finished=len(found.ends),
+        done=states["done"],
+        failed=states["failed"],
+        pruned=states["pruned"],
+        causes=dict(sorted(Counter(end.cause for end in found.ends if end.state == "failed").items())),
+        points=plan.points,
+        points_complete=complete,
+        points_incomplete=len(found.scores) - complete,
+        folds=max((len(block.folds) for block in plan.blocks), default=0),
+        seeds=max((len(block.seeds) for block in plan.blocks), default=1),
+        best=_best(found),
+        reason=found.reason,
+        results=str(_shown(layout.results)),
+        files=files,
+        notes=notes,
+    )
+
+
+def _best(found: Outcome) -> Best | None:
+    score = found.best
+    if score is None or score.mean is None:
+        return None
+    return Best(score.point, found.params[score.point], score.mean, score.sd, score.n)
+
+
+def _shown(path: Path) -> Path:
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return path

@@ -1,0 +1,79 @@
+"""The Parquet form of a table; the only importer of pyarrow."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+from hpc_search.collect.columns import ABSENT, Column, json_text
+
+#: Integers beyond this are not exact as floats.
+_EXACT: Final = 2**53
+_INT64: Final = 2**63
+
+
+def parquet_bytes(columns: Sequence[Column]) -> bytes:
+    """Return the Parquet file of *columns*; mixed columns are JSON text, absent and null are null.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    names = [column.name for column in columns]
+    table = pa.Table.from_arrays([_column(pa, column) for column in columns], names=names)
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+def kind_of(values: Iterable[Any]) -> str:
+    """Return the common type of *values* ("int", "float", "str", "bool"), "" where JSON has to serve."""
+    present = [value for value in values if value is not None]
+    kinds = set(map(type, present))
+    if kinds == {bool}:
+        return "bool"
+    if kinds == {int}:
+        return "int" if all(-_INT64 <= value < _INT64 for value in present) else ""
+    if kinds and kinds <= {int, float}:
+        exact = all(-_EXACT <= value <= _EXACT for value in present if type(value) is int)
+        return "float" if exact else ""
+    return "str" if kinds <= {str} else ""
+
+
+def _column(pa: Any, column: Column) -> Any:
+    values = [None if value is ABSENT else value for value in column.values]
+    kind = column.kind or kind_of(values)
+    if not kind:
+        values = [None if value is None else json_text(value) for value in values]
+    made = _array(pa, kind or "str", values)
+    return made if column.index is None else made.take(_array(pa, "int", column.index))
+
+
+def _array(pa: Any, kind: str, values: Sequence[Any]) -> Any:
+    """Return the Arrow array of *values*, made from its buffers.
+
+    ``pa.array`` would import pandas to see whether it was given some: 0.4 s.
+    """
+    types = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
+    validity = _bits(value is not None for value in values) if None in values else None
+    buffers = [None if validity is None else pa.py_buffer(validity)]
+    if kind == "str":
+        texts = [b"" if value is None else value.encode() for value in values]
+        offsets = array("i", accumulate(map(len, texts), initial=0))
+        buffers += [pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(texts))]
+    elif kind == "bool":
+        buffers.append(pa.py_buffer(_bits(map(bool, values))))
+    else:
+        numbers = array("q" if kind == "int" else "d", (0 if value is None else value for value in values))
+        buffers.append(pa.py_buffer(numbers.tobytes()))
+    return pa.Array.from_buffers(types[kind], len(values), buffers)
+
+
+def _bits(flags: Iterable[bool]) -> bytes:
+    """Return *flags* as a bitmap, least significant bit first."""
+    text = "".join("1" if flag else "0" for flag in flags)[::-1]
+    return int(text or "0", 2).to_bytes((len(text) + 7) // 8, "little")

@@ -1,0 +1,24 @@
+"""Search, profile and point files: strict YAML in, typed records out, every problem at once.
+
+PyYAML is imported when a file is read, not before.
+"""
+
+from __future__ import annotations
+
+from hpc_search.config.dump import dump_search
+from hpc_search.config.point import PointFile, dump_point, load_point
+from hpc_search.config.profile import Profile, dump_profile, load_profile, profile_with
+from hpc_search.config.search import load_search, parse_search
+
+__all__ = [
+    "PointFile",
+    "Profile",
+    "dump_point",
+    "dump_profile",
+    "dump_search",
+    "load_point",
+    "load_profile",
+    "load_search",
+    "parse_search",
+    "profile_with",
+]

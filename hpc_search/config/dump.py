@@ -1,0 +1,147 @@
+"""Writes YAML that the readers here read back to the same values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hpc_search.config.scalars import resolve
+from hpc_search.records.plan import DataSpec, FoldsSpec, OomRetry, Retry, Search, StrategySpec
+from hpc_search.space import Choice, Dimension, Space
+
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+#: Plain words that readers of YAML 1.1, PyYAML among them, take for booleans.
+_OLD_BOOLEANS: Final = frozenset({"y", "n", "yes", "no", "on", "off"})
+#: 1e-05 is a text to readers of YAML 1.1, 1.0e-05 a number to all.
+_BARE_EXPONENT: Final = re.compile(r"^(-?[0-9]+)e")
+#: Everything that YAML does not print, or takes for a line end.
+_ESCAPED: Final = re.compile(
+    "[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+#: PyYAML looks this far for the colon of a key that is not marked by a question mark.
+_LONG_KEY: Final = 900
+
+
+def flow(value: Any) -> str:
+    """Return *value* as YAML on one line; lists and mappings in brackets."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return _BARE_EXPONENT.sub(r"\1.0e", repr(value))
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    return "[" + ", ".join(map(flow, value)) + "]"
+
+
+def block(values: Mapping[str, Any], indent: str = "") -> str:
+    """Return *values* as lines ``key: value``."""
+    return "".join(
+        f"{indent}{_key(key)}{_colon(key, indent)} {flow(value)}\n" for key, value in values.items()
+    )
+
+
+def dump_search(search: Search) -> str:
+    """Return the text of search.yaml, which reads back to an equal search; every default is written."""
+    head = {"name": search.name}
+    if search.description:
+        head["description"] = search.description
+    return (
+        "# The search as resolved, every default filled in.\n"
+        + block(
+            {**head, **_trial(search), "metric": {"name": search.metric.name, "goal": search.metric.goal}}
+        )
+        + _space(search.space)
+        + block({"strategy": _strategy(search.strategy), **_samples(search), **_rules(search)})
+    )
+
+
+def _trial(search: Search) -> dict[str, Any]:
+    trial = search.trial
+    named = {
+        "trial": trial.callable,
+        "command": trial.command,
+        "metric_file": trial.metric_file,
+        "files": trial.files,
+    }
+    return {key: value for key, value in named.items() if value}
+
+
+def _space(space: Space) -> str:
+    text = ""
+    if space.dimensions:
+        text += "space:\n" + block(
+            {name: _dimension(value) for name, value in space.dimensions.items()}, "  "
+        )
+    if space.linked:
+        text += "linked:\n" + "".join(f"  - {flow(group)}\n" for group in space.linked)
+    if space.fixed:
+        text += "fixed:\n" + block(space.fixed, "  ")
+    return text
+
+
+def _dimension(dimension: Dimension) -> Any:
+    if isinstance(dimension, Choice):
+        return dimension.values
+    kind = dimension.__struct_config__.tag
+    return {str(kind): [dimension.low, dimension.high]}
+
+
+def _strategy(strategy: StrategySpec) -> Any:
+    return {strategy.kind: strategy.options} if strategy.options else strategy.kind
+
+
+def _samples(search: Search) -> dict[str, Any]:
+    samples: dict[str, Any] = {}
+    if search.data is not None:
+        samples["data"] = _data(search.data)
+    if search.folds is not None:
+        samples["folds"] = _folds(search.folds)
+    return samples
+
+
+def _data(data: DataSpec) -> dict[str, str]:
+    keys = ("index", "function", "id", "label", "group")
+    return {key: getattr(data, key) for key in keys if getattr(data, key)}
+
+
+def _folds(folds: FoldsSpec) -> dict[str, Any]:
+    return {folds.kind: folds.n, "seed": folds.seed, "test_share": folds.test_share}
+
+
+def _rules(search: Search) -> dict[str, Any]:
+    plain = ("threads", "max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall")
+    rules: dict[str, Any] = {"seeds": search.seeds, "retry": _retry(search.retry)}
+    rules |= {key: getattr(search, key) for key in (*plain, "log_bytes", "keep_checkpoints")}
+    return {key: value for key, value in rules.items() if value is not None}
+
+
+def _retry(retry: Retry) -> dict[str, Any]:
+    rules: dict[str, Any] = {"error": retry.error, "no_progress": retry.no_progress}
+    return rules if retry.oom is None else {**rules, "oom": _oom(retry.oom)}
+
+
+def _oom(oom: OomRetry) -> dict[str, Any]:
+    return {"halve": oom.halve, "times": oom.times, "ladder": oom.ladder}
+
+
+def _key(key: str) -> str:
+    text = _text(key)
+    return f"? {text}" if len(text) > _LONG_KEY else text
+
+
+def _colon(key: str, indent: str) -> str:
+    return f"\n{indent}:" if len(_text(key)) > _LONG_KEY else ":"
+
+
+def _text(value: str) -> str:
+    if _PLAIN.fullmatch(value) and isinstance(resolve(value), str) and value.lower() not in _OLD_BOOLEANS:
+        return value
+    return _ESCAPED.sub(_escape, json.dumps(value, ensure_ascii=False))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"

@@ -1,0 +1,85 @@
+"""Collects what is wrong in one configuration file, so that all of it is told at once."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from hpc_search.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Problems told of one file; a file with more is refused at once.
+MOST_PROBLEMS: Final = 100
+
+_SHOWN: Final = 60
+_PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+class Book:
+    """The problems found in one file so far; ``close`` raises them, in the order of the file."""
+
+    def __init__(self, file: str) -> None:
+        """Begin without problems; *file* is the name that every message shows."""
+        self.file = file
+        self._problems: list[Problem] = []
+
+    def __len__(self) -> int:
+        """Return the number of problems so far."""
+        return len(self._problems)
+
+    def add(
+        self, line: int, path: str, message: str, *, found: str = "", expected: str = "", hint: str = ""
+    ) -> None:
+        """Note one problem; the hundredth ends the reading.
+
+        Raises:
+            ConfigError: There are now ``MOST_PROBLEMS``.
+        """
+        self._problems.append(Problem(self.file, line, path, message, found, expected, hint))
+        if len(self._problems) >= MOST_PROBLEMS:
+            self.close()
+
+    def refuse(
+        self, line: int, message: str, *, found: str = "", expected: str = "", hint: str = ""
+    ) -> NoReturn:
+        """Raise ConfigError with this problem and those before it: nothing after it can be read."""
+        self._problems.append(Problem(self.file, line, "", message, found, expected, hint))
+        raise ConfigError(self._sorted())
+
+    def close(self) -> None:
+        """Raise ConfigError where there are problems."""
+        if self._problems:
+            raise ConfigError(self._sorted())
+
+    def _sorted(self) -> list[Problem]:
+        return sorted(self._problems, key=lambda problem: problem.line)
+
+
+def shown(value: object) -> str:
+    """Return *value* as one printable line of at most about 60 characters."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def below(path: str, key: str) -> str:
+    """Return the path of *key* in the mapping at *path*: ``space.width``, ``space['a b']``."""
+    if not _PLAIN_KEY.fullmatch(key):
+        return f"{path}[{shown(key)}]"
+    return f"{path}.{key}" if path else key
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` for the known word nearest to *word*, or nothing."""
+    import difflib
+
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word[:_SHOWN].lower(), by_lower, n=1, cutoff=0.6)
+    return f"did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def words(names: Iterable[str], last: str = "and") -> str:
+    """Return the names as a phrase: ``a``, ``a and b``, ``a, b and c``."""
+    *head, tail = names
+    return f"{', '.join(head)} {last} {tail}" if head else tail

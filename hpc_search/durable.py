@@ -1,0 +1,146 @@
+"""The only place that makes bytes durable and publishes names.
+
+A name appears complete or not at all: write a temporary file in the same directory, fsync it, rename
+or link it, fsync the directory. Errors are OSErrors; the callers know what they mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+#: errno values that mean "no room here": free the reserve, then try again later.
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+#: Prefix of temporary names; `fsck` removes leftovers.
+TEMPORARY: Final = ".t-"
+
+
+def temporary_name(path: Path) -> Path:
+    """Return an unpredictable name beside *path*."""
+    return path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+
+
+def fsync_dir(path: Path) -> None:
+    """Make the names in directory *path* durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some file systems cannot fsync a directory and say so; there it is not needed.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of *data* to *fd*.
+
+    Raises:
+        OSError: The write failed; ``ENOSPC`` also where it was short.
+    """
+    view = memoryview(data)
+    while view:
+        written = os.write(fd, view)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Create *path* (which must not exist) with *data* and fsync it."""
+    fd = os.open(path, _NEW, mode)
+    try:
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def replace(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
+    """Put *data* at *path*, over what is there. Only for names with one writer.
+
+    With ``sync=False`` the file is still whole or absent for readers, but not durable.
+    """
+    temporary = temporary_name(path)
+    try:
+        if sync:
+            write_file(temporary, data, mode=mode)
+        else:
+            fd = os.open(temporary, _NEW, mode)
+            try:
+                write_all(fd, data)
+            finally:
+                os.close(fd)
+        os.rename(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    if sync:
+        fsync_dir(path.parent)
+
+
+def replace_file(temporary: Path, path: Path) -> None:
+    """Rename *temporary*, already fsynced, over *path* and make the name durable."""
+    os.rename(temporary, path)
+    fsync_dir(path.parent)
+
+
+def publish(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
+    """Put *data* at *path* unless the name is taken; return whether this call did it.
+
+    A lost reply of the server is recognised by the link count of the own temporary file.
+    """
+    temporary = temporary_name(path)
+    write_file(temporary, data, mode=mode)
+    try:
+        try:
+            os.link(temporary, path)
+            won = True
+        except FileExistsError:
+            won = os.stat(temporary).st_nlink == 2
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+                raise
+            won = _publish_without_links(path, data, mode)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    fsync_dir(path.parent)
+    return won
+
+
+def _publish_without_links(path: Path, data: bytes, mode: int) -> bool:
+    # No hard links here: an exclusive directory beside the name decides who may write it.
+    guard = path.with_name(path.name + ".guard")
+    try:
+        os.mkdir(guard, 0o700)
+    except FileExistsError:
+        return False
+    if path.exists():
+        return False
+    replace(path, data, mode=mode)
+    return True
+
+
+def publish_dir(temporary: Path, path: Path) -> bool:
+    """Rename directory *temporary* to *path* unless a non-empty *path* exists; return whether it did."""
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    fsync_dir(path.parent)
+    return True

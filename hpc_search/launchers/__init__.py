@@ -1,0 +1,1 @@
+"""Ways of starting workers: SLURM job arrays and processes of this machine."""

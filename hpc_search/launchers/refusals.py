@@ -1,0 +1,89 @@
+"""What sbatch said when it did not accept a submission, and what the user can do about it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from hpc_search.errors import HpcSearchError, RefusedError, TemporaryError
+from hpc_search.launchers.base import UnclearError
+
+#: Exit status of coreutils' timeout: its own, and where it had to kill.
+TIMED_OUT: Final = frozenset({124, 137})
+
+#: SLURM's words (strerror texts and option errors), the profile's fields that cause them, what helps.
+_PERMANENT: Final = (
+    (r"invalid partition|partition name", "partition", "`sinfo -s` lists the partitions"),
+    (r"not permitted to use this partition", "partition, account", "`sinfo -s` lists the partitions"),
+    (
+        r"invalid account",
+        "account, partition",
+        "`sacctmgr show assoc user=$USER format=account,partition,qos` lists yours",
+    ),
+    (r"invalid qos", "qos", "`sacctmgr show assoc user=$USER format=account,qos` lists yours"),
+    (r"invalid wckey", "extra.wckey", "ask the site which wckey is yours"),
+    (r"invalid generic resource|\bgres\b", "gres", "`sinfo -o '%P %G'` lists what the partitions have"),
+    (
+        r"accounting/qos policy|submit.*limit|max.*limit",
+        "workers, time, qos",
+        "fewer workers (`--workers`), or wait until other jobs end; `sacctmgr show qos` lists the limits",
+    ),
+    (
+        r"job array specification",
+        "max_array",
+        "`scontrol show config | grep MaxArraySize`; max_array <= that - 1",
+    ),
+    (r"time limit|--time\b|time specification", "time", "`sinfo -o '%P %l'` lists the limits"),
+    (r"memory", "mem", "`sinfo -o '%P %m'` lists the memory of the nodes in MB"),
+    (r"feature", "constraint", "`sinfo -o '%P %f'` lists the features"),
+    (r"reservation", "reservation", "`scontrol show reservation` lists them"),
+    (r"signal specification", "signal_delay", "a number of seconds"),
+    (r"cpu count|processors|node count", "cpus", "`sinfo -o '%P %c'` lists the cores of the nodes"),
+    (
+        r"node configuration is not available",
+        "gres, cpus, mem, constraint",
+        "no node has all of it together: `sinfo -o '%P %c %m %G %f'` lists what there is",
+    ),
+    (r"invalid node name", "exclude", "`sinfo -N` lists the nodes"),
+    (r"unrecognized option|invalid option", "extra", "a key of `extra` is no option of this sbatch"),
+    (r"permission denied|access denied", "account, partition", "ask the site"),
+)
+#: Said before anything reached the controller, or by a controller that took nothing.
+_TEMPORARY: Final = re.compile(
+    r"unable to contact slurm controller|connection refused|resource temporarily unavailable"
+    r"|temporarily unable to accept|standby mode|munge|authentication|job submit.*disabled",
+    re.IGNORECASE,
+)
+_UNCLEAR: Final = re.compile(
+    r"timed out|zero bytes|unexpected message|send failure|receive failure|unspecified error|lost connection",
+    re.IGNORECASE,
+)
+_FAILED: Final = "batch job submission failed"
+
+
+def explain(status: int, words: str) -> HpcSearchError:
+    """Return the error for sbatch's exit *status* (not 0, or 0 with an unreadable answer) and its *words*."""
+    quoted = quote(words) or f"nothing (exit status {status})"
+    if status in TIMED_OUT or _UNCLEAR.search(words):
+        return UnclearError(f"sbatch did not say whether the jobs exist. It said:\n{quoted}", hint=_AGAIN)
+    if _TEMPORARY.search(words):
+        return TemporaryError(
+            f"SLURM cannot take jobs now; nothing was sent. It said:\n{quoted}", hint=_AGAIN
+        )
+    for pattern, fields, advice in _PERMANENT:
+        if re.search(pattern, words, re.IGNORECASE):
+            message = f"SLURM refused the submission. It said:\n{quoted}"
+            return RefusedError(message, hint=f"change `{fields}` in the profile: {advice}")
+    if _FAILED in words.lower() or status == 0:
+        return UnclearError(f"sbatch answered something unknown:\n{quoted}", hint=_AGAIN)
+    message = f"sbatch refused the script. It said:\n{quoted}"
+    return RefusedError(message, hint="correct the profile; `submit RUN --dry-run` prints the script")
+
+
+_AGAIN: Final = "the same command again later: it looks the jobs up by name before it sends anything"
+
+
+def quote(words: str) -> str:
+    """Return *words* as indented lines, without blank ones, at most twenty."""
+    lines = [line.rstrip() for line in words.splitlines() if line.strip()]
+    return "\n".join(f"    {line}" for line in lines[:20])

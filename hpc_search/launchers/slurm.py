@@ -1,0 +1,309 @@
+"""SLURM job arrays, rendered and sent by submitit; the only module that imports it.
+
+submitit ignores SIGTERM, needs a pickle a task and adds a wckey (1.5.4), so the tasks run the worker
+itself: submitit's executor gets a plain command and ``map_count``, and its folder is a temporary one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hpc_search.config.profile import OWNED, Profile
+from hpc_search.errors import TemporaryError, UsageError
+from hpc_search.launchers import environment
+from hpc_search.launchers.base import ActiveJobs, Job, Request, Submitted, Waited, worker
+from hpc_search.launchers.refusals import explain
+
+if TYPE_CHECKING:
+    from submitit.slurm.slurm import SlurmExecutor
+
+#: Seconds that sbatch may take; it retries by itself for 120 s where the job table is full.
+SBATCH_TIMEOUT_S: Final = 180
+_ASK_TIMEOUT_S: Final = 60
+#: MaxArraySize is 1001 where the site did not change it, and the index has to be below it.
+_ARRAY: Final = 1000
+#: Seconds before the first look for an unclear submission (MessageTimeout and some), and to the second.
+LOOKUP_PAUSES_S: Final = (15.0, 30.0)
+#: Seconds between two questions while waiting.
+_POLL_S: Final = 30.0
+
+
+class SlurmLauncher:
+    """Sends one job array a submission; asks `squeue` by name only."""
+
+    name: Final = "slurm"
+
+    def __init__(
+        self,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        lookup_pauses: tuple[float, float] = LOOKUP_PAUSES_S,
+    ) -> None:
+        """Wait by *pause*; look an unclear submission up after each of *lookup_pauses* seconds."""
+        self._pause = pause
+        self._lookup_pauses = lookup_pauses
+
+    def check(self) -> None:
+        """Raise UsageError where sbatch is not on PATH."""
+        if not sbatch_available():
+            message = "sbatch is not on PATH, so nothing can be sent to SLURM from this machine"
+            raise UsageError(
+                message, hint="use `--launcher local`, or log in to the cluster and submit there"
+            )
+
+    def workers(self, profile: Profile, threads: int, pending: int) -> int:
+        """Return the profile's number of workers, at most one a trial."""
+        del threads
+        return max(1, min(profile.workers, pending))
+
+    def batch(self, profile: Profile) -> int:
+        """Return the largest array that the site takes."""
+        return profile.max_array or _ARRAY
+
+    def script(self, request: Request) -> str:
+        """Return the sbatch script of *request*."""
+        with tempfile.TemporaryDirectory() as folder:
+            return _render(_executor(request, Path(folder)), request)
+
+    def submit(self, request: Request) -> Submitted:
+        """Send *request* with sbatch, once.
+
+        Raises:
+            UsageError: sbatch is not on PATH.
+            RefusedError, UnclearError, TemporaryError: See `launchers.refusals.explain`.
+        """
+        self.check()
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
+            executor = _executor(request, Path(folder))
+            try:
+                job = executor._submit_command(_command(request))  # noqa: SLF001 - the only way without a pickle
+            except FailedSubmissionError as error:
+                raise explain(0, str(error)) from None
+            except FailedJobError as error:
+                status = getattr(error.__cause__, "returncode", 1)
+                raise explain(status, str(error)) from None
+        return Submitted((Job(id=str(job.job_id), tasks=request.tasks),))
+
+    def find(self, token: str) -> Submitted | None:
+        """Look twice, some time apart, in squeue, then in sacct."""
+        for seconds in self._lookup_pauses:
+            self._pause(seconds)
+            answer = _ask(["squeue", "--me", "-h", "-r", "-t", "all", f"--name={token}", "-o", "%F"])
+            if answer is None:
+                message = (
+                    f"the SLURM controller does not answer, so it is not known whether {token} was accepted"
+                )
+                raise TemporaryError(message, hint="the same command again later; nothing is sent twice")
+            if answer.split():
+                return _adopted(answer.split())
+        accounted = _ask(["sacct", "-X", "-n", "-P", f"--name={token}", "-S", "now-2days", "-o", "JobID"])
+        ids = [line.split("_")[0] for line in (accounted or "").split()]
+        return _adopted(ids) if ids else None
+
+    def active(self, tokens: Sequence[str]) -> dict[str, ActiveJobs] | None:
+        """Return what squeue shows under *tokens*, by one call."""
+        if not tokens:
+            return {}
+        answer = _ask(["squeue", "--me", "-h", "-r", f"--name={','.join(tokens)}", "-o", "%j|%T|%r"])
+        return None if answer is None else parse_squeue(answer)
+
+    def cancel(self, tokens: Sequence[str]) -> int:
+        """Cancel by name, one scancel a token that is live."""
+        active = self.active(tokens)
+        if active is None:
+            message = "the SLURM controller does not answer; nothing was cancelled"
+            raise TemporaryError(message, hint="the same command again later")
+        user = pwd.getpwuid(os.getuid()).pw_name
+        for token in sorted(active):
+            if _ask(["scancel", f"--name={token}", f"--user={user}"]) is None:
+                message = f"scancel --name={token} failed"
+                raise TemporaryError(message, hint="the same command again later")
+        return sum(jobs.live for jobs in active.values())
+
+    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
+        """Stay until no trial is left or SLURM, asked twice, knows none of *tokens*.
+
+        Ctrl-C leaves the jobs alone.
+        """
+        absent = 0
+        asked = time.monotonic()
+        try:
+            while left() > 0 and absent < 2:
+                tick()
+                self._pause(1.0)
+                if time.monotonic() - asked >= _POLL_S:
+                    asked = time.monotonic()
+                    absent = absent + 1 if self.active(tokens) == {} else 0
+        except KeyboardInterrupt:
+            return Waited(signal.SIGINT)
+        tick()
+        return Waited()
+
+
+def parse_squeue(text: str) -> dict[str, ActiveJobs]:
+    """Return the live tasks by token from lines ``NAME|STATE|REASON``; every state but PENDING is running."""
+    tasks: Counter[tuple[str, bool]] = Counter()
+    reasons: dict[str, Counter[str]] = {}
+    for line in text.splitlines():
+        name, _, rest = line.strip().partition("|")
+        state, _, reason = rest.partition("|")
+        if not name:
+            continue
+        waits = state == "PENDING"
+        tasks[name, waits] += 1
+        reasons.setdefault(name, Counter()).update([reason] if waits else [])
+    return {
+        name: ActiveJobs(tasks[name, True], tasks[name, False], reasons=dict(counts))
+        for name, counts in reasons.items()
+    }
+
+
+def sbatch_available() -> bool:
+    """Return whether this machine can send jobs."""
+    return shutil.which("sbatch") is not None
+
+
+def _ask(argv: list[str]) -> str | None:
+    """Return the output of a SLURM command, None where it is missing, fails or takes too long."""
+    try:
+        done = subprocess.run(
+            argv,
+            env=environment.client(os.environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ASK_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _adopted(ids: list[str]) -> Submitted:
+    counts = Counter(ids)
+    return Submitted(tuple(Job(id=name, tasks=count) for name, count in sorted(counts.items())), adopted=True)
+
+
+def _executor(request: Request, folder: Path) -> SlurmExecutor:
+    """Return submitit's executor for *request*, writing into *folder* alone."""
+    from submitit.slurm.slurm import SlurmExecutor
+
+    class Executor(SlurmExecutor):
+        """submitit's executor, with our sbatch command and no need of srun on this machine."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2
+
+        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+            return sbatch_command(submission_file_path, request.forward)
+
+    executor = Executor(folder)
+    executor.update_parameters(**parameters(request))
+    executor.parameters["map_count"] = request.tasks
+    return executor
+
+
+def _render(executor: SlurmExecutor, request: Request) -> str:
+    return executor._make_submission_file_text(_command(request), "")  # noqa: SLF001 - its only renderer
+
+
+def sbatch_command(script: Path, forward: tuple[str, ...]) -> list[str]:
+    """Return the argv that sends *script*: private files, a deadline, and only what may be seen.
+
+    ``--export=ALL`` hands over an environment that was reduced before. The other values make sbatch
+    load the login environment on the node by ``su -``, which is slow and holds jobs where it fails.
+    """
+    allowed = environment.client(os.environ, forward)
+    unset = [f"--unset={name}" for name in sorted(os.environ) if name not in allowed]
+    deadline = ["timeout", "--kill-after=5", str(SBATCH_TIMEOUT_S)]
+    private = ["/bin/sh", "-c", 'umask 077; exec "$@"', "sh"]
+    return [*private, "env", *unset, *deadline, "sbatch", "--export=ALL", str(script)]
+
+
+def parameters(request: Request) -> dict[str, Any]:
+    """Return submitit's parameters for *request*. None leaves an option to the site's default."""
+    profile = request.profile
+    return {
+        "job_name": request.token,
+        "comment": request.comment or None,
+        "partition": profile.partition or None,
+        "account": profile.account or None,
+        "qos": profile.qos or None,
+        "constraint": profile.constraint or None,
+        "exclude": profile.exclude or None,
+        "gres": profile.gres or None,
+        "time": profile.time or None,
+        "mem": profile.mem or None,
+        "cpus_per_task": profile.cpus or None,
+        "array_parallelism": profile.throttle or request.tasks,
+        "signal_delay_s": profile.signal_delay,
+        "stderr_to_stdout": True,
+        "use_srun": False,
+        "wckey": None,
+        "setup": _setup(request),
+        "additional_parameters": _additional(request),
+    }
+
+
+def _additional(request: Request) -> dict[str, Any]:
+    profile = request.profile
+    taken = sorted(set(profile.extra) & set(OWNED))
+    if taken:
+        message = f"profile: `extra` has {', '.join(taken)}, which hpc_search sets itself"
+        raise UsageError(message, hint="remove it from `extra`")
+    # A percent sign starts a pattern in a file name.
+    log = f"{request.run}/submitit/{request.token}_".replace("%", "%%") + "%a.log"
+    options = {
+        "chdir": request.chdir or request.run,
+        "export": "NIL",
+        "output": log,
+        "requeue" if profile.requeue else "no-requeue": True,
+        "reservation": profile.reservation or None,
+        "time-min": profile.time_min or None,
+        **profile.extra,
+    }
+    return {key: value for key, value in options.items() if value not in (None, "", False)}
+
+
+def _setup(request: Request) -> list[str]:
+    profile = request.profile
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in request.environment.items()]
+    modules = [f"module load {shlex.quote(module)}" for module in profile.modules]
+    if modules:
+        modules.insert(0, "type module >/dev/null 2>&1 || . /etc/profile")
+    return [
+        "umask 077",
+        "trap : TERM  # the step decides when to end; without this the shell would end it",
+        *exports,
+        *modules,
+        *profile.prolog,
+    ]
+
+
+def _command(request: Request) -> str:
+    """Return the task's shell line: a step of its own, because only steps get early signals."""
+    profile = request.profile
+    step = ["srun", "--unbuffered", "--export=ALL", "--input=none"]
+    if profile.cpus:
+        # Since 22.05 srun does not take it from the job.
+        step.append(f"--cpus-per-task={profile.cpus}")
+    return shlex.join([*step, *worker(profile.python or sys.executable, request), "--token", request.token])

@@ -1,0 +1,354 @@
+"""Submitting so that it may be repeated, killed at any point, and done by two at once.
+
+Every submission is an intent, published under the next number; one request to the launcher under a
+token made from that number; and a record of the answer. An intent without a record was cut short: its
+token is looked up, then adopted or sent again under the same token. No job id is an identity.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from hpc_search import durable
+from hpc_search.config.profile import Profile
+from hpc_search.errors import DamagedError, RefusedError, TemporaryError
+from hpc_search.launchers import environment, leftovers, processes
+from hpc_search.launchers.base import ActiveJobs, Job, Launcher, Request, Submitted, UnclearError, token
+from hpc_search.layout import Layout
+from hpc_search.locks import coarse_lock
+from hpc_search.records.plan import Plan, Struct
+
+FORMAT: Final = "hpc_search.submission"
+VERSION: Final = 1
+#: Seconds to wait for another `submit` of the same run: sbatch alone may take three minutes.
+_LOCK_TIMEOUT_S: Final = 300.0
+#: Requests under one token: the first, and one after an unclear answer and a look-up that found nothing.
+_SENDS: Final = 2
+#: Intents with a record that are kept, against a submitter with an old view of the directory.
+_KEPT_INTENTS: Final = 8
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+_NAME: Final = re.compile(r"(\d{4,})\.(intent|jobs)\.json")
+
+
+class Intent(Struct, frozen=True, kw_only=True):
+    """NNNN.intent.json: what is about to be sent, by whom. ``created`` is for people only."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    number: int
+    token: str
+    launcher: str
+    tasks: int
+    first_seat: int = 0
+    host: str = ""
+    created: float = 0.0
+
+
+class Answer(Intent, frozen=True, kw_only=True):
+    """NNNN.jobs.json: the intent again, what became of it, and the words of a refusal."""
+
+    outcome: Literal["sent", "adopted", "refused", "not sent"]
+    jobs: tuple[Job, ...] = ()
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What `submit` asks for: ``pending`` trials are left; ``workers`` of None means the launcher's choice.
+
+    ``chdir`` is where the tasks start (where the plan was made), ``environ`` the submitter's environment.
+    ``command`` replaces the worker.
+    """
+
+    layout: Layout
+    plan: Plan
+    launcher: Launcher
+    profile: Profile
+    pending: int
+    workers: int | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    chdir: str = ""
+    command: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> int:
+        """Workers that shall be live afterwards."""
+        if self.workers is None:
+            return self.launcher.workers(self.profile, self.plan.search.threads, self.pending)
+        return min(self.workers, self.pending)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What `submit` did: tasks sent now, tasks that were live already, and one sentence for the user.
+
+    ``tokens`` are all that may be live now; ``gone`` are those that the launcher no longer knows.
+    """
+
+    sent: int
+    live: int
+    text: str
+    tokens: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    jobs: tuple[Job, ...] = ()
+
+
+def submit(order: Order) -> Outcome:
+    """Start the workers that are missing, none where enough are live or nothing is left to do.
+
+    Raises:
+        RefusedError: The scheduler refused for good; nothing more is sent.
+        TemporaryError: The scheduler does not answer; a later `submit` goes on where this one stopped.
+        UsageError: The launcher cannot be used on this machine.
+    """
+    if order.pending <= 0:
+        return Outcome(0, 0, f"nothing is left to do; `collect {order.layout.root}` merges the results")
+    order.launcher.check()
+    for directory in (order.layout.submits, order.layout.submitit):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with coarse_lock(order.layout.coarse_lock("submit"), _LOCK_TIMEOUT_S):
+        known = _finish_interrupted(order)
+        active = live(known, order.launcher)
+        if active is None:
+            message = (
+                f"{order.launcher.name} does not answer, so it is not known what is running; nothing was sent"
+            )
+            raise TemporaryError(message, hint="the same command again later")
+        gone = _gone(known, active, order.launcher.name)
+        _tidy(order.layout, known, gone)
+        return _send_missing(order, known, active, gone)
+
+
+def preview(order: Order) -> str:
+    """Return the scripts that `submit` would send if nothing were live; changes nothing."""
+    number = _next_number(submissions(order.layout))
+    intents = _cut(order, number, max(1, order.wanted))
+    return "\n".join(order.launcher.script(_request(order, intent)) for intent in intents)
+
+
+def cancel(layout: Layout, launcher: Launcher) -> int:
+    """End the tasks of every submission of *launcher*, by token; return how many were live.
+
+    Raises:
+        TemporaryError: The scheduler does not answer.
+    """
+    mine = [one.token for one in submissions(layout) if _may_live_here(one, launcher.name)]
+    return launcher.cancel(mine) if mine else 0
+
+
+def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] | None:
+    """Return what is live of the submissions *known*, by token; None where the scheduler does not answer.
+
+    Local workers on another machine, which cannot be seen from here, are counted ``elsewhere``.
+    """
+    known = [one for one in known if one.launcher == launcher.name]
+    here = [one.token for one in known if _may_live_here(one, launcher.name)]
+    active = launcher.active(here)
+    if active is None:
+        return None
+    away = {
+        one.token: ActiveJobs(elsewhere=one.tasks)
+        for one in known
+        if one.token not in here and isinstance(one, Answer) and one.jobs
+    }
+    return active | away
+
+
+def submissions(layout: Layout) -> list[Intent]:
+    """Return all submissions by number; an `Answer` where there is one, else the `Intent`.
+
+    Raises:
+        DamagedError: A file does not hold a submission of a known version.
+    """
+    found: dict[int, Intent] = {}
+    names = sorted(os.listdir(layout.submits)) if layout.submits.is_dir() else []
+    # "intent" sorts before "jobs", so an answer takes the place of its intent.
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        kind: type[Intent] = Intent if match[2] == "intent" else Answer
+        found[int(match[1])] = _read(layout.submits / match[0], kind)
+    return [found[number] for number in sorted(found)]
+
+
+def _read(path: Path, kind: type[Intent]) -> Intent:
+    try:
+        data = path.read_bytes()
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format == FORMAT and head.version == VERSION:
+            return msgspec.json.decode(data, type=kind)
+        found = f"format {head.format!r} version {head.version}; this hpc_search reads version {VERSION}"
+    except msgspec.DecodeError as error:
+        found = str(error)
+    message = f"{path} is no record of a submission: {found}"
+    raise DamagedError(message, hint="`fsck RUN` lists what else is damaged")
+
+
+class _Head(Struct, frozen=True, kw_only=True):
+    format: str
+    version: int
+
+
+def _may_live_here(one: Intent, launcher: str) -> bool:
+    if one.launcher != launcher or (isinstance(one, Answer) and one.outcome == "refused"):
+        return False
+    return launcher != "local" or one.host == processes.hostname()
+
+
+def _gone(known: Sequence[Intent], active: Mapping[str, ActiveJobs], launcher: str) -> tuple[str, ...]:
+    return tuple(one.token for one in known if one.launcher == launcher and one.token not in active)
+
+
+def _finish_interrupted(order: Order) -> list[Intent]:
+    """Return all submissions after each intent of this launcher without an answer got one."""
+    known = submissions(order.layout)
+    return [one if isinstance(one, Answer) else _resolve(order, one) for one in known]
+
+
+def _resolve(order: Order, intent: Intent) -> Intent:
+    if intent.launcher != order.launcher.name or not _may_live_here(intent, intent.launcher):
+        return intent
+    found = order.launcher.find(intent.token)
+    if found is None:
+        return _send(order, intent)
+    return _answer(order.layout, intent, "adopted", found.jobs)
+
+
+def _send_missing(
+    order: Order, known: list[Intent], active: Mapping[str, ActiveJobs], gone: tuple[str, ...]
+) -> Outcome:
+    already = sum(jobs.live for jobs in active.values())
+    missing = order.wanted - already
+    if missing <= 0:
+        return Outcome(0, already, _already(active, order.pending), tuple(active), gone)
+    answers = []
+    for intent in _cut(order, _next_number(known), missing):
+        leftovers.keep_script(order.layout, intent.token, order.launcher, _request(order, intent))
+        if not durable.publish(order.layout.submit_intent(intent.number), _encode(intent)):
+            message = "another `submit` of this run is at work, and this mount has no locks to wait for it"
+            raise TemporaryError(message, hint="the same command again in a minute")
+        answers.append(_send(order, intent))
+    jobs = tuple(job for answer in answers for job in answer.jobs)
+    tokens = (*active, *(answer.token for answer in answers))
+    return Outcome(missing, already, _sent(missing, already, answers), tokens, gone, jobs)
+
+
+def _cut(order: Order, number: int, tasks: int) -> list[Intent]:
+    """Return the intents for *tasks* workers, each of at most the launcher's batch."""
+    batch = order.launcher.batch(order.profile)
+    host, now = processes.hostname(), time.time()
+    return [
+        Intent(
+            number=number + index,
+            token=token(order.plan, number + index),
+            launcher=order.launcher.name,
+            tasks=min(batch, tasks - first),
+            first_seat=first,
+            host=host,
+            created=now,
+        )
+        for index, first in enumerate(range(0, tasks, batch))
+    ]
+
+
+def _next_number(known: Sequence[Intent]) -> int:
+    return max((one.number for one in known), default=0) + 1
+
+
+def _send(order: Order, intent: Intent) -> Answer:
+    """Send *intent* and publish the answer; an unclear answer leaves it open for the next `submit`."""
+    request = _request(order, intent)
+    try:
+        found = _request_once(order.launcher, request)
+    except UnclearError:
+        raise  # the intent stays open
+    except RefusedError as error:
+        _answer(order.layout, intent, "refused", words=error.message)
+        raise
+    except TemporaryError as error:
+        _answer(order.layout, intent, "not sent", words=error.message)
+        raise
+    return _answer(order.layout, intent, "adopted" if found.adopted else "sent", found.jobs)
+
+
+def _request_once(launcher: Launcher, request: Request) -> Submitted:
+    """Return the answer to *request*, looked up by its token where sending it gave no clear one."""
+    for last in range(1, _SENDS + 1):
+        try:
+            return launcher.submit(request)
+        except UnclearError as error:
+            found = _find(launcher, request.token)
+            if found is not None:
+                return found
+            if last == _SENDS:
+                raise TemporaryError(error.message, hint=error.hint) from error
+    raise AssertionError
+
+
+def _find(launcher: Launcher, name: str) -> Submitted | None:
+    try:
+        return launcher.find(name)
+    except TemporaryError as error:
+        raise UnclearError(error.message, hint=error.hint) from error
+
+
+def _answer(
+    layout: Layout,
+    intent: Intent,
+    outcome: Literal["sent", "adopted", "refused", "not sent"],
+    jobs: tuple[Job, ...] = (),
+    words: str = "",
+) -> Answer:
+    fields = {name: getattr(intent, name) for name in Intent.__struct_fields__}
+    answer = Answer(**fields, outcome=outcome, jobs=jobs, words=words)
+    durable.publish(layout.submit_record(intent.number), _encode(answer))
+    return answer
+
+
+def _encode(record: Intent) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+
+
+def _request(order: Order, intent: Intent) -> Request:
+    names = tuple(order.profile.environment)
+    run = str(order.layout.root.resolve())
+    return Request(
+        run=run,
+        token=intent.token,
+        tasks=intent.tasks,
+        profile=order.profile,
+        chdir=order.chdir if order.chdir and os.access(order.chdir, os.R_OK | os.X_OK) else run,
+        first_seat=intent.first_seat,
+        comment=f"hpc_search run {order.plan.run_id}",
+        environment=environment.with_package(environment.written(order.environ, names), _PACKAGE),
+        forward=environment.forwarded(order.environ, names),
+        command=order.command,
+    )
+
+
+def _tidy(layout: Layout, known: Sequence[Intent], gone: tuple[str, ...]) -> None:
+    """Keep the number of files in proportion to what is live."""
+    newest = known[-1].token if known else ""
+    leftovers.fold(layout, [name for name in gone if name != newest])
+    for one in known[:-_KEPT_INTENTS]:
+        if isinstance(one, Answer):
+            layout.submit_intent(one.number).unlink(missing_ok=True)
+
+
+def _already(active: Mapping[str, ActiveJobs], pending: int) -> str:
+    waiting = sum(jobs.pending for jobs in active.values())
+    running = sum(jobs.running for jobs in active.values())
+    workers = f"{running} running and {waiting} waiting workers for {pending} trials"
+    return f"already submitted: {workers}; nothing was sent"
+
+
+def _sent(missing: int, already: int, answers: Sequence[Answer]) -> str:
+    names = ", ".join(answer.token for answer in answers)
+    more = f", {already} were there already" if already else ""
+    return f"{missing} {'worker' if missing == 1 else 'workers'} submitted as {names}{more}"

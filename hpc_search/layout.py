@@ -1,0 +1,231 @@
+"""Every path of a run directory. Nothing else builds one."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+#: A worker id: 8 random bytes in hexadecimal, one an incarnation.
+WORKER_ID: Final = re.compile(r"[0-9a-f]{16}")
+_SLOT: Final = re.compile(r"a(\d+)-([0-9a-f]{16})\.([01])\.h5")
+_JOURNAL: Final = re.compile(r"journal\.(\d+)\.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths below one RUN."""
+
+    root: Path
+
+    # -- made by plan, never changed
+    @property
+    def search_yaml(self) -> Path:
+        """The search as resolved, to read."""
+        return self.root / "search.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan."""
+        return self.root / "plan.json"
+
+    @property
+    def instance(self) -> Path:
+        """Nonce and real path of this copy of the run."""
+        return self.root / "instance.json"
+
+    @property
+    def code(self) -> Path:
+        """The user's sources as planned."""
+        return self.root / "code.zip"
+
+    @property
+    def splits(self) -> Path:
+        """Manifests of the folds."""
+        return self.root / "splits"
+
+    @property
+    def splits_index(self) -> Path:
+        """Digest and row count of every manifest."""
+        return self.splits / "splits.json"
+
+    def split_manifest(self, fold: int, part: str) -> Path:
+        """Manifest of *part* ("train" or "val") of *fold*."""
+        return self.splits / f"fold_{fold:02d}" / f"{part}.csv"
+
+    @property
+    def vault(self) -> Path:
+        """What no trial may read: the ids of the test share."""
+        return self.root / "vault"
+
+    @property
+    def vault_test(self) -> Path:
+        """Manifest of the test share."""
+        return self.vault / "test.csv"
+
+    # -- the ledger
+    @property
+    def ledger(self) -> Path:
+        """Index, lock, seals, submissions, archive."""
+        return self.root / "ledger"
+
+    @property
+    def claims(self) -> Path:
+        """The index: one fixed-size record a trial."""
+        return self.ledger / "claims.bin"
+
+    @property
+    def claims_lock(self) -> Path:
+        """The lock of the index."""
+        return self.ledger / "claims.lock"
+
+    def coarse_lock(self, verb: str) -> Path:
+        """The lock that keeps two commands *verb* ("submit", "collect", "archive") apart."""
+        return self.ledger / f"{verb}.lock"
+
+    @property
+    def seals(self) -> Path:
+        """Published acceptance lists."""
+        return self.ledger / "seals"
+
+    def seal(self, number: int) -> Path:
+        """The seal *number* (from 1)."""
+        return self.seals / f"{number:04d}.jsonl"
+
+    @property
+    def submits(self) -> Path:
+        """Published submissions."""
+        return self.ledger / "submits"
+
+    def submit_intent(self, number: int) -> Path:
+        """What submission *number* (from 1) is about to send."""
+        return self.submits / f"{number:04d}.intent.json"
+
+    def submit_record(self, number: int) -> Path:
+        """What the scheduler answered to submission *number*."""
+        return self.submits / f"{number:04d}.jobs.json"
+
+    @property
+    def stop(self) -> Path:
+        """Present when workers shall claim nothing more (cancel, circuit breaker)."""
+        return self.ledger / "stop"
+
+    @property
+    def archive(self) -> Path:
+        """Journals and logs of workers that are gone, folded."""
+        return self.ledger / "archive"
+
+    def archive_file(self, number: int) -> Path:
+        """Archive *number* (from 1)."""
+        return self.archive / f"{number:04d}"
+
+    # -- workers
+    @property
+    def workers(self) -> Path:
+        """One directory a live or not yet folded worker."""
+        return self.root / "workers"
+
+    def worker(self, worker: str) -> Path:
+        """Directory of *worker*."""
+        return self.workers / worker
+
+    def journal(self, worker: str, segment: int) -> Path:
+        """Segment (from 1) of the journal of *worker*."""
+        return self.worker(worker) / f"journal.{segment}.jsonl"
+
+    def heartbeat(self, worker: str) -> Path:
+        """Heartbeat of *worker*."""
+        return self.worker(worker) / "heartbeat"
+
+    def log(self, worker: str) -> Path:
+        """Output of the trials of *worker*."""
+        return self.worker(worker) / "log.txt"
+
+    def reserve(self, worker: str) -> Path:
+        """Space that *worker* frees when the disk is full."""
+        return self.worker(worker) / "reserve"
+
+    def report_file(self, worker: str) -> Path:
+        """Where a command of *worker* writes its metrics, JSON lines."""
+        return self.worker(worker) / "report.jsonl"
+
+    def samples(self, worker: str, segment: int) -> Path:
+        """Per-sample scores that trials of *worker* reported."""
+        return self.root / "samples" / f"{worker}.{segment}.bin"
+
+    # -- checkpoints
+    @property
+    def checkpoints(self) -> Path:
+        """One directory a trial with live checkpoints."""
+        return self.root / "checkpoints"
+
+    def checkpoint_dir(self, number: int) -> Path:
+        """Checkpoints of trial *number*."""
+        return self.checkpoints / f"{number:06d}"
+
+    def checkpoint_slot(self, number: int, attempt: int, worker: str, slot: int) -> Path:
+        """Slot 0 or 1 of an attempt at trial *number*."""
+        return self.checkpoint_dir(number) / f"a{attempt}-{worker}.{slot}.h5"
+
+    def trial_files(self, number: int) -> Path:
+        """Directory that a trial may use for files of its own; it persists over attempts."""
+        return self.checkpoint_dir(number) / "files"
+
+    # -- the rest
+    @property
+    def profile(self) -> Path:
+        """The profile of the last submission."""
+        return self.root / "profile.yaml"
+
+    @property
+    def submitit(self) -> Path:
+        """Scripts and logs of submitit's jobs."""
+        return self.root / "submitit"
+
+    @property
+    def cache(self) -> Path:
+        """What reading verbs may keep; can be deleted."""
+        return self.root / "cache"
+
+    @property
+    def reruns(self) -> Path:
+        """Output of `rerun`."""
+        return self.root / "reruns"
+
+    @property
+    def results(self) -> Path:
+        """What `collect` makes; can be deleted."""
+        return self.root / "results"
+
+    def result(self, name: str) -> Path:
+        """One file of the results."""
+        return self.results / name
+
+    @property
+    def audit(self) -> Path:
+        """The merged journals, made by `collect`."""
+        return self.root / "audit.log"
+
+    @property
+    def quarantine(self) -> Path:
+        """Damaged files, set aside by `fsck --repair`."""
+        return self.root / "quarantine"
+
+
+def parse_slot(name: str) -> tuple[int, str, int] | None:
+    """Return (attempt, worker, slot) of a checkpoint file name, None for another name."""
+    match = _SLOT.fullmatch(name)
+    return (int(match[1]), match[2], int(match[3])) if match else None
+
+
+def parse_journal(name: str) -> int | None:
+    """Return the segment of a journal's file name, None for another name."""
+    match = _JOURNAL.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def runs_root() -> Path:
+    """Return where runs live: HPC_SEARCH_ROOT, else ``runs`` in the working directory."""
+    return Path(os.environ.get("HPC_SEARCH_ROOT") or "runs")

@@ -1,0 +1,24 @@
+"""The trial ledger: journals are the truth, the index arbitrates, locks only save work."""
+
+from __future__ import annotations
+
+from hpc_search.ledger.claims import Claimed, Ledger, library_versions
+from hpc_search.ledger.history import Line, Result, lines, results
+from hpc_search.ledger.index import IndexDamagedError, new_index, read_entry, read_index
+from hpc_search.ledger.liveness import Identity, this_process
+
+__all__ = [
+    "Claimed",
+    "Identity",
+    "IndexDamagedError",
+    "Ledger",
+    "Line",
+    "Result",
+    "library_versions",
+    "lines",
+    "new_index",
+    "read_entry",
+    "read_index",
+    "results",
+    "this_process",
+]

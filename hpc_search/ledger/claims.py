@@ -1,0 +1,393 @@
+"""Claiming, finishing and taking over trials: one worker's hand on the ledger."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from hpc_search import durable
+from hpc_search.layout import Layout
+from hpc_search.ledger import history, liveness, rebuild
+from hpc_search.ledger.index import Index, IndexDamagedError, Session, read_entry, read_header, read_index
+from hpc_search.ledger.journal import RESERVE_BYTES, Journal
+from hpc_search.ledger.liveness import Identity, Watch
+from hpc_search.records import index as codec
+from hpc_search.records import journal as lines
+from hpc_search.records.index import Entry
+from hpc_search.records.plan import Plan, PlannedTrial
+
+#: Entries read at a time when looking for pending trials.
+_SCAN: Final = 256
+
+
+class Claimed(NamedTuple):
+    """A trial this worker owns, the attempt it makes, and the entry as it stood before."""
+
+    trial: PlannedTrial
+    attempt: int
+    before: Entry
+
+
+class _Mark(NamedTuple):
+    """A change of the index that waits for the next lock."""
+
+    record: lines.End | None
+    checksum: str
+    number: int
+    attempt: int
+    worker: str
+
+
+class Ledger:
+    """One worker's access: its journal (the truth) and the shared index."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        plan: Plan,
+        trial_of: Callable[[int], PlannedTrial],
+        me: Identity,
+        versions: dict[str, str] | None = None,
+        lock_timeout: float = 60.0,
+    ) -> None:
+        """Join the run: make a worker directory with a new random id and open its journal."""
+        self.layout = layout
+        self.plan = plan
+        self.me = me
+        self._trial_of = trial_of
+        self._versions = versions or {}
+        self._index = Index(layout, lock_timeout)
+        self._marks: list[_Mark] = []
+        self._held: dict[int, int] = {}
+        self._beats = 0
+        self._watch = Watch(plan.search.lease)
+        self.id = self._join()
+        self.owner = int(self.id, 16)
+        self.journal = Journal(layout, self.id, self._opening)
+
+    def _join(self) -> str:
+        while True:
+            worker = secrets.token_hex(8)
+            try:
+                os.mkdir(self.layout.worker(worker), 0o700)
+            except FileExistsError:
+                continue
+            durable.write_file(self.layout.reserve(worker), bytes(RESERVE_BYTES))
+            return worker
+
+    def _opening(self, segment: int) -> lines.Open:
+        me = self.me
+        return lines.Open(
+            worker=self.id,
+            run_id=self.plan.run_id,
+            segment=segment,
+            host=me.host,
+            boot_id=me.boot_id,
+            pid=me.pid,
+            start_time=me.start_time,
+            token=me.token,
+            seat=me.seat,
+            restart=me.restart,
+            cluster=me.cluster,
+            job_id=me.job_id,
+            device=me.device,
+            versions=self._versions,
+        )
+
+    # -- claiming
+    def claim(self, limit: int = 1, only: int | None = None) -> list[Claimed]:
+        """Own up to *limit* pending trials, lowest numbers first; none while RUN/ledger/stop exists.
+
+        The first is marked running, the others claimed. Waiting marks are written in the same lock. With
+        *only* it is that trial or none.
+        """
+        if self.layout.stop.exists():
+            self.flush()
+            return []
+        taken = self._session(lambda session: self._pick(session, limit) if only is None else self._pick_one(session, only))
+        found = [Claimed(self._trial_of(number), entry.attempt + 1, entry) for number, entry in taken]
+        for claimed in found:
+            trial = claimed.trial
+            self._held[trial.number] = claimed.attempt
+            self.journal.append(
+                lines.Claim(
+                    trial=trial.number,
+                    attempt=claimed.attempt,
+                    params=trial.params,
+                    point=trial.point,
+                    fold=trial.fold,
+                    seed=trial.seed,
+                    block=trial.block,
+                )
+            )
+        return found
+
+    def _pick(self, session: Session, limit: int) -> list[tuple[int, Entry]]:
+        header = session.header
+        taken: list[tuple[int, Entry]] = []
+        at = first = header.cursor
+        while at < header.trials and len(taken) < limit:
+            chunk = session.read_range(at, min(at + _SCAN, header.trials))
+            for number, entry in enumerate(chunk, at):
+                if entry.state == codec.PENDING and len(taken) < limit:
+                    taken.append((number, entry))
+            at += len(chunk)
+        for place, (number, entry) in enumerate(taken):
+            state = codec.CLAIMED if place else codec.RUNNING
+            session.write(number, self._owned(entry, state, entry.attempt + 1))
+        # Below the cursor nothing is pending: everything up to the last one taken was looked at in order.
+        cursor = taken[-1][0] + 1 if taken else max(first, min(at, header.trials))
+        session.header = session.header._replace(cursor=cursor)
+        return taken
+
+    def _pick_one(self, session: Session, number: int) -> list[tuple[int, Entry]]:
+        entry = session.read(number)
+        if entry.state != codec.PENDING:
+            return []
+        session.write(number, self._owned(entry, codec.RUNNING, entry.attempt + 1))
+        return [(number, entry)]
+
+    def _owned(self, entry: Entry, state: int, attempt: int) -> Entry:
+        return entry._replace(state=state, attempt=attempt, owner=self.owner, changed=int(time.time()))
+
+    def start(self, claimed: Claimed, pid: int, log: int) -> None:
+        """Record that a process of the trial was started; *log* is its first byte in the log."""
+        number = claimed.trial.number
+        self._marks.append(_Mark(None, "", number, claimed.attempt, self.id))
+        self.journal.append(lines.Start(trial=number, attempt=claimed.attempt, pid=pid, log=log))
+
+    def report(self, number: int, attempt: int, step: int, metrics: dict[str, float]) -> None:
+        """Record metrics at a step; not fsynced."""
+        self.journal.append(lines.Report(trial=number, attempt=attempt, step=step, metrics=metrics))
+
+    def finish(self, end: lines.End) -> str:
+        """Make *end* durable and queue its mark; return its checksum."""
+        checksum = self.journal.append(end)
+        self.journal.sync()
+        self._held.pop(end.trial, None)
+        self._marks.append(_Mark(end, checksum, end.trial, end.attempt, self.id))
+        return checksum
+
+    def give_back(self, claimed: Sequence[Claimed], cause: lines.Cause = "", detail: str = "") -> None:
+        """Return trials that were claimed and not started."""
+        for one in claimed:
+            trial = one.trial
+            end = lines.End(
+                trial=trial.number,
+                attempt=one.attempt,
+                state="pending",
+                params=trial.params,
+                point=trial.point,
+                fold=trial.fold,
+                seed=trial.seed,
+                cause=cause,
+                detail=detail or "given back",
+                node=self.me.host,
+            )
+            self.finish(end)
+        self.flush()
+
+    # -- the index
+    def _session(self, action: Callable[[Session], Any]) -> Any:  # noqa: ANN401 - the action's own result
+        try:
+            return self._in_session(action)
+        except IndexDamagedError:
+            self.rebuild_index()
+            return self._in_session(action)
+
+    def _in_session(self, action: Callable[[Session], Any]) -> Any:  # noqa: ANN401
+        marks = list(self._marks)
+        with self._index.session() as session:
+            outcomes = [self._apply(session, mark) for mark in marks]
+            result = action(session)
+        del self._marks[: len(marks)]
+        for mark, outcome in zip(marks, outcomes, strict=True):
+            self._record_outcome(mark, outcome)
+        return result
+
+    def _apply(self, session: Session, mark: _Mark) -> str:
+        entry = session.read(mark.number)
+        if mark.record is None:
+            if entry.state == codec.CLAIMED and (entry.owner, entry.attempt) == (self.owner, mark.attempt):
+                session.write(mark.number, entry._replace(state=codec.RUNNING))
+            return ""
+        if entry.final:
+            return "" if entry.end == int(mark.checksum, 16) else "superseded"
+        final = mark.record.state in lines.FINAL
+        open_states = (codec.CLAIMED, codec.RUNNING, codec.PAUSED)
+        if not final and (entry.attempt != mark.attempt or entry.state not in open_states):
+            return "superseded"
+        after = rebuild.end_entry(mark.record, mark.checksum, mark.worker, entry)
+        session.write(mark.number, after)
+        header = session.header
+        if final:
+            session.header = header._replace(finals=header.finals + 1)
+            return "accepted"
+        if after.state == codec.PENDING and mark.number < header.cursor:
+            session.header = header._replace(cursor=mark.number)
+        return ""
+
+    def _record_outcome(self, mark: _Mark, outcome: str) -> None:
+        if outcome == "accepted":
+            record = lines.Accepted(
+                trial=mark.number, attempt=mark.attempt, end=mark.checksum, worker=mark.worker
+            )
+            self.journal.append(record)
+        elif outcome == "superseded":
+            note = lines.Note(event="superseded", trial=mark.number, attempt=mark.attempt)
+            self.journal.append(note)
+
+    def flush(self) -> None:
+        """Write every waiting mark to the index."""
+        if self._marks:
+            self._session(lambda _: None)
+
+    @property
+    def waiting(self) -> int:
+        """Number of marks not yet in the index."""
+        return len(self._marks)
+
+    def rebuild_index(self) -> None:
+        """Make the index anew from the journals, under the lock."""
+        with self._index.locked() as path:
+            try:
+                generation = read_index(self.layout)[0].generation
+            except IndexDamagedError:
+                generation = 0
+            else:
+                return
+            durable.replace(path, rebuild.rebuild(self.layout, self.plan.trials, generation + 1))
+        self.journal.append(lines.Note(event="index rebuilt"))
+
+    # -- the others
+    def recover(self) -> int:
+        """Finish or give back what dead workers left; return how many trials were touched.
+
+        The dead owner's journal is read first: an end record there finishes the trial.
+        """
+        try:
+            _, entries = read_index(self.layout)
+        except IndexDamagedError:
+            self.rebuild_index()
+            _, entries = read_index(self.layout)
+        owned: dict[int, list[int]] = {}
+        for number, entry in enumerate(entries):
+            if entry.state in (codec.CLAIMED, codec.RUNNING) and entry.owner != self.owner:
+                owned.setdefault(entry.owner, []).append(number)
+        for owner, numbers in owned.items():
+            self._recover_owner(f"{owner:016x}", numbers, entries)
+        count = sum(mark.record is not None for mark in self._marks)
+        self.flush()
+        return count
+
+    def _recover_owner(self, worker: str, numbers: list[int], entries: list[Entry]) -> None:
+        opening, exited = liveness.opening_of(self.layout, worker)
+        beat = liveness.read_beat(self.layout, worker)
+        dead = opening is None or exited or liveness.certainly_gone(opening, self.me)
+        dead = self._watch.sample(worker, beat) or dead
+        ends: dict[tuple[int, int], tuple[lines.End, str]] = {}
+        steps: dict[int, int] = {}
+        for _, data in history.worker_segments(self.layout, worker):
+            for _, line in history.verified(data, frozenset({b"end", b"checkpoint"})):
+                record = lines.parse_line(line)
+                if isinstance(record, lines.End):
+                    ends[record.trial, record.attempt] = record, line[-18:-2].decode()
+                elif isinstance(record, lines.Checkpoint):
+                    steps[record.trial] = max(record.step, steps.get(record.trial, 0))
+        for number in numbers:
+            entry = entries[number]
+            known = ends.get((number, entry.attempt))
+            if known is not None:
+                self._marks.append(_Mark(known[0], known[1], number, entry.attempt, worker))
+            elif dead or (beat is not None and beat.counter > 1 and (number, entry.attempt) not in beat.held):
+                self._take_back(number, entry, worker, steps.get(number, 0))
+
+    def _take_back(self, number: int, entry: Entry, worker: str, step: int) -> None:
+        trial = self._trial_of(number)
+        progressed = step > entry.step
+        hopeless = not progressed and entry.stalls + 1 >= self.plan.search.retry.no_progress
+        hopeless = hopeless and entry.state == codec.RUNNING
+        end = lines.End(
+            trial=number,
+            attempt=entry.attempt,
+            state="failed" if hopeless else "pending",
+            cause="lost" if entry.state == codec.RUNNING else "",
+            detail=f"worker {worker} is gone",
+            params=trial.params,
+            point=trial.point,
+            fold=trial.fold,
+            seed=trial.seed,
+            step=step,
+            node=self.me.host,
+            block=trial.block,
+        )
+        self.finish(end)
+
+    def reconcile(self) -> int:
+        """Mark every accepted end record that the index does not show; return how many there were."""
+        self.flush()
+        _, entries = read_index(self.layout)
+        missing = [
+            _Mark(result.end, result.checksum, number, result.end.attempt, result.worker)
+            for number, result in history.results(self.layout).items()
+            if number < len(entries) and not entries[number].final
+        ]
+        self._marks.extend(missing)
+        self.flush()
+        return len(missing)
+
+    def beat(self) -> list[int]:
+        """Write the heartbeat; return the held trials that somebody else owns by now."""
+        self._beats += 1
+        content = liveness.Beat(self.id, self._beats, tuple(sorted(self._held.items())))
+        durable.replace(self.layout.heartbeat(self.id), liveness.encode_beat(content), sync=False)
+        self.journal.sync()
+        return [number for number, attempt in self._held.items() if not self.owns(number, attempt)]
+
+    def owns(self, number: int, attempt: int) -> bool:
+        """Return whether *attempt* is still the highest known one; an unreadable index says yes."""
+        entry = read_entry(self.layout, number)
+        return entry is None or (not entry.final and entry.attempt <= attempt)
+
+    def pending_estimate(self) -> int:
+        """Return about how many trials are still to be claimed, from the header read without the lock."""
+        header = read_header(self.layout)
+        return max(0, header.trials - max(header.cursor, header.finals)) if header else 1
+
+    def counts(self) -> tuple[int, int]:
+        """Return (trials, final trials) by the index's header, without the lock."""
+        header = read_header(self.layout)
+        return (header.trials, header.finals) if header else (self.plan.trials, 0)
+
+    def note(self, event: str, text: str = "") -> None:
+        """Put an event into the audit log."""
+        self.journal.append(lines.Note(event=event, text=text))
+
+    def exit(self, reason: str) -> None:
+        """Write the last marks and the exit record; the worker owns nothing any more."""
+        self.flush()
+        self.journal.append(lines.Exit(reason=reason))
+        self.journal.sync()
+        self.journal.close()
+        self._index.close()
+        self.layout.reserve(self.id).unlink(missing_ok=True)
+
+    def close_in_child(self) -> None:
+        """Close what a forked child must not keep."""
+        self.journal.close()
+        self._index.close()
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that a result depends on, of the modules loaded now."""
+    versions = {"python": sys.version.split()[0]}
+    for name in ("hpc_search", "torch", "numpy"):
+        module = sys.modules.get(name)
+        version = getattr(module, "__version__", None)
+        if version is not None:
+            versions[name] = str(version)
+    return versions

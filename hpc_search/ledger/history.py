@@ -1,0 +1,203 @@
+"""Reading the journals of all workers, live and archived: the truth about a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple, cast
+
+from hpc_search.layout import WORKER_ID, Layout, parse_journal
+from hpc_search.records import archive, seal
+from hpc_search.records import journal as codec
+
+_ENDS: Final = frozenset({b"end", b"accepted"})
+_NUMBER: Final = re.compile(rb'"n":(\d+)')
+
+
+class Line(NamedTuple):
+    """One verified line, without its newline, and where it stands."""
+
+    worker: str
+    segment: int
+    offset: int
+    data: bytes
+
+
+class Result(NamedTuple):
+    """The one accepted end record of a trial."""
+
+    end: codec.End
+    worker: str
+    checksum: str
+
+
+class JournalFile(NamedTuple):
+    """The bytes of one segment."""
+
+    worker: str
+    segment: int
+    data: bytes
+    archived: bool
+
+
+def journal_files(layout: Layout) -> Iterator[JournalFile]:
+    """Yield every segment, live ones first; one that moves meanwhile may come twice, never be missed."""
+    seen: set[tuple[str, int]] = set()
+    for worker in live_workers(layout):
+        for segment, data in worker_segments(layout, worker):
+            seen.add((worker, segment))
+            yield JournalFile(worker, segment, data, archived=False)
+    for path in archive_paths(layout):
+        try:
+            data = (layout.archive / path).read_bytes()
+        except FileNotFoundError:
+            # Merged into a newer archive between the listing and now: that one is listed next time.
+            yield from _newer_archives(layout, seen)
+            return
+        yield from _sections(data, seen)
+
+
+def _sections(data: bytes, seen: set[tuple[str, int]]) -> Iterator[JournalFile]:
+    for section in archive.sections(data):
+        segment = parse_journal(section.name)
+        if segment is not None and (section.worker, segment) not in seen:
+            seen.add((section.worker, segment))
+            yield JournalFile(section.worker, segment, section.content(data), archived=True)
+
+
+def _newer_archives(layout: Layout, seen: set[tuple[str, int]]) -> Iterator[JournalFile]:
+    for path in archive_paths(layout):
+        try:
+            data = (layout.archive / path).read_bytes()
+        except FileNotFoundError:
+            continue
+        yield from _sections(data, seen)
+
+
+def archive_paths(layout: Layout) -> list[str]:
+    """Return the names of the archives, oldest first."""
+    try:
+        return sorted(path.name for path in layout.archive.iterdir() if path.name.isdigit())
+    except FileNotFoundError:
+        return []
+
+
+def live_workers(layout: Layout) -> list[str]:
+    """Return the ids of the workers that have a directory."""
+    try:
+        return sorted(path.name for path in layout.workers.iterdir() if WORKER_ID.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+
+
+def worker_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
+    """Return (segment, bytes) of a worker's live journal; empty where it is gone."""
+    found = []
+    try:
+        for path in layout.worker(worker).iterdir():
+            segment = parse_journal(path.name)
+            if segment is not None:
+                found.append((segment, path.read_bytes()))
+    except FileNotFoundError:
+        return []
+    return sorted(found)
+
+
+def verified(data: bytes, kinds: frozenset[bytes] | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, line) of the lines of *data* that verify; others are passed over."""
+    prefixes = tuple(b'{"k":"' + kind + b'"' for kind in kinds) if kinds is not None else (b'{"k":"',)
+    offset = 0
+    for line in data.split(b"\n"):
+        if line.startswith(prefixes) and codec.checksum(line) is not None:
+            yield offset, line
+        offset += len(line) + 1
+
+
+def lines(layout: Layout, kinds: frozenset[bytes] | None = None) -> Iterator[Line]:
+    """Yield every verified line of every journal, each (worker, number) once, filtered by kind."""
+    taken: dict[str, set[int]] = {}
+    for file in journal_files(layout):
+        repeats = taken.setdefault(file.worker, set())
+        for offset, line in verified(file.data, kinds):
+            if file.segment > 1 or repeats:
+                match = _NUMBER.search(line)
+                number = int(match[1]) if match else 0
+                if number and number in repeats:
+                    continue
+                repeats.add(number)
+            yield Line(file.worker, file.segment, offset, line)
+
+
+def records(layout: Layout, worker: str, kinds: frozenset[bytes] | None = None) -> Iterator[codec.AnyRecord]:
+    """Yield the records of one live worker, each number once, in order."""
+    seen: set[int] = set()
+    for _, data in worker_segments(layout, worker):
+        for _, line in verified(data, kinds):
+            record = codec.parse_line(line)
+            if record is not None and (record.n == 0 or record.n not in seen):
+                seen.add(record.n)
+                yield record
+
+
+def results(layout: Layout) -> dict[int, Result]:
+    """Return the accepted end record of every finished trial.
+
+    A seal outranks an accepted record, which outranks the lowest (attempt, worker) with a complete end
+    record (design 5, Records).
+    """
+    final: dict[int, list[Result]] = {}
+    accepted: dict[int, set[str]] = {}
+    for line in lines(layout, _ENDS):
+        record = codec.parse_line(line.data)
+        if isinstance(record, codec.Accepted):
+            accepted.setdefault(record.trial, set()).add(record.end)
+        elif isinstance(record, codec.End) and record.state in codec.FINAL:
+            result = Result(record, line.worker, line.data[-18:-2].decode())
+            final.setdefault(record.trial, []).append(result)
+    sealed = seals(layout)
+    return {trial: _choose(found, sealed.get(trial), accepted.get(trial)) for trial, found in final.items()}
+
+
+def _choose(found: list[Result], sealed: str | None, accepted: set[str] | None) -> Result:
+    if len(found) == 1:
+        return found[0]
+    for wanted in ({sealed} if sealed else set(), accepted or set()):
+        candidates = [result for result in found if result.checksum in cast("set[str]", wanted)]
+        if candidates:
+            return min(candidates, key=_order)
+    return min(found, key=_order)
+
+
+def _order(result: Result) -> tuple[int, str]:
+    return result.end.attempt, result.worker
+
+
+def seals(layout: Layout) -> dict[int, str]:
+    """Return trial -> checksum of its end record, from every published seal; the first seal wins."""
+    sealed: dict[int, str] = {}
+    try:
+        paths = sorted(layout.seals.iterdir())
+    except FileNotFoundError:
+        return sealed
+    for path in paths:
+        if path.name.endswith(".jsonl"):
+            for entry in seal.parse_seal(path.read_bytes()):
+                sealed.setdefault(entry.trial, entry.end)
+    return sealed
+
+
+def log_bytes(layout: Layout, worker: str) -> bytes | None:
+    """Return the log of *worker*, from its directory or the archive; None where it was dropped."""
+    try:
+        return layout.log(worker).read_bytes()
+    except FileNotFoundError:
+        pass
+    for name in archive_paths(layout):
+        try:
+            data = (layout.archive / name).read_bytes()
+        except FileNotFoundError:
+            continue
+        for section in archive.sections(data):
+            if section.worker == worker and section.name == layout.log(worker).name:
+                return section.content(data)
+    return None

@@ -1,0 +1,163 @@
+"""The index of a run: ledger/claims.bin, changed under the lock, read without it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpc_search.errors import DamagedError
+from hpc_search.layout import Layout
+from hpc_search.locks import IndexLock
+from hpc_search.records import index as codec
+from hpc_search.records.index import Entry, Header
+
+
+class IndexDamagedError(DamagedError):
+    """The index is missing or does not verify; it is rebuilt from the journals."""
+
+
+def new_index(trials: int) -> tuple[bytes, int]:
+    """Return the first bytes of an index of *trials* untouched trials, and its whole size (sparse)."""
+    return codec.encode_header(Header(trials)), codec.index_bytes(trials)
+
+
+class Session:
+    """The index while its lock is held: records read and written whole."""
+
+    def __init__(self, path: Path) -> None:
+        """Open *path* now, under the lock, so that no older view of it is used."""
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise IndexDamagedError(f"{path} is missing") from error
+        header = codec.parse_header(os.pread(self._fd, codec.HEADER_BYTES, 0))
+        if header is None:
+            os.close(self._fd)
+            raise IndexDamagedError(f"{path}: the header does not verify")
+        self._path = path
+        self._written = header
+        self.header = header
+
+    def read(self, number: int) -> Entry:
+        """Return the entry of trial *number*."""
+        return self.read_range(number, number + 1)[0]
+
+    def read_range(self, first: int, end: int) -> list[Entry]:
+        """Return the entries of the trials *first* to *end* - 1.
+
+        Raises:
+            IndexDamagedError: A record does not verify or is missing.
+        """
+        size = codec.RECORD_BYTES
+        data = os.pread(self._fd, (end - first) * size, codec.entry_offset(first))
+        entries = [codec.parse_entry(data[i : i + size]) for i in range(0, len(data) - size + 1, size)]
+        if len(entries) != end - first or None in entries:
+            raise IndexDamagedError(f"{self._path}: a record between {first} and {end} does not verify")
+        return [entry for entry in entries if entry is not None]
+
+    def write(self, number: int, entry: Entry) -> None:
+        """Write the entry of trial *number*, once, whole."""
+        os.pwrite(self._fd, codec.encode_entry(entry), codec.entry_offset(number))
+
+    def close(self) -> None:
+        """Write the header where it changed, and close the file before the lock is given back."""
+        try:
+            if self.header != self._written:
+                os.pwrite(self._fd, codec.encode_header(self.header), 0)
+        finally:
+            os.close(self._fd)
+
+
+class Index:
+    """Opens sessions on one run's index."""
+
+    def __init__(self, layout: Layout, timeout: float = 60.0) -> None:
+        """Use the index of *layout*; wait for its lock at most *timeout* seconds."""
+        self._path = layout.claims
+        self._lock = IndexLock(layout.claims_lock, timeout)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Hold the lock and give the open index."""
+        self._lock.acquire()
+        try:
+            session = Session(self._path)
+            try:
+                yield session
+            finally:
+                session.close()
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def locked(self) -> Iterator[Path]:
+        """Hold the lock without opening the file: for a rebuild."""
+        self._lock.acquire()
+        try:
+            yield self._path
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Close the lock's descriptor (in a forked child too)."""
+        self._lock.close()
+
+
+def read_entry(layout: Layout, number: int) -> Entry | None:
+    """Return one entry without the lock, None where it cannot be read."""
+    try:
+        fd = os.open(layout.claims, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.pread(fd, codec.RECORD_BYTES, codec.entry_offset(number))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return codec.parse_entry(data) if len(data) == codec.RECORD_BYTES else None
+
+
+def read_header(layout: Layout) -> Header | None:
+    """Return the header without the lock, None where it cannot be read."""
+    try:
+        with layout.claims.open("rb") as file:
+            return codec.parse_header(file.read(codec.HEADER_BYTES))
+    except OSError:
+        return None
+
+
+def read_index(layout: Layout, tries: int = 3) -> tuple[Header, list[Entry]]:
+    """Return the whole index, read without the lock; torn records are read again.
+
+    Raises:
+        IndexDamagedError: It is missing, or still does not verify after *tries* reads.
+    """
+    for _ in range(tries):
+        try:
+            data = layout.claims.read_bytes()
+        except OSError as error:
+            raise IndexDamagedError(f"{layout.claims} cannot be read ({error.strerror})") from error
+        header = codec.parse_header(data)
+        if header is None:
+            continue
+        entries = parse_entries(data, header.trials)
+        if entries is not None:
+            return header, entries
+    raise IndexDamagedError(f"{layout.claims} does not verify")
+
+
+def parse_entries(data: bytes, trials: int) -> list[Entry] | None:
+    """Return the entries of an index's bytes, None where one does not verify."""
+    size = codec.RECORD_BYTES
+    if len(data) < codec.index_bytes(trials):
+        return None
+    entries: list[Entry] = []
+    for offset in range(codec.HEADER_BYTES, codec.index_bytes(trials), size):
+        entry = codec.parse_entry(data[offset : offset + size])
+        if entry is None:
+            return None
+        entries.append(entry)
+    return entries

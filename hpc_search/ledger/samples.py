@@ -1,0 +1,34 @@
+"""Appending and reading per-sample scores."""
+
+from __future__ import annotations
+
+import os
+
+from hpc_search import durable
+from hpc_search.layout import Layout
+from hpc_search.records import samples as codec
+
+
+def append_samples(layout: Layout, worker: str, data: bytes) -> tuple[int, int, int, str]:
+    """Append a record durably; return (segment, offset, bytes, checksum). One writer: the worker."""
+    segment = 1
+    path = layout.samples(worker, segment)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        offset = os.fstat(fd).st_size
+        durable.write_all(fd, data)
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+    return segment, offset, len(data), codec.sample_checksum(data)
+
+
+def read_samples(layout: Layout, worker: str, place: tuple[int, int, int, str]) -> codec.Samples | None:
+    """Return the record that an end record points to, None where it does not verify."""
+    segment, offset, size, checksum = place
+    try:
+        with layout.samples(worker, segment).open("rb") as file:
+            file.seek(offset)
+            return codec.parse_samples(file.read(size), checksum)
+    except OSError:
+        return None

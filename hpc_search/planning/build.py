@@ -1,0 +1,247 @@
+"""Making a run directory: complete under its final name, or absent."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from hpc_search import __version__, config, durable, splits, strategies
+from hpc_search.errors import TemporaryError, UsageError
+from hpc_search.layout import Layout
+from hpc_search.planning import code, data
+from hpc_search.records import index as index_codec
+from hpc_search.records import plan as records
+from hpc_search.records.plan import Block, Plan, Search
+
+#: Directories that a run has from the start.
+_DIRECTORIES: Final = (
+    "ledger/seals", "ledger/submits", "ledger/stages", "ledger/archive",
+    "workers", "checkpoints", "samples", "submitit",
+)  # fmt: skip
+_LIBRARIES: Final = ("torch", "numpy", "pandas", "h5py", "scikit-learn", "submitit", "msgspec")
+
+
+class Draft(NamedTuple):
+    """A plan and the files that belong to it, not yet written anywhere."""
+
+    plan: Plan
+    snapshot: code.Snapshot
+    files: dict[str, bytes]
+    base: Path
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """instance.json: which copy of the run this is. The only record with absolute paths."""
+
+    nonce: str
+    path: str
+    #: Directory of the search file: trials run there where it exists.
+    origin: str
+    format: str = "hpc_search.instance"
+    version: int = 1
+
+
+def draft(path: Path) -> Draft:
+    """Read the search file *path* and everything it names; check it all and make the plan.
+
+    Raises:
+        UsageError: The file or something it names is wrong (ConfigError: every problem at once).
+    """
+    search = config.load_search(path)
+    base = path.resolve().parent
+    references = [code.parse_reference(text) for text in (search.trial.callable,) if text]
+    for reference in references:
+        source = code.find_source(reference, base)
+        if source is not None:
+            code.check_function(reference, source)
+    if not references:
+        _check_command(search, base)
+    snapshot = code.snapshot(base, references, search.trial.files)
+    manifests = _manifests(search, base)
+    return Draft(_plan(search, snapshot, manifests), snapshot, manifests, base)
+
+
+def _check_command(search: Search, base: Path) -> None:
+    program = search.trial.command[0]
+    if "{" in program or shutil.which(program) or (base / program).is_file():
+        return
+    raise UsageError(
+        f"command: the program {program!r} is not found on PATH or beside the search file",
+        hint="give a full path, or install it; on the nodes it must be found as well",
+    )
+
+
+def _plan(search: Search, snapshot: code.Snapshot, manifests: dict[str, bytes]) -> Plan:
+    points = strategies.make(search.strategy).count(search.space)
+    folds = tuple(range(search.folds.n)) if search.folds else ()
+    content = records.canonical_json([search.space, search.strategy, folds, search.seeds])
+    block = Block(
+        first=0,
+        first_point=0,
+        points=points,
+        folds=folds,
+        seeds=search.seeds,
+        space=search.space,
+        strategy=search.strategy,
+        digest=hashlib.blake2b(content, digest_size=8).hexdigest(),
+    )
+    splits_bytes = b"".join(name.encode() + b"\0" + manifests[name] for name in sorted(manifests))
+    identity = records.search_id(search)
+    return Plan(
+        search_id=identity,
+        run_id=f"{identity}-{secrets.token_hex(4)}",
+        created=round(time.time(), 3),
+        search=search,
+        blocks=(block,),
+        points=points,
+        trials=block.trials,
+        code_digest=snapshot.digest,
+        splits_digest=hashlib.blake2b(splits_bytes, digest_size=16).hexdigest() if manifests else "",
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"hpc_search": __version__, "python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _manifests(search: Search, base: Path) -> dict[str, bytes]:
+    """Return RUN-relative path -> content of the split manifests."""
+    if search.folds is None or search.data is None:
+        return {}
+    table = data.load_table(search.data, base)
+    spec = search.folds
+    split = splits.make_split(table, kind=spec.kind, n=spec.n, seed=spec.seed, test_share=spec.test_share)
+    splits.check_disjoint(split, table)
+    layout = Layout(Path())
+    files: dict[str, bytes] = {}
+    for number, fold in enumerate(split.folds):
+        for part, rows in (("train", fold.train), ("val", fold.val)):
+            path = layout.split_manifest(number, part).as_posix()
+            files[path] = splits.manifest_csv(table, rows).encode()
+    if split.test:
+        files[layout.vault_test.as_posix()] = splits.manifest_csv(table, split.test).encode()
+    described = {
+        name: {"digest": hashlib.blake2b(text, digest_size=16).hexdigest(), "rows": text.count(b"\n") - 1}
+        for name, text in sorted(files.items())
+    }
+    kind = "int" if all(isinstance(item, int) for item in table.ids) else "str"
+    content = {"format": "hpc_search.splits", "version": 1, "ids": kind, "spec": spec, "files": described}
+    files[layout.splits_index.as_posix()] = msgspec.json.format(msgspec.json.encode(content), indent=1)
+    return files
+
+
+def load_plan(layout: Layout) -> Plan:
+    """Return the plan of a run.
+
+    Raises:
+        UsageError: There is no run.
+        DamagedError: plan.json does not verify.
+    """
+    try:
+        content = layout.plan.read_bytes()
+    except FileNotFoundError:
+        message = f"{layout.root} is not a run: it has no plan.json"
+        raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one") from None
+    except OSError as error:
+        raise UsageError(f"{layout.plan} cannot be read ({error.strerror})") from error
+    return records.parse_plan(content, str(layout.plan))
+
+
+def load_instance(layout: Layout) -> Instance:
+    """Return what the run knows of its own place."""
+    return msgspec.json.decode(layout.instance.read_bytes(), type=Instance)
+
+
+def build(made: Draft, layout: Layout) -> bool:
+    """Write the run of *made* at *layout*; return False where the same search is planned there already.
+
+    Raises:
+        UsageError: The place holds another search (the difference is shown) or something else.
+        TemporaryError: The disk is full.
+    """
+    if _already(made, layout):
+        return False
+    root = layout.root
+    temporary = root.with_name(f"{durable.TEMPORARY}plan-{secrets.token_hex(6)}")
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(mode=0o700)
+        _fill(made, Layout(temporary), root)
+        won = durable.publish_dir(temporary, root)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _explained(error, root) from error
+    if not won:
+        shutil.rmtree(temporary, ignore_errors=True)
+        return not _already(made, layout)
+    return True
+
+
+def _explained(error: OSError, root: Path) -> UsageError | TemporaryError:
+    words = f"the run {root} cannot be made ({error.strerror})"
+    if error.errno in durable.NO_SPACE:
+        return TemporaryError(words, hint="free space or inodes (or raise the quota), then plan again")
+    return UsageError(words, hint="choose a directory you may write to with --run DIR")
+
+
+def _fill(made: Draft, layout: Layout, final: Path) -> None:
+    plan = made.plan
+    for name in _DIRECTORIES:
+        (layout.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, content in made.files.items():
+        path = layout.root / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.write_file(path, content)
+    durable.write_file(layout.search_yaml, config.dump_search(plan.search).encode())
+    durable.write_file(layout.plan, records.encode_plan(plan))
+    real = str(final.parent.resolve() / final.name)
+    instance = Instance(secrets.token_hex(8), real, str(made.base))
+    durable.write_file(layout.instance, msgspec.json.encode(instance))
+    if made.snapshot.data:
+        durable.write_file(layout.code, made.snapshot.data)
+    durable.write_file(layout.claims, index_codec.encode_header(index_codec.Header(plan.trials)))
+    os.truncate(layout.claims, index_codec.index_bytes(plan.trials))
+    durable.write_file(layout.claims_lock, b"")
+    for directory, _, _ in os.walk(layout.root):
+        durable.fsync_dir(Path(directory))
+
+
+def _already(made: Draft, layout: Layout) -> bool:
+    root = layout.root
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    if not layout.plan.exists():
+        message = f"{root} exists and is not a run"
+        raise UsageError(message, hint="choose another directory with --run DIR")
+    planned = load_plan(layout)
+    if planned.search_id == made.plan.search_id and planned.splits_digest == made.plan.splits_digest:
+        return True
+    raise UsageError(
+        f"{root} holds another search:\n{_difference(planned, made.plan)}",
+        hint="plan into another directory with --run DIR; a run that exists is never changed",
+    )
+
+
+def _difference(planned: Plan, wanted: Plan) -> str:
+    if planned.search_id == wanted.search_id:
+        return "  the data changed: the manifests of the folds differ from the ones planned"
+    old, new = (config.dump_search(plan.search).splitlines() for plan in (planned, wanted))
+    lines = difflib.unified_diff(old, new, "planned", "this file", lineterm="", n=0)
+    return "\n".join(f"  {line}" for line in lines if not line.startswith("@@"))

@@ -1,0 +1,104 @@
+"""The plan in words: what is searched, how many trials, what it costs in files and bytes. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from hpc_search.planning.build import Draft
+from hpc_search.records import index
+from hpc_search.records.plan import Plan
+from hpc_search.space import Choice, Space
+
+#: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).
+_JOURNAL_BYTES: Final = 2000
+_SHOWN: Final = 8
+
+
+def describe(plan: Plan, run: str, *, fresh: bool) -> str:
+    """Return the plan as the user shall check it."""
+    search = plan.search
+    lines = [
+        f"{search.name}: {counts(plan)}",
+        f"  run        {run} ({'planned now' if fresh else 'already planned'}; run id {plan.run_id})",
+        f"  trial      {search.trial.callable or ' '.join(search.trial.command)}",
+        f"  metric     {search.metric.name} ({search.metric.goal})",
+        f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",
+        *_space(search.space),
+        f"  folds      {_folds(plan)}",
+        f"  disk       about {_size(plan.trials * _JOURNAL_BYTES + index.index_bytes(plan.trials))} of records,"
+        " checkpoints not counted",
+    ]
+    return "\n".join(lines)
+
+
+def counts(plan: Plan) -> str:
+    """Return "18 points x 5 folds x 1 seed = 90 trials"."""
+    block = plan.blocks[0]
+    parts = [_plural(plan.points, "point")]
+    if block.folds:
+        parts.append(_plural(len(block.folds), "fold"))
+    parts.append(_plural(len(block.seeds), "seed"))
+    return f"{' x '.join(parts)} = {_plural(plan.trials, 'trial')}"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def _options(options: dict[str, Any]) -> str:
+    return "".join(f", {name} {value}" for name, value in options.items())
+
+
+def _folds(plan: Plan) -> str:
+    spec = plan.search.folds
+    if spec is None:
+        return "none"
+    share = f", test share {spec.test_share:g} in the vault" if spec.test_share else ""
+    return f"{spec.n} ({spec.kind}, shuffled by split seed {spec.seed}{share})"
+
+
+def _space(space: Space) -> list[str]:
+    rows = [(name, _dimension(dimension)) for name, dimension in space.dimensions.items()]
+    for group in space.linked:
+        length = len(next(iter(group.values())))
+        rows.append((" + ".join(group), f"{length} linked values"))
+        rows.extend((f"  {name}", _values(values)) for name, values in group.items())
+    rows.extend((name, f"fixed {_text(value)}") for name, value in space.fixed.items())
+    width = min(28, max((len(name) for name, _ in rows), default=0))
+    return ["  space", *(f"    {name:<{width}}  {text}" for name, text in rows)]
+
+
+def _dimension(dimension: Any) -> str:  # noqa: ANN401 - any of the dimensions
+    if isinstance(dimension, Choice):
+        return f"{_plural(len(dimension.values), 'value')}: {_values(dimension.values)}"
+    tag = type(dimension).__struct_config__.tag
+    return f"{tag} from {_text(dimension.low)} to {_text(dimension.high)}"
+
+
+def _values(values: tuple[Any, ...]) -> str:
+    shown = ", ".join(map(_text, values[:_SHOWN]))
+    return f"{shown}, ... ({len(values)})" if len(values) > _SHOWN else shown
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "null"
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _size(count: float) -> str:
+    if count < 1024:
+        return f"{count:.0f} B"
+    power = min(4, int(math.log(count, 1024)))
+    return f"{count / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
+def warnings(made: Draft, plan: Plan) -> list[str]:
+    """Return what differs between the search as it is now and the plan that exists already."""
+    if made.plan.code_digest != plan.code_digest:
+        return [
+            "the sources changed since the run was planned; the run keeps the code of then (code.zip). "
+            "Plan into another directory to run the new code."
+        ]
+    return []

@@ -1,0 +1,108 @@
+"""The codec of ledger/claims.bin: a header and one fixed-size record a trial, little-endian.
+
+An all-zero record is a trial that nobody touched. The index can be rebuilt from the journals.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Final, NamedTuple
+
+MAGIC: Final = b"HPCSIDX1"
+#: magic, version, record size, trials, final trials, cursor, generation, crc32 of the rest
+_HEADER: Final = struct.Struct("<8sIIQQQQ12xI")
+HEADER_BYTES: Final = _HEADER.size
+_RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBII")
+RECORD_BYTES: Final = _RECORD.size
+_ZERO: Final = bytes(RECORD_BYTES)
+VERSION: Final = 1
+
+PENDING, CLAIMED, RUNNING, PAUSED, DONE, FAILED, PRUNED = range(7)
+STATES: Final = ("pending", "claimed", "running", "paused", "done", "failed", "pruned")
+CAUSES: Final = ("", "error", "oom", "timeout", "nonfinite", "noop", "lost", "preempted")
+#: Flag: the effective parameters differ from the requested ones.
+FLAG_EFFECTIVE: Final = 1
+
+
+class Header(NamedTuple):
+    """Totals of the index: trials, how many are final, and a number below which none is pending."""
+
+    trials: int
+    finals: int = 0
+    cursor: int = 0
+    #: Raised by every rebuild, so that an incremental reader starts over.
+    generation: int = 0
+
+
+class Entry(NamedTuple):
+    """One trial in the index. Counters are of attempts that ended without a result, by cause."""
+
+    state: int = PENDING
+    cause: int = 0
+    rung: int = 0
+    attempt: int = 0
+    #: Worker id as a number, 0 for none.
+    owner: int = 0
+    value: float = 0.0
+    #: Checksum of the accepted end record as a number, 0 for none.
+    end: int = 0
+    seconds: float = 0.0
+    #: Wall-clock second of the last change, for people only.
+    changed: int = 0
+    #: Step of the newest checkpoint known when an attempt last ended.
+    step: int = 0
+    errors: int = 0
+    ooms: int = 0
+    #: Attempts in a row that ended for infrastructure reasons without a newer checkpoint.
+    stalls: int = 0
+    flags: int = 0
+    #: Halvings of the out-of-memory ladder so far, or the effective batch size it led to.
+    batch: int = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether the trial ended."""
+        return self.state >= DONE
+
+
+def encode_header(header: Header) -> bytes:
+    """Return the header's bytes."""
+    body = _HEADER.pack(MAGIC, VERSION, RECORD_BYTES, *header, 0)[:-4]
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def parse_header(data: bytes) -> Header | None:
+    """Return the header, None where it does not verify."""
+    if len(data) < HEADER_BYTES:
+        return None
+    magic, version, size, trials, finals, cursor, generation, crc = _HEADER.unpack_from(data)
+    if magic != MAGIC or version != VERSION or size != RECORD_BYTES:
+        return None
+    if crc != zlib.crc32(data[: HEADER_BYTES - 4]):
+        return None
+    return Header(trials, finals, cursor, generation)
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Return the record's bytes; counters saturate."""
+    body = _RECORD.pack(*entry, 0)[:-4]
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def parse_entry(data: bytes) -> Entry | None:
+    """Return the entry, None where it does not verify."""
+    if data == _ZERO:
+        return Entry()
+    *fields, crc = _RECORD.unpack(data)
+    return Entry(*fields) if crc == zlib.crc32(data[:-4]) else None
+
+
+def entry_offset(number: int) -> int:
+    """Return the byte offset of the record of trial *number*."""
+    return HEADER_BYTES + number * RECORD_BYTES
+
+
+def index_bytes(trials: int) -> int:
+    """Return the size of the whole file."""
+    return HEADER_BYTES + trials * RECORD_BYTES

@@ -1,0 +1,206 @@
+"""The search as resolved and the plan made from it: typed, versioned, encoded as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from hpc_search.errors import DamagedError
+from hpc_search.space import Space
+
+#: Version of plan.json. A reader refuses a version it does not know.
+PLAN_VERSION: Final = 1
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Base of the records: immutable, keyword-only; unknown keys are ignored when read."""
+
+
+class Metric(Struct, kw_only=True):
+    """The one number a search selects by."""
+
+    name: str
+    goal: Literal["max", "min"]
+
+
+class TrialSpec(Struct, kw_only=True):
+    """What a trial runs: a callable ``module:function`` or ``file.py:function``, or an argv list.
+
+    Exactly one of ``callable`` and ``command`` is set. ``metric_file`` names a JSON file that a
+    command writes, relative to its working directory; empty means the HPC_SEARCH_REPORT file.
+    ``files`` are extra sources to keep in code.zip, relative to the search file.
+    """
+
+    callable: str = ""
+    command: tuple[str, ...] = ()
+    metric_file: str = ""
+    files: tuple[str, ...] = ()
+
+
+class StrategySpec(Struct):
+    """A strategy by name with its options, all resolved (``points`` and ``seed`` for random)."""
+
+    kind: str
+    options: dict[str, Any] = {}
+
+
+class DataSpec(Struct, kw_only=True):
+    """Where ids, labels and groups come from: a CSV table or ``module:function``.
+
+    ``index`` is the CSV path relative to the search file, or empty when ``function`` is set.
+    """
+
+    index: str = ""
+    function: str = ""
+    id: str = "id"
+    label: str = ""
+    group: str = ""
+
+
+class FoldsSpec(Struct, kw_only=True):
+    """How the data are split: the kind, the number of folds, the seed of the shuffle, the test share."""
+
+    kind: Literal["kfold", "stratified", "grouped"]
+    n: int
+    seed: int = 0
+    test_share: float = 0.0
+
+
+class OomRetry(Struct, kw_only=True):
+    """The out-of-memory ladder: the parameter to halve, how often, and whether accumulation doubles."""
+
+    halve: str = "batch_size"
+    times: int = 3
+    ladder: Literal["accumulate", "plain"] = "accumulate"
+
+
+class Retry(Struct, kw_only=True):
+    """How often a trial is tried again, by cause."""
+
+    error: int = 0
+    oom: OomRetry | None = None
+    #: Infrastructure failures in a row without a newer checkpoint (design 4, Progress).
+    no_progress: int = 5
+
+
+class Search(Struct, kw_only=True):
+    """A search file, checked and with every default filled in. Times are in seconds."""
+
+    name: str
+    trial: TrialSpec
+    metric: Metric
+    space: Space
+    strategy: StrategySpec
+    seeds: tuple[int, ...] = (0,)
+    folds: FoldsSpec | None = None
+    data: DataSpec | None = None
+    threads: int = 1
+    retry: Retry = Retry()
+    max_trials: int = 100_000
+    expect_points: int | None = None
+    heartbeat: float = 60.0
+    lease: float = 900.0
+    save_interval: float = 300.0
+    stall: float = 0.0
+    log_bytes: int = 1 << 20
+    keep_checkpoints: bool = False
+    description: str = ""
+
+
+class Block(Struct, kw_only=True):
+    """A run of trial numbers that share a space and a strategy.
+
+    Within a block, number = first + (fold x points + point) x seeds + seed (fold-major). Points of
+    the run are numbered on from ``first_point``. ``folds`` is empty where nothing is split.
+    """
+
+    first: int
+    first_point: int
+    points: int
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    space: Space
+    strategy: StrategySpec
+    stage: int = 0
+    digest: str = ""
+
+    @property
+    def trials(self) -> int:
+        """Number of trials of this block."""
+        return self.points * max(1, len(self.folds)) * len(self.seeds)
+
+
+class PlannedTrial(NamedTuple):
+    """A trial as the plan has it: its number, point, fold, seed and full parameters."""
+
+    number: int
+    point: int
+    fold: int | None
+    seed: int
+    params: dict[str, Any]
+    #: Digest of the block that the number belongs to.
+    block: str = ""
+
+
+class Plan(Struct, kw_only=True):
+    """plan.json: what a run is. Never changed; an amendment adds plan.002.json."""
+
+    format: str = "hpc_search.plan"
+    version: int = PLAN_VERSION
+    search_id: str
+    run_id: str
+    created: float
+    search: Search
+    blocks: tuple[Block, ...]
+    points: int
+    trials: int
+    #: How trials are claimed: by the locked index. A later version may add other ways.
+    claiming: Literal["lock"] = "lock"
+    code_digest: str = ""
+    splits_digest: str = ""
+    versions: dict[str, str] = {}
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that the search selects by."""
+        return self.search.metric
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the one JSON text of *value*: keys sorted, numbers as msgspec writes them."""
+    return msgspec.json.encode(msgspec.to_builtins(value), order="deterministic")
+
+
+def search_id(search: Search) -> str:
+    """Return 12 hexadecimal digits that name the content of *search*."""
+    return hashlib.blake2b(canonical_json(search), digest_size=6).hexdigest()
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """Return plan.json, readable, ending in a line with the digest of what stands before it."""
+    body = msgspec.json.format(msgspec.json.encode(plan), indent=1)
+    return body + b"\n" + hashlib.blake2b(body, digest_size=16).hexdigest().encode() + b"\n"
+
+
+def parse_plan(data: bytes, where: str) -> Plan:
+    """Return the plan in *data*.
+
+    Raises:
+        DamagedError: The digest does not match, or the version is unknown; *where* is named.
+    """
+    body, _, digest = data.rstrip(b"\n").rpartition(b"\n")
+    if hashlib.blake2b(body, digest_size=16).hexdigest().encode() != digest:
+        message = f"{where} does not verify: its content does not match its digest"
+        raise DamagedError(message, hint="restore the file from a copy; `fsck RUN` lists what else is damaged")
+    head = msgspec.json.decode(body, type=_Head)
+    if head.format != "hpc_search.plan" or head.version != PLAN_VERSION:
+        message = f"{where} has format {head.format!r} version {head.version}; this hpc_search reads version {PLAN_VERSION}"
+        raise DamagedError(message, hint="use the hpc_search version that made the run")
+    return msgspec.json.decode(body, type=Plan)
+
+
+class _Head(Struct, kw_only=True):
+    format: str
+    version: int

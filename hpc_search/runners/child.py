@@ -1,0 +1,153 @@
+"""What runs in a trial's process: seeds, the user's function, the result, the end."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import random
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from hpc_search.checkpoint import Superseded
+from hpc_search.runners import processes
+from hpc_search.runners.messages import SocketChannel
+from hpc_search.trial import NonFiniteError, Pruned, Spec, Stopped, Trial, trial_seed
+
+#: Characters of a traceback kept in the end record; the log has all of it.
+_DETAIL: Final = 4000
+
+
+def run(spec: Spec, sock: socket.socket, log: int) -> None:
+    """Run the trial of *spec*, tell the supervisor its end over *sock*, and leave the process."""
+    channel = SocketChannel(sock)
+    status = 0
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        processes.trial_signals()
+        processes.prefer_as_oom_victim()
+        _prepare(spec)
+        end = outcome(spec, channel, load(spec.callable, spec.code))
+        channel.send("end", **end)
+    except BaseException:  # noqa: BLE001 - the border around the user's code: nothing may pass it silently
+        traceback.print_exc()
+        status = 1
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+
+
+def _prepare(spec: Spec) -> None:
+    if spec.directory and os.path.isdir(spec.directory):
+        os.chdir(spec.directory)
+    processes.set_threads(spec.threads)
+    seed_generators(trial_seed(spec.search_id, spec.number, spec.seed))
+
+
+def seed_generators(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators, of those that are loaded."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed % 2**63)
+
+
+def load(reference: str, code: str) -> Callable[[Trial], object]:
+    """Return the user's function, from code.zip first."""
+    if code and code not in sys.path:
+        sys.path.insert(0, code)
+    source, _, name = reference.rpartition(":")
+    if source.endswith(".py"):
+        source = source.removesuffix(".py").removeprefix("./").replace("/", ".")
+    function: Callable[[Trial], object] = getattr(importlib.import_module(source), name)
+    return function
+
+
+def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], object]) -> dict[str, Any]:
+    """Call *function* and return the content of the end message."""
+    trial = Trial(spec, channel)
+    try:
+        returned = function(trial)
+        trial.finish()
+        return _result(spec, trial, returned)
+    except Superseded:
+        return {"state": "pending", "cause": "preempted", "detail": "superseded by a later attempt"}
+    except Stopped:
+        return {"state": "pending", "cause": "preempted", "detail": channel.stop_requested()}
+    except Pruned:
+        return {"state": "pruned", "cause": "", "detail": "", "metrics": _last(trial)}
+    except NonFiniteError as error:
+        return _failure("nonfinite", str(error))
+    except SystemExit as error:
+        traceback.print_exc()
+        return _failure("error", f"the trial called sys.exit({error.code!r})")
+    except BaseException as error:  # noqa: BLE001 - the border around the user's code
+        traceback.print_exc()
+        cause = "oom" if is_out_of_memory(error) else "error"
+        return _failure(cause, traceback.format_exc())
+
+
+def _last(trial: Trial) -> dict[str, float]:
+    return trial.history[-1][1] if trial.history else {}
+
+
+def _failure(cause: str, detail: str) -> dict[str, Any]:
+    return {"state": "failed", "cause": cause, "detail": detail[-_DETAIL:]}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether *error* says that memory ran out, on the GPU or the host."""
+    torch = sys.modules.get("torch")
+    kinds: tuple[type[BaseException], ...] = (MemoryError,)
+    if torch is not None:
+        kinds = (MemoryError, torch.OutOfMemoryError)
+    text = str(error)
+    return isinstance(error, kinds) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
+def _result(spec: Spec, trial: Trial, returned: object) -> dict[str, Any]:
+    metrics, problem = read_metrics(returned, spec.metric)
+    if problem:
+        return _failure("error", problem)
+    value = metrics[spec.metric]
+    if not math.isfinite(value):
+        return _failure("nonfinite", f"the trial returned {spec.metric} = {value}")
+    if trial.unread:
+        names = ", ".join(map(repr, trial.unread))
+        detail = (
+            f"the search varies {names}, but the trial never read it: every value gives the same result. "
+            f"Read it as trial.params[...], or call trial.used({names}) where the trial unpacks its parameters."
+        )
+        return _failure("noop", detail)
+    finite = {name: number for name, number in metrics.items() if math.isfinite(number)}
+    return {"state": "done", "cause": "", "detail": "", "metrics": finite, "value": value}
+
+
+def read_metrics(returned: object, metric: str) -> tuple[dict[str, float], str]:
+    """Return the metrics that a trial returned, and what is wrong with them ("" where nothing is)."""
+    if isinstance(returned, int | float) and not isinstance(returned, bool):
+        returned = {metric: returned}
+    if not isinstance(returned, Mapping):
+        kind = "nothing" if returned is None else f"a {type(returned).__name__}"
+        return {}, f"the trial returned {kind}; expected a dict with the metric {metric!r}"
+    metrics: dict[str, float] = {}
+    for name, value in returned.items():
+        try:
+            metrics[str(name)] = float(value)
+        except (TypeError, ValueError):
+            return {}, f"the trial returned {name} = {value!r}, which is not a number"
+    if metric not in metrics:
+        names = ", ".join(map(repr, metrics)) or "no metric at all"
+        return {}, f"the trial did not return the metric {metric!r}; it returned {names}"
+    return metrics, ""

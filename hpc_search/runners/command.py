@@ -1,0 +1,139 @@
+"""A trial that is a program: its argument list, its environment, the metrics it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from hpc_search.errors import UsageError
+from hpc_search.trial import Spec
+
+_PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+#: Placeholders that are not parameters.
+RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device")
+#: A program's report file is read up to this size.
+MAX_REPORT_BYTES: Final = 64 << 20
+
+
+def placeholders(command: Sequence[str]) -> set[str]:
+    """Return the names that the argument list uses."""
+    return {match[1] for part in command for match in _PLACEHOLDER.finditer(part) if match[1] is not None}
+
+
+def arguments(command: Sequence[str], spec: Spec, directory: Path) -> list[str]:
+    """Return the argument list of a trial; a value stays inside its one argument, whatever it holds.
+
+    Numbers are written so that Python reads them back exactly; lists and mappings as JSON; null as "".
+
+    Raises:
+        UsageError: A placeholder is neither a parameter nor reserved, or a value holds a NUL byte.
+    """
+    values: dict[str, Any] = {
+        "number": spec.number,
+        "fold": "" if spec.fold is None else spec.fold,
+        "seed": spec.seed,
+        "attempt": spec.attempt,
+        "checkpoint_dir": str(directory),
+        "threads": spec.threads,
+        "device": spec.device,
+        **spec.params,
+    }
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]
+        if match[1] not in values:
+            raise UsageError(f"command: no parameter {match[1]!r}", hint=f"there are: {', '.join(values)}")
+        return text_of(values[match[1]])
+
+    filled = [_PLACEHOLDER.sub(fill, part) for part in command]
+    if any("\0" in part for part in filled):
+        raise UsageError("command: a value holds a NUL byte, which no program can be given")
+    return filled
+
+
+def text_of(value: object) -> str:
+    """Return the text of a parameter on a command line."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, int | float) else json.dumps(value)
+
+
+def environment(base: Mapping[str, str], spec: Spec, report: Path, directory: Path) -> dict[str, str]:
+    """Return the program's environment: the trial as JSON and where to report."""
+    trial = {
+        "number": spec.number,
+        "point": spec.point,
+        "fold": spec.fold,
+        "seed": spec.seed,
+        "attempt": spec.attempt,
+        "params": spec.params,
+        "metric": spec.metric,
+        "checkpoint_dir": str(directory),
+        "run": spec.root,
+        "device": spec.device,
+        "threads": spec.threads,
+        "accumulation": spec.accumulation,
+    }
+    return {
+        **base,
+        "HPC_SEARCH_TRIAL": json.dumps(trial),
+        "HPC_SEARCH_REPORT": str(report),
+        "HPC_SEARCH_CHECKPOINT_DIR": str(directory),
+    }
+
+
+def read_report(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Return the complete JSON lines of a report file, and what is wrong with it ("" for nothing)."""
+    try:
+        if path.stat().st_size > MAX_REPORT_BYTES:
+            return [], f"{path.name} is larger than {MAX_REPORT_BYTES >> 20} MiB"
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], ""
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(content.split(b"\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+        except ValueError:
+            return lines, f"line {number} of the report is not JSON: {text[:80]!r}"
+        if not isinstance(line, dict):
+            return lines, f"line {number} of the report is not a JSON object: {text[:80]!r}"
+        lines.append(line)
+    return lines, ""
+
+
+def read_metric_file(path: Path) -> tuple[dict[str, Any], str]:
+    """Return the JSON object that a program left at *path*, and what is wrong with it."""
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        return {}, f"the program ended without writing {path}"
+    except (OSError, msgspec.DecodeError) as error:
+        return {}, f"{path} is not JSON: {error}"
+    return (content, "") if isinstance(content, dict) else ({}, f"{path} is not a JSON object")
+
+
+def final_metrics(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the metrics of a program: of each name, the last value it reported."""
+    metrics: dict[str, Any] = {}
+    for line in lines:
+        metrics.update((name, value) for name, value in line.items() if name != "step")
+    return metrics
+
+
+def working_directory(spec: Spec) -> str | None:
+    """Return where the program runs: the directory of the search file, where it exists."""
+    return spec.directory if spec.directory and os.path.isdir(spec.directory) else None

@@ -1,0 +1,38 @@
+"""What a user can do with a search: the facade that the command line and Python code share."""
+
+from __future__ import annotations
+
+from hpc_search.search.launch import Wish, cancel, pending, preview, submit, wait, watch
+from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
+from hpc_search.search.trials import (
+    check_one,
+    last_log,
+    log_tail,
+    rerun,
+    standalone,
+    view_trial,
+    which_trial,
+)
+
+__all__ = [
+    "Planned",
+    "Run",
+    "Wish",
+    "cancel",
+    "check_one",
+    "last_log",
+    "locate",
+    "log_tail",
+    "open_run",
+    "pending",
+    "plan_search",
+    "preview",
+    "rerun",
+    "standalone",
+    "submit",
+    "view_trial",
+    "wait",
+    "watch",
+    "which_trial",
+    "writable",
+]

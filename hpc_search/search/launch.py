@@ -1,0 +1,177 @@
+"""Submitting, waiting, cancelling."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from hpc_search.errors import EXIT_DONE, EXIT_FAILED
+from hpc_search.ledger import IndexDamagedError, read_index
+from hpc_search.planning import load_instance
+from hpc_search.search.runs import Run
+from hpc_search.status import read_status
+
+if TYPE_CHECKING:
+    from hpc_search.config.profile import Profile
+    from hpc_search.launchers.base import Launcher
+    from hpc_search.launchers.submission import Order, Outcome
+
+#: Seconds between two looks of `status --watch`.
+_WATCH: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What `submit` was asked for."""
+
+    launcher: str = ""
+    profile: Path | None = None
+    assignments: tuple[str, ...] = ()
+    workers: int | None = None
+
+
+class Sent(NamedTuple):
+    """A submission and the launcher that can wait for it."""
+
+    outcome: Outcome
+    launcher: Launcher
+
+
+def launcher_named(name: str) -> Launcher:
+    """Return the launcher *name*: slurm, local, or "" for slurm where sbatch is on PATH, else local."""
+    from hpc_search.launchers import local, slurm  # noqa: PLC0415 - only verbs that launch
+
+    if name == "slurm" or (not name and shutil.which("sbatch")):
+        return slurm.SlurmLauncher()
+    return local.LocalLauncher()
+
+
+def _profile(wish: Wish) -> Profile:
+    from hpc_search.config import profile  # noqa: PLC0415
+
+    found = profile.load_profile(wish.profile) if wish.profile else profile.Profile(name="default")
+    return profile.profile_with(found, list(wish.assignments))
+
+
+def _order(run: Run, wish: Wish, pending: int) -> Order:
+    from hpc_search.launchers.submission import Order  # noqa: PLC0415
+
+    return Order(
+        layout=run.layout,
+        plan=run.plan,
+        launcher=launcher_named(wish.launcher),
+        profile=_profile(wish),
+        pending=pending,
+        workers=wish.workers,
+        chdir=load_instance(run.layout).origin,
+    )
+
+
+def pending(run: Run) -> int:
+    """Return how many trials have not ended, by the index; all of them where it cannot be read."""
+    try:
+        return run.plan.trials - read_index(run.layout)[0].finals
+    except IndexDamagedError:
+        return run.plan.trials
+
+
+def preview(run: Run, wish: Wish) -> str:
+    """Return what `submit` would hand to the launcher; changes nothing."""
+    from hpc_search.launchers import submission  # noqa: PLC0415
+
+    return submission.preview(_order(run, wish, pending(run)))
+
+
+def submit(run: Run, wish: Wish) -> Sent:
+    """Start the workers that are missing; a stop mark of an earlier failure is removed first.
+
+    Raises:
+        UsageError: A wrong profile, no such launcher here, or SLURM refused for good (RefusedError).
+        TemporaryError: The scheduler does not answer.
+    """
+    from hpc_search import durable  # noqa: PLC0415
+    from hpc_search.config.profile import dump_profile  # noqa: PLC0415
+    from hpc_search.launchers import submission  # noqa: PLC0415
+
+    order = _order(run, wish, pending(run))
+    run.layout.stop.unlink(missing_ok=True)
+    outcome = submission.submit(order)
+    if outcome.sent:
+        durable.replace(run.layout.profile, dump_profile(order.profile).encode())
+    return Sent(outcome, order.launcher)
+
+
+def wait(run: Run, sent: Sent) -> int:
+    """Stay until the work ends, with a progress bar; return the exit code."""
+    from hpc_search.progress import Progress  # noqa: PLC0415 - rich, only where somebody looks
+
+    with Progress(run.plan) as progress:
+
+        def tick() -> None:
+            progress.update(read_status(run.layout, run.plan))
+
+        waited = sent.launcher.wait(sent.outcome.tokens, tick, lambda: pending(run))
+    return _ended(run, waited.signal, waited.lost)
+
+
+def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> int:
+    seen = read_status(run.layout, run.plan)
+    if signal_number:
+        print(f"stopped; `hpc-search submit {run.path}` goes on where it was")
+        return 128 + signal_number
+    for seat in lost:
+        print(f"worker {seat} died again and again; its log: {run.layout.submitit}/")
+    try:
+        print(run.layout.stop.read_text())
+    except FileNotFoundError:
+        pass
+    ended = seen.done + seen.failed + seen.pruned
+    if ended < seen.trials:
+        print(f"{seen.trials - ended} trials are left; `hpc-search submit {run.path}` goes on")
+        return EXIT_FAILED
+    if seen.failed:
+        print(f"{seen.failed} of {seen.trials} trials failed; `hpc-search status {run.path}` says why")
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+def cancel(run: Run) -> str:
+    """End the workers of the run, by their tokens; return one sentence.
+
+    Raises:
+        TemporaryError: The scheduler does not answer.
+    """
+    from hpc_search.launchers import local, slurm, submission  # noqa: PLC0415
+
+    known = {one.launcher for one in submission.submissions(run.layout)}
+    launchers: list[Launcher] = []
+    if "local" in known:
+        launchers.append(local.LocalLauncher())
+    if "slurm" in known:
+        launchers.append(slurm.SlurmLauncher())
+    ended = sum(submission.cancel(run.layout, launcher) for launcher in launchers)
+    if not ended:
+        return "no worker of this run is live; nothing to cancel"
+    workers = "1 worker was" if ended == 1 else f"{ended} workers were"
+    return f"{workers} told to end; `hpc-search submit {run.path}` goes on where they stopped"
+
+
+def watch(run: Run, pause: Callable[[float], None] = time.sleep) -> int:
+    """Show the status again and again until Ctrl-C or the end of the search."""
+    from hpc_search.progress import Progress  # noqa: PLC0415
+
+    try:
+        with Progress(run.plan) as progress:
+            while True:
+                seen = read_status(run.layout, run.plan)
+                progress.update(seen)
+                if seen.done + seen.failed + seen.pruned >= seen.trials:
+                    return EXIT_DONE
+                pause(_WATCH)
+    except KeyboardInterrupt:
+        return EXIT_DONE
+

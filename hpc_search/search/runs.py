@@ -1,0 +1,97 @@
+"""Finding and planning runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hpc_search.errors import UsageError
+from hpc_search.layout import Layout, runs_root
+from hpc_search.planning import load_instance, load_plan
+from hpc_search.records.plan import Plan
+
+if TYPE_CHECKING:
+    from hpc_search.planning import Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that exists: its paths and its plan."""
+
+    layout: Layout
+    plan: Plan
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.layout.root
+
+
+def locate(text: str) -> Layout:
+    """Return the layout of RUN: a path, or a name under ``runs/`` (HPC_SEARCH_ROOT)."""
+    path = Path(text)
+    if not path.exists() and not path.is_absolute() and (runs_root() / text).exists():
+        path = runs_root() / text
+    return Layout(path)
+
+
+def open_run(text: str) -> Run:
+    """Return the run at RUN.
+
+    Raises:
+        UsageError: There is none; similar names are shown.
+    """
+    layout = locate(text)
+    if not layout.root.exists():
+        raise UsageError(f"there is no run {text!r}{_known_runs()}", hint="`plan CONFIG` makes a run")
+    return Run(layout, load_plan(layout))
+
+
+def _known_runs() -> str:
+    try:
+        names = sorted(path.parent.name for path in runs_root().glob("*/plan.json"))
+    except OSError:
+        names = []
+    return f"; under {runs_root()}/ there are: {', '.join(names[:10])}" if names else ""
+
+
+def writable(run: Run) -> Run:
+    """Return *run* where it may be changed.
+
+    Raises:
+        UsageError: It was copied or moved: such a run is only read.
+    """
+    instance = load_instance(run.layout)
+    here = str(run.path.resolve())
+    if instance.path == here:
+        return run
+    message = f"{here} is a copy of, or was moved from, {instance.path}: it can be read, not run"
+    raise UsageError(message, hint="work in the original, or plan the search anew with --run DIR")
+
+
+class Planned(NamedTuple):
+    """What `plan` did."""
+
+    run: Run
+    fresh: bool
+    warnings: list[str]
+
+
+def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False) -> Planned:
+    """Plan the search file into a run directory; the same file again changes nothing.
+
+    Raises:
+        UsageError: The file is wrong (ConfigError: every problem), or the directory holds something else.
+    """
+    from hpc_search import planning  # noqa: PLC0415 - yaml and numpy, which reading verbs do not need
+    from hpc_search.launchers.base import slug  # noqa: PLC0415
+    from hpc_search.planning.describe import warnings  # noqa: PLC0415
+
+    made: Draft = planning.draft(config_path)
+    layout = Layout(Path(run)) if run else Layout(runs_root() / slug(made.plan.search.name))
+    if dry_run:
+        return Planned(Run(layout, made.plan), fresh=True, warnings=[])
+    fresh = planning.build(made, layout)
+    plan = load_plan(layout)
+    return Planned(Run(layout, plan), fresh, warnings(made, plan))

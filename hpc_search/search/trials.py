@@ -1,0 +1,246 @@
+"""One trial: what is known of it, its log, and running it again."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hpc_search import durable
+from hpc_search.errors import UsageError
+from hpc_search.layout import Layout
+from hpc_search.ledger import history, new_index, read_entry
+from hpc_search.planning import Numbering, load_instance
+from hpc_search.records import journal as lines
+from hpc_search.records.index import Entry
+from hpc_search.records.plan import PlannedTrial
+from hpc_search.search.runs import Run
+from hpc_search.space import canonical
+
+
+class TrialView(NamedTuple):
+    """Everything that is known of one trial."""
+
+    trial: PlannedTrial
+    entry: Entry | None
+    result: history.Result | None
+    records: list[tuple[str, lines.AnyRecord]]
+
+
+def view_trial(run: Run, number: int) -> TrialView:
+    """Return what the plan, the index and the journals say of trial *number*."""
+    trial = Numbering(run.plan)(number)
+    needle = b'"trial":%d,' % number
+    found: list[tuple[str, lines.AnyRecord]] = []
+    for line in history.lines(run.layout):
+        if needle in line.data:
+            record = lines.parse_line(line.data)
+            if record is not None and getattr(record, "trial", None) == number:
+                found.append((line.worker, record))
+    found.sort(key=lambda pair: (getattr(pair[1], "attempt", 0) or 0, pair[1].t, pair[1].n))
+    result = history.results(run.layout).get(number)
+    return TrialView(trial, read_entry(run.layout, number), result, found)
+
+
+def read_log(run: Run, worker: str, span: tuple[int, int]) -> str:
+    """Return the part *span* of a worker's log, from its directory or the archive."""
+    data = history.log_bytes(run.layout, worker)
+    return data[span[0] : span[1]].decode(errors="replace") if data is not None else ""
+
+
+def find_number(run: Run, params: Mapping[str, Any], fold: int | None, seed: int) -> int | None:
+    """Return the number of the trial with these parameters, fold and seed; None where there is none."""
+    wanted = canonical(dict(params))
+    numbering = Numbering(run.plan)
+    for block in run.plan.blocks:
+        for local in range(block.points):
+            first = numbering(block.first + local * len(block.seeds))
+            if canonical(first.params) == wanted:
+                return _number_of(block, local, fold, seed)
+    return None
+
+
+def _number_of(block: Any, local: int, fold: int | None, seed: int) -> int | None:  # noqa: ANN401
+    if seed not in block.seeds or (block.folds and fold not in block.folds):
+        return None
+    fold_index = block.folds.index(fold) if block.folds else 0
+    number: int = block.first + (fold_index * block.points + local) * len(block.seeds) + block.seeds.index(seed)
+    return number
+
+
+class Reran(NamedTuple):
+    """The outcome of a rerun beside the recorded result."""
+
+    trial: PlannedTrial
+    directory: Path
+    end: lines.End | None
+    recorded: lines.End | None
+    changed: bool
+
+    def text(self) -> str:
+        """Return both values and whether they are equal."""
+        return rerun_text(self)
+
+    @property
+    def equal(self) -> bool | None:
+        """Whether both ended with the same value, to the last bit; None where one has none."""
+        if self.end is None or self.recorded is None or self.changed:
+            return None
+        return (self.end.state, self.end.value) == (self.recorded.state, self.recorded.value)
+
+
+def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Reran:
+    """Run trial *number* again, alone, into RUN/reruns/; the ledger is not touched.
+
+    With *params* it runs with these parameters instead of the planned ones.
+    """
+    from hpc_search.worker import Supervisor, WorkerOptions  # noqa: PLC0415 - only here
+
+    planned = Numbering(run.plan)(number)
+    changed = params is not None and canonical(dict(params)) != canonical(planned.params)
+    layout = _clone(run, number)
+    override = planned._replace(params=dict(params)) if params is not None else planned
+    options = WorkerOptions(seat="rerun", only=number, override=override)
+    Supervisor(layout, run.plan, options).run()
+    ends = _ends(layout)
+    recorded = history.results(run.layout).get(number)
+    return Reran(
+        planned, layout.root, ends[-1] if ends else None, recorded.end if recorded else None, changed
+    )
+
+
+def check_one(run: Run) -> str:
+    """Import the code and run trial 0 to its first report or its end; return one sentence.
+
+    Raises:
+        UsageError: It failed; the end of its traceback is shown.
+    """
+    from hpc_search.worker import Supervisor, WorkerOptions  # noqa: PLC0415 - only here
+
+    layout = _clone(run, 0)
+    options = WorkerOptions(seat="check", only=0, to_first_report=True)
+    try:
+        Supervisor(layout, run.plan, options).run()
+        ends = _ends(layout)
+        stopped = layout.stop.read_text() if layout.stop.exists() else ""
+    finally:
+        shutil.rmtree(layout.root, ignore_errors=True)
+    if not ends or ends[-1].state == "failed":
+        raise UsageError(f"check: trial 0 failed\n{ends[-1].detail if ends else stopped}")
+    words = "ended" if ends[-1].state == "done" else "reached its first report"
+    return f"checked: trial 0 {words} in {ends[-1].seconds:.2f} s"
+
+
+def _ends(layout: Layout) -> list[lines.End]:
+    found = (lines.parse_line(line.data) for line in history.lines(layout, frozenset({b"end"})))
+    return [record for record in found if isinstance(record, lines.End)]
+
+
+def _clone(run: Run, number: int) -> Layout:
+    """Return a new run directory below RUN/reruns with the same plan, code and splits, nothing done."""
+    source = run.layout
+    target = Layout(source.reruns / f"{number:06d}-{secrets.token_hex(3)}")
+    for directory in ("ledger/seals", "ledger/archive", "workers", "checkpoints", "samples"):
+        (target.root / directory).mkdir(parents=True, mode=0o700)
+    for path in (source.plan, source.code):
+        if path.exists():
+            shutil.copyfile(path, target.root / path.name)
+    if source.splits.exists():
+        shutil.copytree(source.splits, target.splits)
+    instance = load_instance(source)
+    content = msgspec.json.encode(instance)
+    durable.write_file(target.instance, content)
+    head, size = new_index(run.plan.trials)
+    durable.write_file(target.claims, head)
+    os.truncate(target.claims, size)
+    return target
+
+
+def rerun_text(outcome: Reran) -> str:
+    """Return what a rerun gave, beside the recorded result."""
+    end, recorded = outcome.end, outcome.recorded
+    rows = [f"trial {outcome.trial.number} ran again in {outcome.directory}"]
+    rows.append(f"  now       {_ending(end)}")
+    rows.append(f"  recorded  {_ending(recorded)}")
+    if outcome.changed:
+        rows.append("  not compared: the parameters differ from the planned ones")
+    elif outcome.equal is None:
+        rows.append("  not compared: one of them has no result")
+    else:
+        rows.append("  equal to the last bit" if outcome.equal else "  DIFFERENT")
+    return "\n".join(rows)
+
+
+def _ending(end: lines.End | None) -> str:
+    if end is None:
+        return "no result"
+    if end.state == "done":
+        return f"done, value {end.value!r}, {end.seconds:.2f} s"
+    last = end.detail.strip().splitlines()[-1:] or [""]
+    return f"{end.state} ({end.cause}): {last[0]}"
+
+
+def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
+    """Return the number, and the parameters where *text* is a YAML file of `show --yaml`.
+
+    Raises:
+        UsageError: Neither a number nor such a file, or no trial of the run has its fold and seed.
+    """
+    if text.isdecimal():
+        return int(text), None
+    path = Path(text)
+    if not path.is_file():
+        raise UsageError(f"{text!r} is neither a trial's number nor a file")
+    from hpc_search.config import load_point  # noqa: PLC0415 - yaml, only for files
+
+    point = load_point(path)
+    number = find_number(run, point["parameters"], point["fold"], point["seed"])
+    if number is None:
+        number = find_seat(run, point["fold"], point["seed"])
+    if number is None:
+        fold, seed = point["fold"], point["seed"]
+        words = f"fold {fold} and seed {seed}" if fold is not None else f"seed {seed}"
+        raise UsageError(f"{path}: the run has no trial with {words}")
+    return number, point["parameters"]
+
+
+def find_seat(run: Run, fold: int | None, seed: int) -> int | None:
+    """Return the first trial with this fold and seed, whose place parameters of one's own take."""
+    for block in run.plan.blocks:
+        number = _number_of(block, 0, fold, seed)
+        if number is not None:
+            return number
+    return None
+
+
+def standalone(run: Run, view: TrialView) -> str:
+    """Return the trial as a YAML file that `rerun` accepts."""
+    from hpc_search.config import dump_point  # noqa: PLC0415 - yaml, only here
+
+    trial = view.trial
+    return dump_point(trial.params, fold=trial.fold, seed=trial.seed, search=run.plan.search.name)
+
+
+def last_log(run: Run, view: TrialView) -> str:
+    """Return the output of the last attempt that has one."""
+    for worker, record in reversed(view.records):
+        if isinstance(record, lines.End) and record.log[1] > record.log[0]:
+            return read_log(run, worker, record.log)
+        if isinstance(record, lines.Start):
+            return read_log(run, worker, (record.log, 1 << 62))
+    return ""
+
+
+def log_tail(run: Run, view: TrialView, rows: int = 20) -> str:
+    """Return the last lines of the log, with a heading; "" where nothing was printed."""
+    text = last_log(run, view).rstrip()
+    if not text:
+        return ""
+    found = text.splitlines()
+    head = f"\nlog (last {rows} of {len(found)} lines)" if len(found) > rows else "\nlog"
+    return "\n".join([head, *(f"  {line}" for line in found[-rows:])])

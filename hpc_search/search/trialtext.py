@@ -1,0 +1,90 @@
+"""A trial in words and as JSON. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from hpc_search.ledger.history import Result
+from hpc_search.records import index as codec
+from hpc_search.records import journal as lines
+from hpc_search.records.index import Entry
+from hpc_search.records.plan import Plan, PlannedTrial
+
+Records = Sequence[tuple[str, lines.AnyRecord]]
+_CURVE_ROWS = 12
+
+
+def as_text(plan: Plan, trial: PlannedTrial, entry: Entry | None, records: Records, result: Result | None) -> str:
+    """Return parameters, attempts and curve of a trial."""
+    state = codec.STATES[entry.state] if entry is not None else "unknown"
+    fold = f", fold {trial.fold}" if trial.fold is not None else ""
+    rows = [f"trial {trial.number} of {plan.search.name}: point {trial.point}{fold}, seed {trial.seed}: {state}"]
+    if result is not None:
+        rows.extend(_result(plan, result))
+    rows.append("parameters")
+    width = max(map(len, trial.params), default=0)
+    rows.extend(f"  {name:<{width}}  {value!r}" for name, value in trial.params.items())
+    rows.extend(_attempts(records))
+    rows.extend(_curve(records))
+    return "\n".join(rows)
+
+
+def _result(plan: Plan, result: Result) -> list[str]:
+    end = result.end
+    if end.state == "done":
+        rows = [f"result: {plan.metric.name} = {end.value!r}, attempt {end.attempt}, {end.seconds:.2f} s on {end.node}"]
+        rows.extend(f"  {name} = {value!r}" for name, value in end.metrics.items() if name != plan.metric.name)
+    else:
+        rows = [f"result: {end.state} ({end.cause or 'by the search'})"]
+        rows.extend(f"  {line}" for line in end.detail.rstrip().splitlines()[-12:])
+    if end.effective:
+        rows.append(f"effective: {end.effective}, accumulation {end.accumulation}")
+    return rows
+
+
+def _attempts(records: Records) -> list[str]:
+    rows = []
+    for worker, record in records:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.t))
+        if isinstance(record, lines.Claim):
+            rows.append(f"  {when}  attempt {record.attempt} claimed by {worker}")
+        elif isinstance(record, lines.Checkpoint):
+            rows.append(f"  {when}  attempt {record.attempt} saved step {record.step}")
+        elif isinstance(record, lines.End):
+            words = f" ({record.cause})" if record.cause else ""
+            rows.append(f"  {when}  attempt {record.attempt} ended: {record.state}{words}")
+        elif isinstance(record, lines.Note):
+            rows.append(f"  {when}  {record.event} {record.text}".rstrip())
+    return ["history", *rows] if rows else ["history", "  not started"]
+
+
+def _curve(records: Records) -> list[str]:
+    steps: dict[int, dict[str, float]] = {}
+    for _, record in records:
+        if isinstance(record, lines.Report):
+            steps[record.step] = record.metrics
+    if not steps:
+        return []
+    order = sorted(steps)
+    stride = max(1, -(-len(order) // _CURVE_ROWS))
+    shown = sorted({*order[::stride], order[-1]})
+    rows = [f"  step {step:>6}  " + "  ".join(f"{n} {v:.6g}" for n, v in steps[step].items()) for step in shown]
+    return [f"curve ({len(order)} reports)", *rows]
+
+
+def as_json(trial: PlannedTrial, entry: Entry | None, records: Records) -> str:
+    """Return the trial as one JSON object."""
+    content = {
+        "trial": trial.number,
+        "point": trial.point,
+        "fold": trial.fold,
+        "seed": trial.seed,
+        "params": trial.params,
+        "state": codec.STATES[entry.state] if entry is not None else "unknown",
+        "attempts": entry.attempt if entry is not None else None,
+        "records": [{"worker": worker, **msgspec.to_builtins(record)} for worker, record in records],
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=1).decode()

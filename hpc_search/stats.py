@@ -1,0 +1,134 @@
+"""Statistics of points from the values of their trials; pure.
+
+A point is complete when every one of its trials (folds x seeds) is done with a finite value. Only
+complete points compete; a failed or pruned trial never becomes a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+Goal = Literal["max", "min"]
+
+
+class Row(NamedTuple):
+    """One finished trial. ``value`` is the selection metric, None unless the trial is done."""
+
+    trial: int
+    point: int
+    fold: int | None
+    seed: int
+    state: str
+    cause: str = ""
+    value: float | None = None
+
+
+class FoldValue(NamedTuple):
+    """The selection metric of one trial of a point."""
+
+    fold: int | None
+    seed: int
+    value: float
+
+
+class PointScore(NamedTuple):
+    """One point with a finished trial.
+
+    ``values`` are in the order of the trials' numbers. ``mean`` and ``sd`` (n - 1 in the denominator, None below two values) are of the ``n`` values there
+    are, of ``expected``. ``reasons`` counts why values are missing: "failed(oom)", "pruned", "no value",
+    "not finished". Ranks start at 1; incomplete points stand below every complete one.
+    """
+
+    point: int
+    rank: int
+    complete: bool
+    n: int
+    expected: int
+    mean: float | None
+    sd: float | None
+    values: tuple[FoldValue, ...]
+    reasons: dict[str, int]
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of *values*, rounded once from the exact sum; their order does not matter."""
+    try:
+        middle = math.fsum(values) / len(values)
+    except OverflowError:
+        middle = math.fsum(value / len(values) for value in values)
+    return min(max(middle, min(values)), max(values))
+
+
+def sample_sd(values: Sequence[float]) -> float | None:
+    """Return the sample standard deviation (n - 1 in the denominator), None below two values."""
+    if len(values) < 2:
+        return None
+    middle = mean(values)
+    spread = math.hypot(*sorted(value - middle for value in values))
+    if math.isinf(spread):
+        # Deviations of values near the largest float overflow; quarters of them do not.
+        spread = math.hypot(*sorted(value / 4 - middle / 4 for value in values)) * 4
+    return spread / math.sqrt(len(values) - 1)
+
+
+def rank_points(rows: Iterable[Row], goal: Goal, expected: Callable[[int], int]) -> list[PointScore]:
+    """Return the points of *rows*, best first.
+
+    Complete points come first, by mean (*goal* says which end is better), then by point number. The
+    others follow by how many values they have, then likewise.
+
+    Args:
+        rows: Finished trials, each once, in any order.
+        goal: "max" or "min".
+        expected: The number of trials of a point (folds x seeds).
+    """
+    points: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        points[row.point].append(row)
+    scores = [_score(point, found, expected(point)) for point, found in points.items()]
+    sign = -1.0 if goal == "max" else 1.0
+    scores.sort(key=lambda score: _order(score, sign))
+    return [score._replace(rank=rank) for rank, score in enumerate(scores, start=1)]
+
+
+def _order(score: PointScore, sign: float) -> tuple[bool, int, float, int]:
+    missing = 0 if score.complete else -score.n
+    return not score.complete, missing, 0.0 if score.mean is None else sign * score.mean, score.point
+
+
+def _score(point: int, rows: list[Row], expected: int) -> PointScore:
+    # By trial number: fold-major, whatever the order of arrival.
+    rows.sort()
+    values = [
+        FoldValue(row.fold, row.seed, row.value)
+        for row in rows
+        if row.state == "done" and row.value is not None and math.isfinite(row.value)
+    ]
+    numbers = [found.value for found in values]
+    return PointScore(
+        point=point,
+        rank=0,
+        complete=len(numbers) >= expected,
+        n=len(numbers),
+        expected=expected,
+        mean=mean(numbers) if numbers else None,
+        sd=sample_sd(numbers),
+        values=tuple(values),
+        reasons={} if len(numbers) >= expected else _reasons(rows, expected),
+    )
+
+
+def _reasons(rows: list[Row], expected: int) -> dict[str, int]:
+    counts = Counter(reason for row in rows if (reason := _reason(row)))
+    if len(rows) < expected:
+        counts["not finished"] = expected - len(rows)
+    return dict(sorted(counts.items()))
+
+
+def _reason(row: Row) -> str:
+    if row.state != "done":
+        return f"{row.state}({row.cause})" if row.cause else row.state
+    return "" if row.value is not None and math.isfinite(row.value) else "no value"

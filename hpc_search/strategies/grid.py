@@ -1,0 +1,39 @@
+"""The grid: every point of a finite space, in the order of its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hpc_search.errors import UsageError
+from hpc_search.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Point number i is the space's point number i."""
+
+    name: str = "grid"
+    adaptive: bool = False
+
+    def count(self, space: Space) -> int:
+        """Return the size of *space*.
+
+        Raises:
+            UsageError: A dimension is continuous; it is named.
+        """
+        size = space.size()
+        if size is None:
+            names = ", ".join(space.continuous)
+            hint = "give a list of values for each of them, or use strategy: {random: {points: N, seed: 0}}"
+            message = f"strategy grid needs finite dimensions; found a continuous range: {names}"
+            raise UsageError(message, hint=hint)
+        return size
+
+    def point(self, space: Space, index: int) -> dict[str, Any]:
+        """Return point number *index* of *space*.
+
+        Raises:
+            IndexError: There is no such point.
+        """
+        return space.point(index)

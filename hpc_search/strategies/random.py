@@ -1,0 +1,146 @@
+"""Random points without replacement, each computed from its number alone.
+
+- A finite space: a keyed permutation of its range, so that nothing is rejected and nothing repeats.
+- With continuous dimensions: these and the ``log_int`` ones are drawn by counter-based uniforms; the
+  other dimensions go through a keyed permutation of their range again and again, with a new key each
+  time, so that their combinations are used equally often.
+- A finite space with ``log_int``: every dimension is drawn independently, and a point that was drawn
+  before is drawn again: sampling without replacement by the logarithmic mass. After 16 repeats in a
+  row, when most of the mass is used up, the next unused point of a keyed permutation of all points is
+  taken, so that asking for every point ends too. The sequence is drawn once a strategy object.
+
+The first k points do not depend on how many are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hpc_search.errors import UsageError
+from hpc_search.space import LogInt, LogUniform, Space, Uniform
+from hpc_search.strategies.permutation import Permutation
+
+#: Part of the format: a change gives other points for the same number.
+_REPEATS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Random:
+    """``points`` different points of the space, chosen by ``seed``."""
+
+    points: int
+    seed: int = 0
+    name: str = "random"
+    adaptive: bool = False
+    #: The sequence of the last finite space with ``log_int``: a cache, no part of the value.
+    _drawn: list[tuple[Space, tuple[int, ...]]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+
+    def count(self, space: Space) -> int:
+        """Return the number of points asked for.
+
+        Raises:
+            UsageError: *space* has fewer points.
+        """
+        size = space.size()
+        if size is not None and self.points > size:
+            message = (
+                f"strategy random asks for {self.points:,} points; the space has {size:,} different ones"
+            )
+            raise UsageError(message, hint=f"ask for at most {size} points, or use strategy: grid for all")
+        return self.points
+
+    def point(self, space: Space, index: int) -> dict[str, Any]:
+        """Return point number *index*.
+
+        Raises:
+            IndexError: There is no such point.
+            UsageError: *space* has fewer points than are asked for.
+        """
+        if not 0 <= index < self.count(space):
+            raise IndexError(f"point {index} is outside 0..{self.points - 1}")
+        sampled = _sampled(space)
+        if sampled and space.size() is not None:
+            return _numbered(space, self._sequence(space)[index])
+        given = {name: d.quantile(_uniform(self.seed, index, name)) for name, d in sampled.items()}
+        size = space.size(given) or 1
+        return space.draw(_permutation(self.seed, size, index // size)(index % size), given)
+
+    def _sequence(self, space: Space) -> tuple[int, ...]:
+        for known, numbers in self._drawn:
+            if known is space or known == space:
+                return numbers
+        draws = _distinct(_candidates(space, self.seed), _leftovers(space, self.seed))
+        numbers = tuple(itertools.islice(draws, self.points))
+        self._drawn[:] = [(space, numbers)]
+        return numbers
+
+
+def _sampled(space: Space) -> dict[str, Uniform | LogUniform | LogInt]:
+    kinds = (Uniform, LogUniform, LogInt)
+    return {name: d for name, d in space.dimensions.items() if isinstance(d, kinds)}
+
+
+def _log_ints(space: Space) -> dict[str, LogInt]:
+    return {name: d for name, d in space.dimensions.items() if isinstance(d, LogInt)}
+
+
+def _numbered(space: Space, number: int) -> dict[str, Any]:
+    """Return the point of *number*, whose last digits are the ``log_int`` dimensions."""
+    given = {}
+    for name, dimension in reversed(_log_ints(space).items()):
+        number, digit = divmod(number, dimension.count())
+        given[name] = dimension.value(digit)
+    return space.draw(number, given)
+
+
+def _candidates(space: Space, seed: int) -> Iterator[int]:
+    """Yield numbers as ``_numbered`` reads them, drawn with replacement, for ever."""
+    logs = _log_ints(space)
+    size = space.size(logs) or 1
+    # 128 bits more than the range has: the remainder is uniform to within 2^-128.
+    width = (size.bit_length() + 7) // 8 + 16
+    for draw in itertools.count():
+        stream = hashlib.shake_256(b"%d:%d" % (seed, draw)).digest(width + 8 * len(logs))
+        number = int.from_bytes(stream[:width], "big") % size
+        for place, dimension in zip(range(width, len(stream), 8), logs.values(), strict=True):
+            value = dimension.quantile(_fraction(stream[place : place + 8]))
+            number = number * dimension.count() + value - dimension.low
+        yield number
+
+
+def _leftovers(space: Space, seed: int) -> Iterator[int]:
+    """Yield every number of a finite *space* once."""
+    size = space.size() or 1
+    permutation = _permutation(seed, size, -1)
+    return (permutation(place) for place in range(size))
+
+
+def _distinct(candidates: Iterator[int], leftovers: Iterator[int]) -> Iterator[int]:
+    """Yield numbers that were not yielded before; at most ``_REPEATS`` candidates for each."""
+    seen: set[int] = set()
+    while True:
+        tries = itertools.chain(itertools.islice(candidates, _REPEATS), leftovers)
+        number = next((number for number in tries if number not in seen), None)
+        if number is None:
+            return
+        seen.add(number)
+        yield number
+
+
+def _permutation(seed: int, size: int, cycle: int) -> Permutation:
+    return Permutation(size, hashlib.blake2b(b"%d:%d" % (seed, cycle), digest_size=32).digest())
+
+
+def _uniform(seed: int, index: int, name: str) -> float:
+    return _fraction(hashlib.blake2b(f"{seed}:{index}:{name}".encode(), digest_size=8).digest())
+
+
+def _fraction(data: bytes) -> float:
+    """Return a number of 53 bits in [0, 1) from 8 bytes, the same on every machine."""
+    return (int.from_bytes(data, "big") >> 11) * 2.0**-53

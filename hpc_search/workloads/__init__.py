@@ -1,0 +1,1 @@
+"""Workloads: training functions as a user would write them."""

@@ -1,0 +1,89 @@
+"""Fixtures of all tests: nothing that a test started may outlive it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from tests.waiting import wait_until
+
+#: Seconds in which a process that was told to end may still be there.
+_GRACE_S: Final = 10.0
+#: Helpers of multiprocessing that live as long as the interpreter.
+_HELPERS: Final = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+def pytest_report_header() -> list[str]:
+    """Say what decides about results here."""
+    return [
+        f"machine: {platform.system()} {platform.release()}, {os.cpu_count()} cores, uid {os.getuid()}",
+        f"interpreter: {sys.executable}",
+    ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a child, or any process started on its temporary directory."""
+    before = set(psutil.Process().children(recursive=True))
+    directory: Path | None = None
+    if "tmp_path" in request.fixturenames:
+        directory = request.getfixturevalue("tmp_path")
+    yield
+
+    def left() -> list[psutil.Process]:
+        return _children(before) + _started_on(directory)
+
+    try:
+        wait_until(lambda: not left(), timeout=_GRACE_S)
+    except AssertionError:
+        processes = left()
+        if not processes:
+            return
+        shown = "\n".join(_describe(process) for process in processes)
+        for process in processes:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(processes, timeout=_GRACE_S)
+        pytest.fail(f"processes outlive the test:\n{shown}", pytrace=False)
+
+
+def _children(before: set[psutil.Process]) -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if child not in before and not _is_harmless(child)]
+
+
+def _started_on(directory: Path | None) -> list[psutil.Process]:
+    """Return the processes with *directory* in their arguments: detached workers, jobs of SLURM."""
+    if directory is None:
+        return []
+    needle = os.fsencode(directory)
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError, psutil.Error):
+            if needle in entry.read_bytes() and int(entry.parent.name) != os.getpid():
+                found.append(psutil.Process(int(entry.parent.name)))
+    return found
+
+
+def _is_harmless(process: psutil.Process) -> bool:
+    # A zombie is dead; whether somebody asked for its status is not what matters here.
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        return any(helper in " ".join(process.cmdline()) for helper in _HELPERS)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _describe(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return f"  {process.pid} ({process.status()}): {' '.join(process.cmdline()) or process.name()}"
+    return f"  {process.pid}"

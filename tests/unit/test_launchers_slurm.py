@@ -1,0 +1,324 @@
+"""The script of an array, what sbatch is given, and what its words mean."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc_search.config.profile import Profile
+from hpc_search.errors import RefusedError, TemporaryError, UsageError
+from hpc_search.launchers import environment
+from hpc_search.launchers.base import ActiveJobs, Request, UnclearError
+from hpc_search.launchers.refusals import explain
+from hpc_search.launchers.slurm import SlurmLauncher, parse_squeue, sbatch_command
+
+FAILED = "sbatch: error: Batch job submission failed: "
+POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+def request(run: str = "/scratch/run", **changes: Any) -> Request:
+    profile = Profile(**changes.pop("profile", {}))
+    return Request(run=run, token="ex-12345678-0001", tasks=20, profile=profile, **changes)
+
+
+def script(**changes: Any) -> str:
+    return SlurmLauncher().script(request(**changes))
+
+
+def directives(text: str) -> dict[str, str]:
+    # Like sbatch, which stops at the first line that is no comment.
+    head = takewhile(lambda line: line.startswith("#") or not line, text.splitlines())
+    lines = [line.removeprefix("#SBATCH --") for line in head if line.startswith("#SBATCH")]
+    words = [shlex.split(line)[0].partition("=") for line in lines]
+    return {name: value for name, _, value in words}
+
+
+def test_script_has_the_token_as_job_name_and_no_wckey() -> None:
+    found = directives(script(profile={"throttle": 8}))
+
+    assert found["job-name"] == "ex-12345678-0001"
+    assert found["array"] == "0-19%8"
+    assert found["open-mode"] == "append"
+    assert found["export"] == "NIL"
+    assert found["output"] == "/scratch/run/submitit/ex-12345678-0001_%a.log"
+    assert not {"wckey", "error"} & set(found)
+    assert script().startswith("#!/bin/bash\n")
+
+
+def test_fields_of_the_profile_become_options() -> None:
+    profile = {
+        "partition": "gpu",
+        "account": "lab",
+        "qos": "long",
+        "constraint": "a100",
+        "gres": "gpu:1",
+        "cpus": 4,
+        "exclude": "node[1-2]",
+        "reservation": "course",
+        "signal_delay": 240,
+        "extra": {"nice": "100"},
+    }
+    found = directives(script(profile=profile))
+
+    expected = {"partition": "gpu", "account": "lab", "qos": "long", "constraint": "a100", "gres": "gpu:1"}
+    assert expected.items() <= found.items()
+    assert (found["cpus-per-task"], found["exclude"], found["reservation"]) == ("4", "node[1-2]", "course")
+    assert (found["signal"], found["nice"]) == ("USR2@240", "100")
+
+
+@pytest.mark.parametrize(("requeue", "option"), [(True, "requeue"), (False, "no-requeue")])
+def test_requeue_is_explicit(*, requeue: bool, option: str) -> None:
+    assert option in directives(script(profile={"requeue": requeue}))
+
+
+def test_the_worker_is_a_step() -> None:
+    command = script(profile={"cpus": 4}).strip().splitlines()[-1]
+
+    words = shlex.split(command)
+    assert words[0] == "srun"
+    assert "--cpus-per-task=4" in words
+    assert words[words.index("-P") - 1] == sys.executable
+    assert words[words.index("-m") :] == [
+        "-m",
+        "hpc_search",
+        "work",
+        "/scratch/run",
+        "--token",
+        "ex-12345678-0001",
+    ]
+
+
+@pytest.mark.parametrize("run", ["/a b/c'd", '/x"y', "/50%j/%a", "/$(id)/`id`;id", "/new\\line"])
+def test_any_path_survives_the_shell(run: str, tmp_path: Path) -> None:
+    fake = tmp_path / "srun"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+    text = script(run=run, environment={"PATH": f"{tmp_path}:{os.environ['PATH']}", "X": "a'b\n#SBATCH --x"})
+
+    done = subprocess.run(["bash"], input=text, capture_output=True, text=True, check=True)
+
+    assert run in done.stdout.splitlines()
+    assert directives(text)["chdir"] == run
+
+
+def test_modules_and_prolog_come_before_the_step_and_after_the_environment() -> None:
+    text = script(
+        profile={"modules": ("cuda/12",), "prolog": ("source env.sh",)}, environment={"LANG": "C.UTF-8"}
+    )
+
+    order = [
+        text.index(part)
+        for part in ("umask 077", "export LANG", "module load cuda/12", "source env.sh", "srun")
+    ]
+    assert order == sorted(order)
+
+
+def test_extra_cannot_take_what_identifies_a_submission() -> None:
+    with pytest.raises(UsageError, match="job-name"):
+        script(profile={"extra": {"job-name": "mine"}})
+
+
+def test_sbatch_sees_an_allow_list_without_values_in_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "xyz-value")
+    monkeypatch.setenv("WANDB_API_KEY", "abc-value")
+    monkeypatch.setenv("SBATCH_JOB_NAME", "other")
+
+    command = sbatch_command(Path("/x.sh"), ("WANDB_API_KEY",))
+
+    assert {"--unset=SECRET_TOKEN", "--unset=SBATCH_JOB_NAME"} <= set(command)
+    assert "--unset=WANDB_API_KEY" not in command
+    assert not any("-value" in word for word in command)
+
+
+def test_values_with_secret_names_are_forwarded_and_not_written() -> None:
+    environ = {"PATH": "/bin", "MY_TOKEN": "1", "DATA": "/d", "OTHER": "2", "HPC_SEARCH_TRIAL": "{}"}
+
+    assert environment.written(environ, ("MY_TOKEN", "DATA")) == {"PATH": "/bin", "DATA": "/d"}
+    assert environment.forwarded(environ, ("MY_TOKEN", "DATA")) == ("MY_TOKEN",)
+
+
+# -- a fake sbatch on PATH
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def install(folder: Path, name: str, body: str) -> None:
+    (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_submit_leaves_no_files_and_no_words_on_the_terminal(
+    programs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    install(
+        programs, "sbatch", f"env > {tmp_path}/env; umask > {tmp_path}/umask; echo Submitted batch job 17"
+    )
+
+    submitted = SlurmLauncher().submit(request(run=str(tmp_path)))
+
+    assert (submitted.jobs[0].id, submitted.jobs[0].tasks) == ("17", 20)
+    assert (tmp_path / "umask").read_text().strip() == "0077"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "env", "umask"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (
+            f"echo '{FAILED}Invalid account or account/partition combination specified' >&2; exit 1",
+            RefusedError,
+        ),
+        (f"echo '{FAILED}Unable to contact slurm controller (connect failure)' >&2; exit 1", TemporaryError),
+        (f"echo '{FAILED}Socket timed out on send/recv operation' >&2; exit 1", UnclearError),
+        ("echo hello", UnclearError),
+        ("exit 124", UnclearError),
+    ],
+)
+def test_answers_of_sbatch_are_told_apart(programs: Path, body: str, kind: type[Exception]) -> None:
+    install(programs, "sbatch", body)
+
+    with pytest.raises(kind) as caught:
+        SlurmLauncher().submit(request())
+
+    assert type(caught.value) is kind
+
+
+def test_sbatch_absent_names_the_local_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(UsageError, match="--launcher local"):
+        SlurmLauncher().check()
+
+
+def test_script_needs_no_slurm_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert "srun" in script()
+
+
+def test_a_silent_squeue_is_unknown_and_not_empty(programs: Path) -> None:
+    install(programs, "squeue", "exit 1")
+    launcher = SlurmLauncher(pause=lambda _: None)
+
+    assert launcher.active(["t"]) is None
+    with pytest.raises(TemporaryError):
+        launcher.find("t")
+    with pytest.raises(TemporaryError):
+        launcher.cancel(["t"])
+
+
+def test_absent_is_only_believed_after_two_looks_and_accounting(programs: Path, tmp_path: Path) -> None:
+    for name in ("squeue", "sacct"):
+        install(programs, name, f'echo "{name} $*" >> {tmp_path}/calls')
+    pauses: list[float] = []
+
+    assert SlurmLauncher(pause=pauses.append).find("tok") is None
+
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[0] for call in calls] == ["squeue", "squeue", "sacct"]
+    assert all("--name=tok" in call for call in calls)
+    assert pauses[1] >= 30
+
+
+def test_jobs_that_only_accounting_knows_are_found(programs: Path) -> None:
+    install(programs, "squeue", "exit 0")
+    install(programs, "sacct", "echo 12_0; echo 12_1")
+
+    found = SlurmLauncher(pause=lambda _: None).find("tok")
+
+    assert found is not None
+    assert (found.adopted, found.jobs[0].id, found.jobs[0].tasks) == (True, "12", 2)
+
+
+def test_names_of_states_that_are_unknown_count_as_alive() -> None:
+    text = "a|PENDING|Priority\na|RUNNING|None\na|BRAND_NEW|x\nb|PENDING|Resources\n\n"
+
+    assert parse_squeue(text) == {
+        "a": ActiveJobs(1, 2, reasons={"Priority": 1}),
+        "b": ActiveJobs(1, 0, reasons={"Resources": 1}),
+    }
+
+
+def test_waiting_asks_slurm_rarely_and_ends_with_the_work(programs: Path, tmp_path: Path) -> None:
+    install(programs, "squeue", f"echo x >> {tmp_path}/calls; echo 't|RUNNING|None'")
+    left = iter([3, 2, 1, 0])
+    ticks: list[int] = []
+
+    SlurmLauncher(pause=lambda _: None).wait(["t"], lambda: ticks.append(1), lambda: next(left))
+
+    assert len(ticks) == 4
+    assert not (tmp_path / "calls").exists()
+
+
+# -- SLURM's own words, as printed by 22.05
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (
+            f"sbatch: error: invalid partition specified: x\n{FAILED}Invalid partition name specified",
+            "partition",
+        ),
+        (f"{FAILED}Invalid account or account/partition combination specified", "account"),
+        (f"{FAILED}Invalid qos specification", "qos"),
+        ("sbatch: error: Invalid generic resource (gres) specification", "gres"),
+        (f"{FAILED}Requested node configuration is not available", "gres"),
+        (f"{FAILED}Requested time limit is invalid (missing or exceeds some limit)", "time"),
+        ("sbatch: error: Invalid time limit specification", "time"),
+        (f"sbatch: error: Memory specification can not be satisfied\n{FAILED}Requested node ...", "mem"),
+        (f"{FAILED}Invalid job array specification", "max_array"),
+        (
+            f"sbatch: error: AssocMaxSubmitJobLimit\n{FAILED}{POLICY}",
+            "workers",
+        ),
+        (f"{FAILED}Invalid feature specification", "constraint"),
+        (f"{FAILED}Requested reservation is invalid", "reservation"),
+        (f"{FAILED}CPU count per node can not be satisfied", "cpus"),
+        ("sbatch: unrecognized option '--frobnicate=1'", "extra"),
+        ("sbatch: error: something new before sending", "profile"),
+    ],
+)
+def test_refusals_quote_slurm_and_name_the_field(words: str, field: str) -> None:
+    error = explain(1, words)
+
+    assert isinstance(error, RefusedError)
+    assert error.exit_code == 2
+    assert words.splitlines()[-1] in str(error)
+    assert field in error.hint
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"{FAILED}Resource temporarily unavailable",
+        "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
+        "sbatch: error: Munge encode failed: Failed to access socket",
+    ],
+)
+def test_busy_controllers_are_temporary(words: str) -> None:
+    error = explain(1, words)
+
+    assert type(error) is TemporaryError
+    assert error.exit_code == 75
+
+
+@pytest.mark.parametrize(
+    "words", [f"{FAILED}Brand new error of a later SLURM", f"{FAILED}Zero Bytes were transmitted or received"]
+)
+def test_failures_that_nobody_knows_are_looked_up(words: str) -> None:
+    assert type(explain(1, words)) is UnclearError

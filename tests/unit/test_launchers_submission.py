@@ -1,0 +1,369 @@
+"""Submitting twice, at once, and after being killed anywhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc_search import durable
+from hpc_search.config.profile import Profile
+from hpc_search.errors import DamagedError, RefusedError, TemporaryError
+from hpc_search.launchers import submission
+from hpc_search.launchers.base import ActiveJobs, Job, Request, Submitted, UnclearError, Waited, slug, token
+from hpc_search.layout import Layout
+from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
+from hpc_search.space import Space
+
+
+@dataclass
+class Scheduler:
+    """A scheduler in memory: ``jobs`` by token; each name in ``answers`` is what the next submit meets."""
+
+    name: str = "slurm"
+    limit: int = 1000
+    jobs: dict[str, int] = field(default_factory=dict)
+    answers: list[str] = field(default_factory=list)
+    healthy: bool = True
+    sent: list[Request] = field(default_factory=list)
+    looked_up: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        pass
+
+    def workers(self, profile: Profile, threads: int, pending: int) -> int:
+        return min(4, pending)
+
+    def batch(self, profile: Profile) -> int:
+        return self.limit
+
+    def script(self, request: Request) -> str:
+        return f"{request.token} {request.tasks}\n"
+
+    def submit(self, request: Request) -> Submitted:
+        answer = self.answers.pop(0) if self.answers else "ok"
+        if answer == "refused":
+            raise RefusedError("SLURM refused the submission: Invalid account")
+        if answer == "busy":
+            raise TemporaryError("cannot take jobs now")
+        if answer == "lost":
+            raise UnclearError("timed out")
+        self.sent.append(request)
+        self.jobs[request.token] = self.jobs.get(request.token, 0) + request.tasks
+        if answer == "timeout":
+            raise UnclearError("timed out")
+        if answer == "killed":
+            raise KeyboardInterrupt
+        return Submitted((Job(id="7", tasks=request.tasks),))
+
+    def find(self, token: str) -> Submitted | None:
+        self.looked_up.append(token)
+        if not self.healthy:
+            raise TemporaryError("does not answer")
+        found = self.jobs.get(token)
+        return Submitted((Job(id="7", tasks=found),), adopted=True) if found else None
+
+    def active(self, tokens: Sequence[str]) -> dict[str, ActiveJobs] | None:
+        if not self.healthy:
+            return None
+        return {name: ActiveJobs(running=self.jobs[name]) for name in tokens if self.jobs.get(name)}
+
+    def cancel(self, tokens: Sequence[str]) -> int:
+        return sum(self.jobs.pop(name, 0) for name in tokens)
+
+    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
+        return Waited()
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    run = Layout(tmp_path / "run with space")
+    run.ledger.mkdir(parents=True)
+    return run
+
+
+def order(layout: Layout, scheduler: Scheduler, **changes: Any) -> submission.Order:
+    values: dict[str, Any] = {"pending": 90, "workers": 6, "environ": {"PATH": "/bin"}} | changes
+    return submission.Order(
+        layout=layout, plan=plan(), launcher=scheduler, profile=values.pop("profile", Profile()), **values
+    )
+
+
+def plan(name: str = "Digits, with spaces & more than 24 letters") -> Plan:
+    search = Search(
+        name=name,
+        trial=TrialSpec(command=("true",)),
+        metric=Metric(name="acc", goal="max"),
+        space=Space(dimensions={}),
+        strategy=StrategySpec(kind="grid", options={}),
+    )
+    return Plan(
+        search_id="a" * 12,
+        run_id="a" * 12 + "01234567",
+        created=0.0,
+        search=search,
+        blocks=(),
+        points=1,
+        trials=1,
+    )
+
+
+def files(layout: Layout) -> list[str]:
+    return sorted(path.name for path in layout.submits.iterdir())
+
+
+def test_submit_publishes_the_intent_before_it_sends_and_the_record_after(layout: Layout) -> None:
+    seen: list[list[str]] = []
+
+    class Watched(Scheduler):
+        def submit(self, request: Request) -> Submitted:
+            seen.append(files(layout))
+            return super().submit(request)
+
+    outcome = submission.submit(order(layout, Watched()))
+
+    assert seen == [["0001.intent.json"]]
+    assert files(layout) == ["0001.intent.json", "0001.jobs.json"]
+    assert (outcome.sent, outcome.live) == (6, 0)
+    (record,) = submission.submissions(layout)
+    assert isinstance(record, submission.Answer)
+    assert (record.outcome, record.jobs[0].id, record.tasks) == ("sent", "7", 6)
+
+
+def test_second_submit_sends_nothing_while_the_first_covers_the_work(layout: Layout) -> None:
+    scheduler = Scheduler()
+    submission.submit(order(layout, scheduler))
+
+    outcome = submission.submit(order(layout, scheduler))
+
+    assert len(scheduler.sent) == 1
+    assert outcome.sent == 0
+    assert outcome.live == 6
+    assert "already submitted" in outcome.text
+
+
+def test_workers_that_are_gone_are_replaced_by_as_many_as_are_missing(layout: Layout) -> None:
+    scheduler = Scheduler()
+    first = submission.submit(order(layout, scheduler))
+    scheduler.jobs[first.tokens[0]] = 2
+
+    submission.submit(order(layout, scheduler))
+
+    assert [request.tasks for request in scheduler.sent] == [6, 4]
+
+
+def test_no_more_workers_than_trials_left(layout: Layout) -> None:
+    scheduler = Scheduler()
+
+    submission.submit(order(layout, scheduler, pending=3, workers=50))
+    submission.submit(order(layout, scheduler, pending=3, workers=None))
+
+    assert [request.tasks for request in scheduler.sent] == [3]
+
+
+def test_nothing_left_says_how_to_collect(layout: Layout) -> None:
+    scheduler = Scheduler()
+
+    outcome = submission.submit(order(layout, scheduler, pending=0))
+
+    assert scheduler.sent == []
+    assert "collect" in outcome.text
+    assert not layout.submits.exists()
+
+
+def test_submitter_killed_after_sbatch_adopts_by_token(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["killed"])
+    with pytest.raises(KeyboardInterrupt):
+        submission.submit(order(layout, scheduler))
+    assert files(layout) == ["0001.intent.json"]
+
+    outcome = submission.submit(order(layout, scheduler))
+
+    assert len(scheduler.sent) == 1
+    assert outcome.live == 6
+    (record,) = submission.submissions(layout)
+    assert isinstance(record, submission.Answer)
+    assert record.outcome == "adopted"
+
+
+def test_submitter_killed_before_sbatch_sends_under_the_same_token(layout: Layout) -> None:
+    class Dying(Scheduler):
+        def submit(self, request: Request) -> Submitted:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        submission.submit(order(layout, Dying()))
+    scheduler = Scheduler()
+
+    submission.submit(order(layout, scheduler))
+
+    assert [request.token for request in scheduler.sent] == [token(plan(), 1)]
+    assert scheduler.looked_up == [token(plan(), 1)]
+
+
+def test_unclear_answer_is_looked_up_before_anything_is_sent_again(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["timeout"])
+
+    outcome = submission.submit(order(layout, scheduler))
+
+    assert len(scheduler.sent) == 1
+    assert scheduler.looked_up == [token(plan(), 1)]
+    assert outcome.jobs == (Job(id="7", tasks=6),)
+
+
+def test_unclear_answer_without_jobs_is_sent_again_once_under_the_same_token(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["lost"])
+
+    submission.submit(order(layout, scheduler))
+
+    assert [request.token for request in scheduler.sent] == [token(plan(), 1)]
+
+
+def test_controller_that_stays_silent_leaves_the_intent_open(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["timeout"])
+
+    class Silent(Scheduler):
+        def find(self, token: str) -> Submitted | None:
+            raise TemporaryError("does not answer")
+
+    with pytest.raises(TemporaryError):
+        submission.submit(order(layout, Silent(jobs=scheduler.jobs, answers=["timeout"])))
+    assert files(layout) == ["0001.intent.json"]
+
+    submission.submit(order(layout, scheduler))
+
+    assert scheduler.sent == []
+
+
+def test_unknown_means_alive(layout: Layout) -> None:
+    scheduler = Scheduler(healthy=False)
+
+    with pytest.raises(TemporaryError, match="nothing was sent"):
+        submission.submit(order(layout, scheduler))
+
+    assert files(layout) == []
+
+
+def test_refusal_is_recorded_and_the_next_submit_uses_a_new_token(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["refused"])
+    with pytest.raises(RefusedError, match="Invalid account"):
+        submission.submit(order(layout, scheduler))
+
+    submission.submit(order(layout, scheduler))
+
+    assert [request.token for request in scheduler.sent] == [token(plan(), 2)]
+    assert scheduler.looked_up == []
+
+
+def test_arrays_are_cut_at_the_limit_of_the_site(layout: Layout) -> None:
+    scheduler = Scheduler(limit=4)
+
+    outcome = submission.submit(order(layout, scheduler, workers=10))
+
+    assert [(request.tasks, request.first_seat) for request in scheduler.sent] == [(4, 0), (4, 4), (2, 8)]
+    assert outcome.sent == 10
+
+
+def test_two_submits_at_once_are_one_submission(layout: Layout) -> None:
+    scheduler = Scheduler()
+    barrier = threading.Barrier(4)
+    outcomes = []
+
+    def run() -> None:
+        barrier.wait()
+        outcomes.append(submission.submit(order(layout, scheduler)))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(scheduler.sent) == 1
+    assert sorted(outcome.sent for outcome in outcomes) == [0, 0, 0, 6]
+
+
+def test_without_locks_the_number_that_is_taken_is_not_sent(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler()
+    monkeypatch.setattr(durable, "publish", lambda *_args, **_kwargs: False)
+
+    with pytest.raises(TemporaryError, match="another `submit`"):
+        submission.submit(order(layout, scheduler))
+
+    assert scheduler.sent == []
+
+
+def test_secrets_of_the_environment_are_in_no_file(layout: Layout) -> None:
+    environ = {"PATH": "/bin", "SECRET_TOKEN": "xyz-value", "WANDB_API_KEY": "abc-value", "HPC_SEARCH_A": "1"}
+    scheduler = Scheduler()
+
+    submission.submit(
+        order(layout, scheduler, environ=environ, profile=Profile(environment=("WANDB_API_KEY",)))
+    )
+
+    request = scheduler.sent[0]
+    assert {"PATH": "/bin", "HPC_SEARCH_A": "1"}.items() <= request.environment.items()
+    assert not {"SECRET_TOKEN", "WANDB_API_KEY"} & set(request.environment)
+    assert request.forward == ("WANDB_API_KEY",)
+    for path in layout.root.rglob("*"):
+        assert path.is_dir() or b"-value" not in path.read_bytes()
+
+
+def test_hundreds_of_submissions_leave_few_files(layout: Layout) -> None:
+    scheduler = Scheduler()
+    for number in range(1, 41):
+        outcome = submission.submit(order(layout, scheduler))
+        for task in range(6):
+            (layout.submitit / f"{outcome.tokens[0]}_{task}.log").write_text(f"log {number}\n")
+        scheduler.jobs.clear()
+
+    assert len(list(layout.submitit.iterdir())) < 20
+    assert len(files(layout)) < 55
+    assert "log 38" in (layout.submitit / "ended.log").read_text()
+
+
+def test_cancel_goes_by_token_and_reaches_open_intents(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["killed"])
+    with pytest.raises(KeyboardInterrupt):
+        submission.submit(order(layout, scheduler))
+
+    assert submission.cancel(layout, scheduler) == 6
+    assert scheduler.jobs == {}
+
+
+def test_preview_changes_nothing(layout: Layout) -> None:
+    scheduler = Scheduler()
+
+    text = submission.preview(order(layout, scheduler))
+
+    assert text == f"{token(plan(), 1)} 6\n"
+    assert not layout.submits.exists()
+
+
+def test_record_of_an_unknown_version_is_refused(layout: Layout) -> None:
+    layout.submits.mkdir()
+    layout.submit_intent(1).write_text('{"format":"hpc_search.submission","version":99}')
+
+    with pytest.raises(DamagedError, match="version 99"):
+        submission.submissions(layout)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("My Search", "my-search"),
+        ("a'b\"c, d", "a-b-c-d"),
+        ("x" * 40, "x" * 24),
+        ("???", "search"),
+        ("grün", "gr-n"),
+    ],
+)
+def test_token_starts_with_a_slug_of_the_name(name: str, expected: str) -> None:
+    assert slug(name) == expected
+    assert token(plan(name), 12) == f"{expected}-01234567-0012"
