@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -144,3 +145,11 @@ def publish_dir(temporary: Path, path: Path) -> bool:
         raise
     fsync_dir(path.parent)
     return True
+
+
+def take_away(path: Path) -> None:
+    """Remove directory *path*: its name first, so that a late writer finds nothing; then what is in it."""
+    aside = temporary_name(path)
+    with suppress(OSError):
+        os.rename(path, aside)
+        shutil.rmtree(aside, ignore_errors=True)

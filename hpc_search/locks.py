@@ -48,7 +48,7 @@ class IndexLock:
         deadline = time.monotonic() + self._timeout
         pause = _BACKOFF[0]
         while time.monotonic() < deadline:
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+            time.sleep(pause * random.uniform(0.5, 1.5))
             if self._try():
                 return
             pause = min(pause * 2, _BACKOFF[1])
@@ -65,7 +65,9 @@ class IndexLock:
             if error.errno == errno.EINTR:
                 return False
             message = f"{self._path}: the file system refuses locks ({os.strerror(error.errno or 0)})"
-            raise LockUnavailableError(message, hint="put the run on a file system with working flock") from error
+            raise LockUnavailableError(
+                message, hint="put the run on a file system with working flock"
+            ) from error
         return True
 
     def release(self) -> None:
@@ -89,14 +91,16 @@ def coarse_lock(path: Path, timeout: float = 30.0) -> Iterator[bool]:
     Raises:
         LockUnavailableError: Another command holds it for longer than *timeout* seconds.
     """
-    import filelock  # noqa: PLC0415 - 30 ms that reading verbs need not pay
+    import filelock
 
     lock = filelock.FileLock(path, timeout=timeout, fallback_to_soft=False, mode=0o600)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         message = f"{path}: another command has held this lock for {timeout:.0f} s"
-        raise LockUnavailableError(message, hint="wait for the other command, then repeat this one") from error
+        raise LockUnavailableError(
+            message, hint="wait for the other command, then repeat this one"
+        ) from error
     except (OSError, NotImplementedError):
         yield False
         return

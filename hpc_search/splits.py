@@ -131,11 +131,13 @@ def manifest_csv(table: Table, rows: Sequence[int]) -> str:
     """Return CSV text of *rows*: columns id and, where the table has them, label and group."""
     columns = {"id": table.ids, "label": table.labels, "group": table.groups}
     present = {name: column for name, column in columns.items() if column is not None}
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(present)
-    writer.writerows([column[row] for column in present.values()] for row in rows)
-    return text.getvalue()
+    lines = [
+        tuple(present),
+        *zip(*([column[row] for row in rows] for column in present.values()), strict=True),
+    ]
+    text = _csv(lines, csv.QUOTE_MINIMAL)
+    # The writer does not quote a lone carriage return, at which the reader ends the row.
+    return _csv(lines, csv.QUOTE_ALL) if "\r" in text else text
 
 
 def parse_manifest(text: str, kind: IdKind, where: str = "manifest") -> tuple[str | int, ...]:
@@ -152,6 +154,12 @@ def parse_manifest(text: str, kind: IdKind, where: str = "manifest") -> tuple[st
         return tuple(_parse_id(row, kind, len(header), f"{where}:{reader.line_num}") for row in reader)
     except csv.Error as error:
         raise DamagedError(f"{where}:{reader.line_num}: not CSV: {error}") from error
+
+
+def _csv(lines: Iterable[Sequence[object]], quoting: int) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerows(lines)  # type: ignore[arg-type]
+    return text.getvalue()
 
 
 def _parse_id(row: list[str], kind: IdKind, width: int, where: str) -> str | int:

@@ -37,9 +37,10 @@ class FoldValue(NamedTuple):
 class PointScore(NamedTuple):
     """One point with a finished trial.
 
-    ``values`` are in the order of the trials' numbers. ``mean`` and ``sd`` (n - 1 in the denominator, None below two values) are of the ``n`` values there
-    are, of ``expected``. ``reasons`` counts why values are missing: "failed(oom)", "pruned", "no value",
-    "not finished". Ranks start at 1; incomplete points stand below every complete one.
+    ``values`` are in the order of the trials' numbers. ``mean`` and ``sd`` (n - 1 in the denominator,
+    None below two values) are of the ``n`` values there are, of ``expected``. ``reasons`` counts why
+    values are missing: "failed(oom)", "pruned", "no value", "not finished". Ranks start at 1;
+    incomplete points stand below every complete one.
     """
 
     point: int

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -17,14 +17,12 @@ from hpc_search import checkpoint
 from hpc_search.errors import DamagedError, UsageError
 from hpc_search.layout import Layout
 
-_T = TypeVar("_T")
 
-
-class Stopped(BaseException):  # noqa: N818 - a control flow signal, named as users know it
+class Stopped(BaseException):
     """The worker has to stop; the trial goes on later from its last checkpoint. Do not catch it."""
 
 
-class Pruned(BaseException):  # noqa: N818
+class Pruned(BaseException):
     """The search gave this trial up; it ends here. Do not catch it."""
 
 
@@ -35,7 +33,7 @@ class NonFiniteError(Exception):
 class Channel(Protocol):
     """The trial's line to its supervisor."""
 
-    def send(self, kind: str, **content: Any) -> None:  # noqa: ANN401 - a message
+    def send(self, kind: str, **content: Any) -> None:
         """Send one message."""
 
     def stop_requested(self) -> str:
@@ -54,16 +52,16 @@ class Params(dict[str, Any]):
         super().__init__(values)
         self.read: set[str] = set()
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+    def __getitem__(self, name: str) -> Any:
         if name not in self:
             known = ", ".join(self)
             raise KeyError(f"no hyperparameter {name!r}; the search has: {known}")
         self.read.add(name)
         return super().__getitem__(name)
 
-    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+    def get(self, name: str, default: Any = None) -> Any:
         """Return a value, *default* where the search does not have it."""
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 - it would call itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +146,14 @@ class Trial:
         self.threads = spec.threads
         self.history: list[tuple[int, dict[str, float]]] = []
         self.restored: dict[str, Any] = {}
-        self._slots = checkpoint.Slots(
-            self._layout, spec.run_id, spec.number, spec.attempt, spec.worker
-        )
+        #: Whether the trial asked for its accumulation: only then may a smaller batch take its place.
+        self.accumulates = False
+        self._slots = checkpoint.Slots(self._layout, spec.run_id, spec.number, spec.attempt, spec.worker)
 
     @property
     def accumulation(self) -> int:
         """Micro-batches a step."""
+        self.accumulates = True
         return self._spec.accumulation
 
     @property
@@ -198,16 +197,14 @@ class Trial:
             if self._progress.saved is None or self._progress.stop_reports > 1:
                 raise Stopped
 
-    def restore(self, **objects: Any) -> int:  # noqa: ANN401 - whatever has a state
+    def restore(self, **objects: Any) -> int:
         """Put back the state of the newest valid checkpoint; return its step, 0 where there is none.
 
         Modules, optimizers, schedules, generators and anything with ``state_dict`` are restored in
         place, and so are dicts, lists, arrays and tensors; all random generators come back too.
         """
         loaded = self._slots.newest()
-        self._channel.send(
-            "restored", step=loaded.step if loaded else 0, skipped=list(self._slots.skipped)
-        )
+        self._channel.send("restored", step=loaded.step if loaded else 0, skipped=list(self._slots.skipped))
         if loaded is None:
             return 0
         state: Any = loaded.state
@@ -217,7 +214,7 @@ class Trial:
         self._progress.durable_step = loaded.step
         return loaded.step
 
-    def save(self, step: int, /, **objects: Any) -> None:  # noqa: ANN401
+    def save(self, step: int, /, **objects: Any) -> None:
         """Save the state as of *step* where a save is due: by time, or because the worker has to stop.
 
         Raises:
@@ -284,14 +281,14 @@ class Trial:
         return [name for name in self._spec.sampled if name not in known]
 
 
-def _number(name: str, value: Any) -> float:  # noqa: ANN401
+def _number(name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
         raise UsageError(f"trial.report: {name} is {value!r}, not a number") from None
 
 
-def _plain(item: Any) -> Any:  # noqa: ANN401
+def _plain(item: Any) -> Any:
     return item.item() if hasattr(item, "item") else item
 
 
@@ -324,7 +321,9 @@ def _read_part(layout: Layout, path: Path, index: _SplitsIndex) -> tuple[str | i
         raise DamagedError(f"{path} cannot be read ({error.strerror})") from error
     if hashlib.blake2b(content, digest_size=16).hexdigest() != index.files[name].digest:
         message = f"{path} was changed after the plan"
-        raise DamagedError(message, hint="restore it, or plan a new run; results of changed splits mean nothing")
+        raise DamagedError(
+            message, hint="restore it, or plan a new run; results of changed splits mean nothing"
+        )
     rows = list(_ids(content.decode()))
     return tuple(map(int, rows)) if index.ids == "int" else tuple(rows)
 

@@ -1,4 +1,4 @@
-"""Two slots an attempt: a save never touches the newest good one; a restore takes the newest that verifies."""
+"""Two slots an attempt: a save never touches the newest good one; a restore takes the newest whole one."""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"hpc_search {__version__}")
-    top.add_argument("--root", metavar="DIR", help="where runs are found by name (default: runs; HPC_SEARCH_ROOT)")
+    top.add_argument(
+        "--root", metavar="DIR", help="where runs are found by name (default: runs; HPC_SEARCH_ROOT)"
+    )
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for module in _VERBS:
         module.add(verbs)

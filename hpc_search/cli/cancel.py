@@ -22,7 +22,7 @@ def add(verbs: Verbs) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Cancel."""
-    from hpc_search import search  # noqa: PLC0415 - the help must be fast
+    from hpc_search import search
 
     found = search.open_run(given.run_dir)
     print(search.cancel(found))

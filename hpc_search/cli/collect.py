@@ -23,8 +23,8 @@ def add(verbs: Verbs) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Collect."""
-    from hpc_search import search  # noqa: PLC0415 - the help must be fast
-    from hpc_search.collect import collect  # noqa: PLC0415
+    from hpc_search import search
+    from hpc_search.collect import collect
 
     found = search.open_run(given.run_dir)
     collected = collect(found.layout)

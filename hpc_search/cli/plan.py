@@ -19,16 +19,20 @@ def add(verbs: Verbs) -> None:
         "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the search file (YAML)")
-    parser.add_argument("--run", dest="run_dir", default="", metavar="DIR", help="default: runs/<name of the search>")
+    parser.add_argument(
+        "--run", dest="run_dir", default="", metavar="DIR", help="default: runs/<name of the search>"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and print, make nothing")
-    parser.add_argument("--check", action="store_true", help="also import the code and run one trial to its first report")
+    parser.add_argument(
+        "--check", action="store_true", help="also import the code and run one trial to its first report"
+    )
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
     """Plan."""
-    from hpc_search import search  # noqa: PLC0415 - the help must be fast
-    from hpc_search.planning.describe import describe  # noqa: PLC0415
+    from hpc_search import search
+    from hpc_search.planning.describe import describe
 
     planned = search.plan_search(given.config, given.run_dir, dry_run=given.dry_run)
     print(describe(planned.run.plan, str(planned.run.path), fresh=planned.fresh))

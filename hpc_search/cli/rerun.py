@@ -17,13 +17,15 @@ def add(verbs: Verbs) -> None:
         "  hpc-search rerun runs/digits 17\n  hpc-search rerun runs/digits trial17.yaml",
     )
     add_run(parser)
-    parser.add_argument("trial", metavar="TRIAL", help="the trial's number, or a YAML file that `show --yaml` printed")
+    parser.add_argument(
+        "trial", metavar="TRIAL", help="the trial's number, or a YAML file that `show --yaml` printed"
+    )
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
     """Run it again."""
-    from hpc_search import search  # noqa: PLC0415 - the help must be fast
+    from hpc_search import search
 
     found = search.open_run(given.run_dir)
     number, params = search.which_trial(found, given.trial)

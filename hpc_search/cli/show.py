@@ -27,8 +27,8 @@ def add(verbs: Verbs) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Show."""
-    from hpc_search import search  # noqa: PLC0415 - the help must be fast
-    from hpc_search.search import trialtext  # noqa: PLC0415
+    from hpc_search import search
+    from hpc_search.search import trialtext
 
     found = search.open_run(given.run_dir)
     view = search.view_trial(found, given.trial)

@@ -25,8 +25,8 @@ def add(verbs: Verbs) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Show the status."""
-    from hpc_search import search  # noqa: PLC0415 - the help must be fast
-    from hpc_search.status import read_status  # noqa: PLC0415
+    from hpc_search import search
+    from hpc_search.status import read_status
 
     found = search.open_run(given.run_dir)
     if given.watch:

@@ -20,18 +20,42 @@ def add(verbs: Verbs) -> None:
         "  hpc-search submit runs/digits --dry-run            print the sbatch script",
     )
     add_run(parser)
-    parser.add_argument("--launcher", choices=("slurm", "local"), default="", help="default: slurm where sbatch is on PATH, else local")
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="partition, account, time, memory, ... of the site (YAML)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments", help="change one field of the profile")
-    parser.add_argument("--workers", type=count, metavar="N", help="how many workers; default: the profile's, or the machine's cores or GPUs")
+    parser.add_argument(
+        "--launcher",
+        choices=("slurm", "local"),
+        default="",
+        help="default: slurm where sbatch is on PATH, else local",
+    )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="partition, account, time, memory, ... of the site (YAML)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="assignments",
+        help="change one field of the profile",
+    )
+    parser.add_argument(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="how many workers; default: the profile's, or the machine's cores or GPUs",
+    )
     parser.add_argument("--wait", action="store_true", help="stay until the work ends, with a progress bar")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be submitted, submit nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be submitted, submit nothing"
+    )
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
     """Submit."""
-    from hpc_search import search  # noqa: PLC0415 - the help must be fast
+    from hpc_search import search
 
     found = search.open_run(given.run_dir)
     wish = search.Wish(
@@ -45,4 +69,9 @@ def run(given: argparse.Namespace) -> int:
         return EXIT_DONE
     sent = search.submit(search.writable(found), wish)
     print(sent.outcome.text)
-    return search.wait(found, sent) if given.wait else EXIT_DONE
+    if not given.wait:
+        return EXIT_DONE
+    ended = search.wait(found, sent)
+    if ended.text:
+        print(ended.text)
+    return ended.code

@@ -24,8 +24,8 @@ def add(verbs: Verbs) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Work."""
-    from hpc_search import search  # noqa: PLC0415 - the help must be fast
-    from hpc_search.worker import Supervisor, WorkerOptions  # noqa: PLC0415
+    from hpc_search import search
+    from hpc_search.worker import Supervisor, WorkerOptions
 
     found = search.writable(search.open_run(given.run_dir))
     options = WorkerOptions(token=given.token, seat=given.seat, limit=given.trials)

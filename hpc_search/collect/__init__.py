@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +15,9 @@ import msgspec
 from hpc_search import durable
 from hpc_search.collect import audit as audit_log
 from hpc_search.collect import documents
-from hpc_search.collect.columns import csv_text, parquet_bytes
+from hpc_search.collect.columns import csv_text
 from hpc_search.collect.documents import Outcome
+from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, seal_results
 from hpc_search.errors import TemporaryError, UsageError
 from hpc_search.layout import Layout
@@ -87,9 +91,13 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
             return [f"no best hyperparameters yet: {self.reason}"]
         best = self.best
         wanted = "highest" if self.goal == "max" else "lowest"
-        spread = f" +- {best.sd:.6g} (mean and standard deviation" if best.sd is not None else " ("
-        over = f"over {self._over(best.n)}" if best.sd is not None else "one value"
-        head = f"best: point {best.point}, {self.metric} {best.mean:.6g}{spread}{' ' if best.sd is not None else ''}{over}; {wanted} wins)"
+        value = f"{best.mean:.6g}"
+        if best.sd is None:
+            over = "one value"
+        else:
+            value += f" +- {best.sd:.6g}"
+            over = f"mean and standard deviation over {self._over(best.n)}"
+        head = f"best: point {best.point}, {self.metric} = {value} ({over}; the {wanted} wins)"
         width = max(map(len, best.params), default=0)
         shown = documents.show_value
         return [head, *(f"  {name:{width}} = {shown(value)}" for name, value in best.params.items())]
@@ -118,15 +126,28 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
         TemporaryError: The disk is full, or other collects were faster every time.
     """
     plan = plan or load_plan(layout)
+    with _collector_paused():
+        try:
+            sealed = seal_results(layout)
+            found = documents.outcome(plan, sealed.attempts.results)
+            files, notes = _write_results(layout, found, sealed)
+            if audit or (audit is None and sealed.attempts.lines < AUDIT_LINES):
+                durable.replace(layout.audit, audit_log.audit_text(layout))
+        except OSError as error:
+            raise _unwritable(layout, error) from error
+        return _collected(layout, found, files, (*notes, *_warnings(plan, sealed)))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    # Everything made here lives until the end: walking it again and again took a third of the time.
+    enabled = gc.isenabled()
+    gc.disable()
     try:
-        sealed = seal_results(layout)
-        found = documents.outcome(plan, sealed.attempts.results)
-        files, notes = _write_results(layout, found, sealed)
-        if audit or (audit is None and sealed.attempts.lines < AUDIT_LINES):
-            durable.replace(layout.audit, audit_log.audit_text(layout))
-    except OSError as error:
-        raise _unwritable(layout, error) from error
-    return _collected(layout, found, files, (*notes, *_warnings(plan, sealed)))
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _unwritable(layout: Layout, error: OSError) -> UsageError | TemporaryError:
@@ -203,7 +224,7 @@ def _best(found: Outcome) -> Best | None:
     score = found.best
     if score is None or score.mean is None:
         return None
-    return Best(score.point, found.params[score.point], score.mean, score.sd, score.n)
+    return Best(score.point, found.params[found.of_point[score.point]], score.mean, score.sd, score.n)
 
 
 def _shown(path: Path) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from hpc_search.collect.columns import json_text
+from hpc_search.collect.times import iso_time
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 
@@ -45,8 +45,3 @@ def _value(value: object) -> str:
     # JSON keeps a text with newlines or control characters on one line.
     plain = isinstance(value, str) and value.isprintable() and " " not in value and value
     return str(value) if plain else json_text(value)
-
-
-def iso_time(seconds: float) -> str:
-    """Return *seconds* since 1970 as ISO 8601 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -24,7 +24,7 @@ ABSENT: Final = Absent()
 class Column(NamedTuple):
     """One column: its name, its values, and how null is written in CSV.
 
-    With ``index``, row i has the value ``values[index[i]]``. ``kind`` "int", "float", "str" or "bool"
+    With ``pick``, row i has the value ``values[pick[i]]``. ``kind`` "int", "float", "str" or "bool"
     fixes the type in Parquet; "" takes it from the values.
     """
 
@@ -32,7 +32,7 @@ class Column(NamedTuple):
     values: Sequence[Any]
     null: str = ""
     kind: str = ""
-    index: Sequence[int] | None = None
+    pick: Sequence[int] | None = None
 
 
 def spread(
@@ -40,12 +40,10 @@ def spread(
     names: Iterable[str],
     rows: Sequence[Mapping[str, Any]],
     null: str = "",
-    index: Sequence[int] | None = None,
+    pick: Sequence[int] | None = None,
 ) -> list[Column]:
     """Return one column ``prefix + name`` for each of *names*, from the mappings *rows*."""
-    return [
-        Column(prefix + name, [row.get(name, ABSENT) for row in rows], null, index=index) for name in names
-    ]
+    return [Column(prefix + name, [row.get(name, ABSENT) for row in rows], null, pick=pick) for name in names]
 
 
 def json_text(value: object) -> str:
@@ -66,7 +64,7 @@ def csv_text(columns: Sequence[Column]) -> bytes:
 
 def _cells(column: Column) -> list[str]:
     cells = _distinct_cells(column)
-    return cells if column.index is None else [cells[place] for place in column.index]
+    return cells if column.pick is None else [cells[place] for place in column.pick]
 
 
 def _distinct_cells(column: Column) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from hpc_search.collect.audit import iso_time
 from hpc_search.collect.columns import Column, json_text, spread
-from hpc_search.ledger.history import Result
+from hpc_search.collect.reading import Attempt
+from hpc_search.collect.times import iso_seconds
 from hpc_search.records import journal as codec
 from hpc_search.records.plan import Plan
 from hpc_search.stats import FoldValue, PointScore, Row, rank_points
@@ -21,13 +21,18 @@ VERSION: Final = 1
 
 
 class Outcome(NamedTuple):
-    """The finished trials of a run by number, and its points, best first."""
+    """The finished trials of a run by number, and its points, best first.
+
+    ``params`` are the distinct parameters; ``which[i]`` is the place of those of ``ends[i]``.
+    """
 
     plan: Plan
-    ends: list[codec.End]
+    ends: list[Attempt]
     scores: list[PointScore]
-    #: Full parameters of each point, as its trials had them.
-    params: dict[int, dict[str, Any]]
+    params: list[dict[str, Any]]
+    which: list[int]
+    #: Place of the parameters of each point.
+    of_point: dict[int, int]
 
     @property
     def best(self) -> PointScore | None:
@@ -48,18 +53,22 @@ class Outcome(NamedTuple):
         return f"no point is complete: of its trials are missing {missing}"
 
 
-def outcome(plan: Plan, results: Mapping[int, Result]) -> Outcome:
+def outcome(plan: Plan, results: Mapping[int, Attempt]) -> Outcome:
     """Return the outcome of *results*; numbers that the plan does not have are left out."""
-    ends = [results[number].end for number in sorted(results) if 0 <= number < plan.trials]
+    ends = [results[number] for number in sorted(results) if 0 <= number < plan.trials]
     rows = (
         Row(end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value)
         for end in ends
     )  # fmt: skip
-    params: dict[int, dict[str, Any]] = {}
-    for end in ends:
-        params.setdefault(end.point, end.params)
+    # Trials of one point have the same parameters, mostly in the same bytes: those are parsed once.
+    places: dict[bytes, int] = {}
+    which = [places.setdefault(bytes(end.params), len(places)) for end in ends]
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    of_point: dict[int, int] = {}
+    for end, place in zip(ends, which, strict=True):
+        of_point.setdefault(end.point, place)
     scores = rank_points(rows, plan.metric.goal, lambda point: trials_of_point(plan, point))
-    return Outcome(plan, ends, scores, params)
+    return Outcome(plan, ends, scores, list(map(decode, places)), which, of_point)
 
 
 def trials_of_point(plan: Plan, point: int) -> int:
@@ -84,8 +93,7 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 def result_columns(found: Outcome) -> list[Column]:
     """Return results.csv: one row a finished trial by number, nothing about how it came to be."""
     ends = found.ends
-    params = [end.params for end in ends]
-    metrics = [end.metrics for end in ends]
+    metrics = [end.metrics or {} for end in ends]
     return [
         Column("trial", [end.trial for end in ends], kind="int"),
         Column("point", [end.point for end in ends], kind="int"),
@@ -94,14 +102,18 @@ def result_columns(found: Outcome) -> list[Column]:
         Column("state", [end.state for end in ends], kind="str"),
         Column("cause", [end.cause for end in ends], kind="str"),
         Column("value", [end.value for end in ends], kind="float"),
-        *spread("param_", parameter_names(found.plan, params), params, null="null"),
+        *_parameters(found, found.which),
         *_effective_columns(ends),
         *spread("metric_", sorted(_keys(metrics)), metrics),
     ]
 
 
-def _effective_columns(ends: Sequence[codec.End]) -> list[Column]:
-    rows = [end.effective for end in ends]
+def _parameters(found: Outcome, pick: Sequence[int]) -> list[Column]:
+    return spread("param_", parameter_names(found.plan, found.params), found.params, "null", pick)
+
+
+def _effective_columns(ends: Sequence[Attempt]) -> list[Column]:
+    rows = [end.effective or {} for end in ends]
     names = sorted(_keys(rows))
     columns = spread("effective_", names, rows, null="null")
     if any(end.accumulation != 1 for end in ends) and "accumulation" not in names:
@@ -110,29 +122,28 @@ def _effective_columns(ends: Sequence[codec.End]) -> list[Column]:
 
 
 def attempt_columns(
-    attempts: Sequence[Result], results: Mapping[int, Result], openings: Mapping[str, codec.Open]
+    attempts: Sequence[Attempt], results: Mapping[int, Attempt], openings: Mapping[str, codec.Open]
 ) -> list[Column]:
     """Return attempts.csv: one row an attempt that ended, the ones given back included."""
-    ordered = sorted(attempts, key=lambda result: (result.end.trial, result.end.attempt, result.worker))
-    ends = [result.end for result in ordered]
-    nobody = codec.Open(worker="", run_id="", segment=0, host="", boot_id="", pid=0, start_time=0)
-    opened = [openings.get(result.worker, nobody) for result in ordered]
+    ends = sorted(attempts, key=lambda end: (end.trial, end.attempt, end.worker, end.checksum))
+    jobs = {worker: (opening.job_id, opening.seat) for worker, opening in openings.items()}
+    opened = [jobs.get(end.worker, ("", "")) for end in ends]
     return [
         Column("trial", [end.trial for end in ends]),
         Column("attempt", [end.attempt for end in ends]),
-        Column("worker", [result.worker for result in ordered]),
+        Column("worker", [end.worker for end in ends]),
         Column("state", [end.state for end in ends]),
         Column("cause", [end.cause for end in ends]),
-        Column("result", [results.get(result.end.trial) == result for result in ordered]),
+        Column("result", [results.get(end.trial) is end for end in ends]),
         Column("value", [end.value for end in ends]),
         Column("step", [end.step for end in ends]),
         Column("seconds", [end.seconds for end in ends]),
-        Column("started", [iso_time(end.started) if end.started else "" for end in ends]),
-        Column("ended", [iso_time(end.t) for end in ends]),
+        Column("started", iso_seconds([end.started for end in ends])),
+        Column("ended", iso_seconds([end.ended for end in ends])),
         Column("node", [end.node for end in ends]),
         Column("device", [end.device for end in ends]),
-        Column("job", [opening.job_id for opening in opened]),
-        Column("seat", [opening.seat for opening in opened]),
+        Column("job", [job for job, _ in opened]),
+        Column("seat", [seat for _, seat in opened]),
         Column("detail", [last_line(end.detail) for end in ends]),
     ]
 
@@ -146,10 +157,9 @@ def last_line(text: str) -> str:
 def summary_columns(found: Outcome) -> list[Column]:
     """Return summary.csv: one row a point with a finished trial, best first."""
     scores = found.scores
-    params = [found.params[score.point] for score in scores]
     return [
         Column("point", [score.point for score in scores]),
-        *spread("param_", parameter_names(found.plan, params), params, null="null"),
+        *_parameters(found, [found.of_point[score.point] for score in scores]),
         Column("mean", [score.mean for score in scores]),
         Column("sd", [score.sd for score in scores]),
         Column("n", [score.n for score in scores]),
@@ -180,7 +190,7 @@ def header(found: Outcome, kind: str) -> dict[str, Any]:
     }
 
 
-class _Trial(msgspec.Struct, frozen=True):
+class _Trial(msgspec.Struct, frozen=True, gc=False):
     trial: int
     point: int
     fold: int | None
@@ -188,25 +198,25 @@ class _Trial(msgspec.Struct, frozen=True):
     state: str
     cause: str
     value: float | None
-    params: dict[str, Any]
+    params: msgspec.Raw
     metrics: dict[str, Any]
     effective: dict[str, Any]
 
 
 def search_results(found: Outcome) -> bytes:
     """Return search_results.json: the header, and every finished trial on a line of its own."""
-    encode = msgspec.json.Encoder().encode
-    head = encode(header(found, "search_results"))[:-1]
-    trials = b",\n".join(
-        encode(
-            _Trial(
-                end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value,
-                end.params, end.metrics, end.effective,
-            )
-        )
-        for end in found.ends
+    encoder = msgspec.json.Encoder()
+    head = encoder.encode(header(found, "search_results"))[:-1]
+    trials = encoder.encode_lines([_trial(end) for end in found.ends]).rstrip(b"\n")
+    # A newline within a text is escaped, so every newline here ends a trial.
+    return head + b',"results":[\n' + trials.replace(b"\n", b",\n") + b"\n]}\n"
+
+
+def _trial(end: Attempt) -> _Trial:
+    return _Trial(
+        end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value,
+        end.params, end.metrics or {}, end.effective or {},
     )  # fmt: skip
-    return head + b',"results":[\n' + trials + b"\n]}\n"
 
 
 def best_hyperparams(found: Outcome) -> bytes:
@@ -227,7 +237,7 @@ def _point(found: Outcome, score: PointScore) -> dict[str, Any]:
     return {
         "rank": score.rank,
         "point": score.point,
-        "params": found.params[score.point],
+        "params": found.params[found.of_point[score.point]],
         "mean": score.mean,
         "sd": score.sd,
         "n": score.n,

@@ -50,7 +50,7 @@ def _column(pa: Any, column: Column) -> Any:
     if not kind:
         values = [None if value is None else json_text(value) for value in values]
     made = _array(pa, kind or "str", values)
-    return made if column.index is None else made.take(_array(pa, "int", column.index))
+    return made if column.pick is None else made.take(_array(pa, "int", column.pick))
 
 
 def _array(pa: Any, kind: str, values: Sequence[Any]) -> Any:
@@ -58,18 +58,18 @@ def _array(pa: Any, kind: str, values: Sequence[Any]) -> Any:
 
     ``pa.array`` would import pandas to see whether it was given some: 0.4 s.
     """
-    types = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
+    types = {"int": pa.int64(), "float": pa.float64(), "str": pa.large_string(), "bool": pa.bool_()}
     validity = _bits(value is not None for value in values) if None in values else None
     buffers = [None if validity is None else pa.py_buffer(validity)]
     if kind == "str":
         texts = [b"" if value is None else value.encode() for value in values]
-        offsets = array("i", accumulate(map(len, texts), initial=0))
+        offsets = array("q", accumulate(map(len, texts), initial=0))
         buffers += [pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(texts))]
     elif kind == "bool":
         buffers.append(pa.py_buffer(_bits(map(bool, values))))
     else:
-        numbers = array("q" if kind == "int" else "d", (0 if value is None else value for value in values))
-        buffers.append(pa.py_buffer(numbers.tobytes()))
+        numbers = values if validity is None else [0 if value is None else value for value in values]
+        buffers.append(pa.py_buffer(array("q" if kind == "int" else "d", numbers).tobytes()))
     return pa.Array.from_buffers(types[kind], len(values), buffers)
 
 

@@ -42,7 +42,9 @@ def factors(space: Space) -> str:
     """Return the size of a finite space as a product, dimensions first: ``5 x 5 x 3^7``."""
     counts = [count for _, count in _counted(space)]
     groups = [(count, len(list(same))) for count, same in groupby(counts)]
-    return " x ".join(f"{count:,}" if times == 1 else f"{count:,}^{times}" for count, times in groups)
+    return " x ".join(
+        f"{count:,}^{times}" if times > 2 else " x ".join([f"{count:,}"] * times) for count, times in groups
+    )
 
 
 def product(space: Space, points: int) -> str:
@@ -160,14 +162,14 @@ def _points(cursor: Cursor, space: Space, strategy: StrategySpec) -> int | None:
     size = space.size()
     if strategy.kind == "grid":
         if size is None:
-            names = words(map(repr, space.continuous()))
+            names = words(map(repr, space.continuous))
             hint = "give lists of values, or use strategy: {random: {points: 200, seed: 0}}"
             message = f"a grid needs finite dimensions; continuous: {names}"
             cursor.add(message, found="grid", expected="lists, int or log_int", hint=hint)
         return size
     points: int = strategy.options["points"]
     if size is not None and points > size:
-        hint = "use strategy: grid for all of them" if not space.continuous() else ""
+        hint = "use strategy: grid for all of them"
         message = f"{points:,} points cannot be drawn without replacement from {size:,}"
         cursor.add(message, found=f"points: {points}", expected=f"at most {product(space, size)}", hint=hint)
         return None

@@ -20,9 +20,10 @@ _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 class Book:
     """The problems found in one file so far; ``close`` raises them, in the order of the file."""
 
-    def __init__(self, file: str) -> None:
-        """Begin without problems; *file* is the name that every message shows."""
+    def __init__(self, file: str, *, lines: bool = True) -> None:
+        """Begin without problems; every message shows *file*, and its line unless not *lines*."""
         self.file = file
+        self._lines = lines
         self._problems: list[Problem] = []
 
     def __len__(self) -> int:
@@ -37,7 +38,9 @@ class Book:
         Raises:
             ConfigError: There are now ``MOST_PROBLEMS``.
         """
-        self._problems.append(Problem(self.file, line, path, message, found, expected, hint))
+        self._problems.append(
+            Problem(self.file, line if self._lines else 0, path, message, found, expected, hint)
+        )
         if len(self._problems) >= MOST_PROBLEMS:
             self.close()
 

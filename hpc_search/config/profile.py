@@ -119,7 +119,7 @@ def profile_with(profile: Profile, assignments: Sequence[str]) -> Profile:
         UsageError: An assignment has no ``=``, or names no field.
         ConfigError: With every value that is wrong.
     """
-    book = Book("--set")
+    book = Book("--set", lines=False)
     changes: dict[str, Any] = {}
     for text in assignments:
         name, equals, value = text.partition("=")

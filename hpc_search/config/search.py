@@ -200,7 +200,9 @@ def _random(cursor: Cursor) -> StrategySpec | None:
     given = fields(section, {"points": lambda c: c.integer(1), "seed": lambda c: c.integer(0)})
     if "points" not in section:
         cursor.add("the key 'points' is missing", expected="{points: 200, seed: 0}")
-    return StrategySpec(kind="random", options={"seed": 0, **given}) if "points" in given else None
+    if "points" not in given:
+        return None
+    return StrategySpec(kind="random", options={"points": given["points"], "seed": given.get("seed", 0)})
 
 
 def _data(cursor: Cursor) -> DataSpec | None:

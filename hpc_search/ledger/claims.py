@@ -108,7 +108,9 @@ class Ledger:
         if self.layout.stop.exists():
             self.flush()
             return []
-        taken = self._session(lambda session: self._pick(session, limit) if only is None else self._pick_one(session, only))
+        taken = self._session(
+            lambda session: self._pick(session, limit) if only is None else self._pick_one(session, only)
+        )
         found = [Claimed(self._trial_of(number), entry.attempt + 1, entry) for number, entry in taken]
         for claimed in found:
             trial = claimed.trial
@@ -192,14 +194,14 @@ class Ledger:
         self.flush()
 
     # -- the index
-    def _session(self, action: Callable[[Session], Any]) -> Any:  # noqa: ANN401 - the action's own result
+    def _session(self, action: Callable[[Session], Any]) -> Any:
         try:
             return self._in_session(action)
         except IndexDamagedError:
             self.rebuild_index()
             return self._in_session(action)
 
-    def _in_session(self, action: Callable[[Session], Any]) -> Any:  # noqa: ANN401
+    def _in_session(self, action: Callable[[Session], Any]) -> Any:
         marks = list(self._marks)
         with self._index.session() as session:
             outcomes = [self._apply(session, mark) for mark in marks]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from hpc_search.layout import WORKER_ID, Layout, parse_journal
 from hpc_search.records import archive, seal
@@ -162,7 +162,7 @@ def _choose(found: list[Result], sealed: str | None, accepted: set[str] | None) 
     if len(found) == 1:
         return found[0]
     for wanted in ({sealed} if sealed else set(), accepted or set()):
-        candidates = [result for result in found if result.checksum in cast("set[str]", wanted)]
+        candidates = [result for result in found if result.checksum in wanted]
         if candidates:
             return min(candidates, key=_order)
     return min(found, key=_order)
@@ -191,13 +191,17 @@ def log_bytes(layout: Layout, worker: str) -> bytes | None:
     try:
         return layout.log(worker).read_bytes()
     except FileNotFoundError:
-        pass
-    for name in archive_paths(layout):
+        return archived_file(layout, worker, layout.log(worker).name)
+
+
+def archived_file(layout: Layout, worker: str, name: str) -> bytes | None:
+    """Return the bytes of a folded file of *worker*, None where no archive has it."""
+    for path in archive_paths(layout):
         try:
-            data = (layout.archive / name).read_bytes()
+            data = (layout.archive / path).read_bytes()
         except FileNotFoundError:
             continue
         for section in archive.sections(data):
-            if section.worker == worker and section.name == layout.log(worker).name:
+            if (section.worker, section.name) == (worker, name):
                 return section.content(data)
     return None

@@ -6,6 +6,7 @@ import os
 
 from hpc_search import durable
 from hpc_search.layout import Layout
+from hpc_search.ledger import history
 from hpc_search.records import samples as codec
 
 
@@ -26,9 +27,11 @@ def append_samples(layout: Layout, worker: str, data: bytes) -> tuple[int, int, 
 def read_samples(layout: Layout, worker: str, place: tuple[int, int, int, str]) -> codec.Samples | None:
     """Return the record that an end record points to, None where it does not verify."""
     segment, offset, size, checksum = place
+    path = layout.samples(worker, segment)
     try:
-        with layout.samples(worker, segment).open("rb") as file:
+        with path.open("rb") as file:
             file.seek(offset)
             return codec.parse_samples(file.read(size), checksum)
     except OSError:
-        return None
+        data = history.archived_file(layout, worker, f"samples.{segment}.bin")
+        return codec.parse_samples(data[offset : offset + size], checksum) if data is not None else None

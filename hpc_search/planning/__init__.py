@@ -6,4 +6,3 @@ from hpc_search.planning.build import Draft, Instance, build, draft, load_instan
 from hpc_search.planning.numbers import Numbering
 
 __all__ = ["Draft", "Instance", "Numbering", "build", "draft", "load_instance", "load_plan"]
-

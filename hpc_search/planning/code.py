@@ -162,7 +162,10 @@ def _pack(found: dict[str, Path]) -> Snapshot:
     total = sum(map(len, contents.values()))
     if total > MAX_BYTES or len(contents) > MAX_FILES:
         message = f"the sources of the search are {len(contents)} files, {total >> 20} MiB"
-        raise UsageError(message, hint=f"at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB; data do not belong in `files`")
+        raise UsageError(
+            message,
+            hint=f"at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB; data do not belong in `files`",
+        )
     digest = hashlib.blake2b(digest_size=16)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -90,5 +90,5 @@ def _from_value(value: object, spec: DataSpec) -> Table:
     )
 
 
-def _plain(item: Any) -> Any:  # noqa: ANN401 - a cell of the user's table
+def _plain(item: Any) -> Any:
     return item.item() if hasattr(item, "item") else item

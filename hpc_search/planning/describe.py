@@ -26,10 +26,13 @@ def describe(plan: Plan, run: str, *, fresh: bool) -> str:
         f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",
         *_space(search.space),
         f"  folds      {_folds(plan)}",
-        f"  disk       about {_size(plan.trials * _JOURNAL_BYTES + index.index_bytes(plan.trials))} of records,"
-        " checkpoints not counted",
+        f"  disk       about {_size(_record_bytes(plan))} of records, without checkpoints",
     ]
     return "\n".join(lines)
+
+
+def _record_bytes(plan: Plan) -> int:
+    return plan.trials * _JOURNAL_BYTES + index.index_bytes(plan.trials)
 
 
 def counts(plan: Plan) -> str:
@@ -69,7 +72,7 @@ def _space(space: Space) -> list[str]:
     return ["  space", *(f"    {name:<{width}}  {text}" for name, text in rows)]
 
 
-def _dimension(dimension: Any) -> str:  # noqa: ANN401 - any of the dimensions
+def _dimension(dimension: Any) -> str:
     if isinstance(dimension, Choice):
         return f"{_plural(len(dimension.values), 'value')}: {_values(dimension.values)}"
     tag = type(dimension).__struct_config__.tag
@@ -97,8 +100,6 @@ def _size(count: float) -> str:
 def warnings(made: Draft, plan: Plan) -> list[str]:
     """Return what differs between the search as it is now and the plan that exists already."""
     if made.plan.code_digest != plan.code_digest:
-        return [
-            "the sources changed since the run was planned; the run keeps the code of then (code.zip). "
-            "Plan into another directory to run the new code."
-        ]
+        kept = "the sources changed since the run was planned; the run keeps the code of then (code.zip)"
+        return [f"{kept}. Plan into another directory to run the new code."]
     return []

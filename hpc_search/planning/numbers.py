@@ -49,7 +49,7 @@ class Numbering:
 
 
 def split_number(block: Block, number: int) -> tuple[int, int | None, int]:
-    """Return (point within the block, fold, seed): number = first + (fold x points + point) x seeds + seed."""
+    """Return (point within the block, fold, seed) of *number*, which is fold-major (see `Block`)."""
     rest, seed = divmod(number - block.first, len(block.seeds))
     fold, point = divmod(rest, block.points)
     return point, (block.folds[fold] if block.folds else None), block.seeds[seed]

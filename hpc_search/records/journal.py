@@ -8,7 +8,7 @@ changed line is found even where its checksum was made to fit.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, dataclass_transform
 
 import msgspec
 import xxhash
@@ -20,6 +20,7 @@ EndState = Literal["done", "failed", "pruned", "pending", "paused"]
 _TAIL: Final = len(b',"c":"0123456789abcdef"}')
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k"):
     """What every line has: sequence number ``n`` (from 1) and wall-clock time ``t`` (for people only)."""
 

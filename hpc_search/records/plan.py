@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, dataclass_transform
 
 import msgspec
 
@@ -14,6 +14,7 @@ from hpc_search.space import Space
 PLAN_VERSION: Final = 1
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Base of the records: immutable, keyword-only; unknown keys are ignored when read."""
 
@@ -39,7 +40,7 @@ class TrialSpec(Struct, kw_only=True):
     files: tuple[str, ...] = ()
 
 
-class StrategySpec(Struct):
+class StrategySpec(msgspec.Struct, frozen=True):
     """A strategy by name with its options, all resolved (``points`` and ``seed`` for random)."""
 
     kind: str
@@ -193,10 +194,13 @@ def parse_plan(data: bytes, where: str) -> Plan:
     body, _, digest = data.rstrip(b"\n").rpartition(b"\n")
     if hashlib.blake2b(body, digest_size=16).hexdigest().encode() != digest:
         message = f"{where} does not verify: its content does not match its digest"
-        raise DamagedError(message, hint="restore the file from a copy; `fsck RUN` lists what else is damaged")
+        raise DamagedError(
+            message, hint="restore the file from a copy; `fsck RUN` lists what else is damaged"
+        )
     head = msgspec.json.decode(body, type=_Head)
     if head.format != "hpc_search.plan" or head.version != PLAN_VERSION:
-        message = f"{where} has format {head.format!r} version {head.version}; this hpc_search reads version {PLAN_VERSION}"
+        found = f"{where} has format {head.format!r} version {head.version}"
+        message = f"{found}; this hpc_search reads version {PLAN_VERSION}"
         raise DamagedError(message, hint="use the hpc_search version that made the run")
     return msgspec.json.decode(body, type=Plan)
 

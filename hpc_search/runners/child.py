@@ -93,7 +93,7 @@ def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], obje
     except BaseException as error:  # noqa: BLE001 - the border around the user's code
         traceback.print_exc()
         cause = "oom" if is_out_of_memory(error) else "error"
-        return _failure(cause, traceback.format_exc())
+        return {**_failure(cause, traceback.format_exc()), "accumulates": trial.accumulates}
 
 
 def _last(trial: Trial) -> dict[str, float]:
@@ -127,7 +127,7 @@ def _result(spec: Spec, trial: Trial, returned: object) -> dict[str, Any]:
         names = ", ".join(map(repr, trial.unread))
         detail = (
             f"the search varies {names}, but the trial never read it: every value gives the same result. "
-            f"Read it as trial.params[...], or call trial.used({names}) where the trial unpacks its parameters."
+            f"Read it as trial.params[...], or call trial.used({names}) where it is used otherwise."
         )
         return _failure("noop", detail)
     finite = {name: number for name, number in metrics.items() if math.isfinite(number)}

@@ -63,7 +63,7 @@ class SocketChannel:
         self._inbox = Inbox()
         self._stop = ""
 
-    def send(self, kind: str, **content: Any) -> None:  # noqa: ANN401 - a message
+    def send(self, kind: str, **content: Any) -> None:
         """Send one message; a supervisor that is gone is a reason to stop."""
         try:
             self._socket.sendall(encode(kind, content))

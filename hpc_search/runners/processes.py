@@ -78,7 +78,7 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
     if "threadpoolctl" in sys.modules or "numpy" in sys.modules:
         with suppress(ImportError):
-            import threadpoolctl  # noqa: PLC0415 - 20 ms, only where a BLAS is loaded
+            import threadpoolctl  # type: ignore[import-untyped]
 
             threadpoolctl.threadpool_limits(threads)
 

@@ -61,7 +61,7 @@ class Template:
                 else:
                     self._reap(key.fd, key.data)
 
-    def _send(self, kind: str, **content: Any) -> None:  # noqa: ANN401 - a message
+    def _send(self, kind: str, **content: Any) -> None:
         with suppress(OSError):
             self._socket.sendall(messages.encode(kind, content))
 
@@ -118,7 +118,7 @@ class Template:
 
 
 def _versions() -> dict[str, str]:
-    from hpc_search.ledger import library_versions  # noqa: PLC0415 - the template needs it once
+    from hpc_search.ledger import library_versions
 
     return library_versions()
 
@@ -134,8 +134,8 @@ def _mentions_torch(code: str) -> bool:
 
 def _warm_torch() -> None:
     """Import what torch loads lazily; a step on one thread where no CUDA context could come of it."""
-    import torch  # noqa: PLC0415 - only for searches that use it
-    import torch._dynamo  # noqa: PLC0415 - the first optimizer imports it: 1 s a trial
+    import torch
+    import torch._dynamo
 
     torch.set_num_threads(1)
     if torch.version.cuda is None:

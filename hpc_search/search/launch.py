@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -41,9 +42,16 @@ class Sent(NamedTuple):
     launcher: Launcher
 
 
+class Ended(NamedTuple):
+    """How a wait ended: the exit code, and words where something is left or failed."""
+
+    code: int
+    text: str
+
+
 def launcher_named(name: str) -> Launcher:
     """Return the launcher *name*: slurm, local, or "" for slurm where sbatch is on PATH, else local."""
-    from hpc_search.launchers import local, slurm  # noqa: PLC0415 - only verbs that launch
+    from hpc_search.launchers import local, slurm
 
     if name == "slurm" or (not name and shutil.which("sbatch")):
         return slurm.SlurmLauncher()
@@ -51,14 +59,14 @@ def launcher_named(name: str) -> Launcher:
 
 
 def _profile(wish: Wish) -> Profile:
-    from hpc_search.config import profile  # noqa: PLC0415
+    from hpc_search.config import profile
 
     found = profile.load_profile(wish.profile) if wish.profile else profile.Profile(name="default")
     return profile.profile_with(found, list(wish.assignments))
 
 
 def _order(run: Run, wish: Wish, pending: int) -> Order:
-    from hpc_search.launchers.submission import Order  # noqa: PLC0415
+    from hpc_search.launchers.submission import Order
 
     return Order(
         layout=run.layout,
@@ -81,7 +89,7 @@ def pending(run: Run) -> int:
 
 def preview(run: Run, wish: Wish) -> str:
     """Return what `submit` would hand to the launcher; changes nothing."""
-    from hpc_search.launchers import submission  # noqa: PLC0415
+    from hpc_search.launchers import submission
 
     return submission.preview(_order(run, wish, pending(run)))
 
@@ -93,9 +101,9 @@ def submit(run: Run, wish: Wish) -> Sent:
         UsageError: A wrong profile, no such launcher here, or SLURM refused for good (RefusedError).
         TemporaryError: The scheduler does not answer.
     """
-    from hpc_search import durable  # noqa: PLC0415
-    from hpc_search.config.profile import dump_profile  # noqa: PLC0415
-    from hpc_search.launchers import submission  # noqa: PLC0415
+    from hpc_search import durable
+    from hpc_search.config.profile import dump_profile
+    from hpc_search.launchers import submission
 
     order = _order(run, wish, pending(run))
     run.layout.stop.unlink(missing_ok=True)
@@ -105,9 +113,9 @@ def submit(run: Run, wish: Wish) -> Sent:
     return Sent(outcome, order.launcher)
 
 
-def wait(run: Run, sent: Sent) -> int:
-    """Stay until the work ends, with a progress bar; return the exit code."""
-    from hpc_search.progress import Progress  # noqa: PLC0415 - rich, only where somebody looks
+def wait(run: Run, sent: Sent) -> Ended:
+    """Stay until the work ends, with a progress bar; return the exit code and what to say."""
+    from hpc_search.progress import Progress
 
     with Progress(run.plan) as progress:
 
@@ -118,25 +126,20 @@ def wait(run: Run, sent: Sent) -> int:
     return _ended(run, waited.signal, waited.lost)
 
 
-def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> int:
+def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
     seen = read_status(run.layout, run.plan)
     if signal_number:
-        print(f"stopped; `hpc-search submit {run.path}` goes on where it was")
-        return 128 + signal_number
-    for seat in lost:
-        print(f"worker {seat} died again and again; its log: {run.layout.submitit}/")
-    try:
-        print(run.layout.stop.read_text())
-    except FileNotFoundError:
-        pass
-    ended = seen.done + seen.failed + seen.pruned
-    if ended < seen.trials:
-        print(f"{seen.trials - ended} trials are left; `hpc-search submit {run.path}` goes on")
-        return EXIT_FAILED
-    if seen.failed:
-        print(f"{seen.failed} of {seen.trials} trials failed; `hpc-search status {run.path}` says why")
-        return EXIT_FAILED
-    return EXIT_DONE
+        return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
+    rows = [f"worker {seat} died again and again; its log is in {run.layout.submitit}" for seat in lost]
+    with suppress(FileNotFoundError):
+        rows.append(run.layout.stop.read_text())
+    left = seen.trials - (seen.done + seen.failed + seen.pruned)
+    if left:
+        rows.append(f"{left} trials are left; `hpc-search submit {run.path}` goes on")
+    elif seen.failed:
+        why = f"`hpc-search status {run.path}` says why"
+        rows.append(f"{seen.failed} of {seen.trials} trials failed; {why}")
+    return Ended(EXIT_FAILED if rows else EXIT_DONE, "\n".join(rows))
 
 
 def cancel(run: Run) -> str:
@@ -145,7 +148,7 @@ def cancel(run: Run) -> str:
     Raises:
         TemporaryError: The scheduler does not answer.
     """
-    from hpc_search.launchers import local, slurm, submission  # noqa: PLC0415
+    from hpc_search.launchers import local, slurm, submission
 
     known = {one.launcher for one in submission.submissions(run.layout)}
     launchers: list[Launcher] = []
@@ -162,7 +165,7 @@ def cancel(run: Run) -> str:
 
 def watch(run: Run, pause: Callable[[float], None] = time.sleep) -> int:
     """Show the status again and again until Ctrl-C or the end of the search."""
-    from hpc_search.progress import Progress  # noqa: PLC0415
+    from hpc_search.progress import Progress
 
     try:
         with Progress(run.plan) as progress:
@@ -174,4 +177,3 @@ def watch(run: Run, pause: Callable[[float], None] = time.sleep) -> int:
                 pause(_WATCH)
     except KeyboardInterrupt:
         return EXIT_DONE
-

@@ -84,9 +84,9 @@ def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False) -> P
     Raises:
         UsageError: The file is wrong (ConfigError: every problem), or the directory holds something else.
     """
-    from hpc_search import planning  # noqa: PLC0415 - yaml and numpy, which reading verbs do not need
-    from hpc_search.launchers.base import slug  # noqa: PLC0415
-    from hpc_search.planning.describe import warnings  # noqa: PLC0415
+    from hpc_search import planning
+    from hpc_search.launchers.base import slug
+    from hpc_search.planning.describe import warnings
 
     made: Draft = planning.draft(config_path)
     layout = Layout(Path(run)) if run else Layout(runs_root() / slug(made.plan.search.name))

@@ -65,11 +65,13 @@ def find_number(run: Run, params: Mapping[str, Any], fold: int | None, seed: int
     return None
 
 
-def _number_of(block: Any, local: int, fold: int | None, seed: int) -> int | None:  # noqa: ANN401
+def _number_of(block: Any, local: int, fold: int | None, seed: int) -> int | None:
     if seed not in block.seeds or (block.folds and fold not in block.folds):
         return None
     fold_index = block.folds.index(fold) if block.folds else 0
-    number: int = block.first + (fold_index * block.points + local) * len(block.seeds) + block.seeds.index(seed)
+    number: int = (
+        block.first + (fold_index * block.points + local) * len(block.seeds) + block.seeds.index(seed)
+    )
     return number
 
 
@@ -99,7 +101,7 @@ def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Rer
 
     With *params* it runs with these parameters instead of the planned ones.
     """
-    from hpc_search.worker import Supervisor, WorkerOptions  # noqa: PLC0415 - only here
+    from hpc_search.worker import Supervisor, WorkerOptions
 
     planned = Numbering(run.plan)(number)
     changed = params is not None and canonical(dict(params)) != canonical(planned.params)
@@ -120,7 +122,7 @@ def check_one(run: Run) -> str:
     Raises:
         UsageError: It failed; the end of its traceback is shown.
     """
-    from hpc_search.worker import Supervisor, WorkerOptions  # noqa: PLC0415 - only here
+    from hpc_search.worker import Supervisor, WorkerOptions
 
     layout = _clone(run, 0)
     options = WorkerOptions(seat="check", only=0, to_first_report=True)
@@ -196,7 +198,7 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
     path = Path(text)
     if not path.is_file():
         raise UsageError(f"{text!r} is neither a trial's number nor a file")
-    from hpc_search.config import load_point  # noqa: PLC0415 - yaml, only for files
+    from hpc_search.config import load_point
 
     point = load_point(path)
     number = find_number(run, point["parameters"], point["fold"], point["seed"])
@@ -220,7 +222,7 @@ def find_seat(run: Run, fold: int | None, seed: int) -> int | None:
 
 def standalone(run: Run, view: TrialView) -> str:
     """Return the trial as a YAML file that `rerun` accepts."""
-    from hpc_search.config import dump_point  # noqa: PLC0415 - yaml, only here
+    from hpc_search.config import dump_point
 
     trial = view.trial
     return dump_point(trial.params, fold=trial.fold, seed=trial.seed, search=run.plan.search.name)

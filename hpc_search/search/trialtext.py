@@ -17,11 +17,15 @@ Records = Sequence[tuple[str, lines.AnyRecord]]
 _CURVE_ROWS = 12
 
 
-def as_text(plan: Plan, trial: PlannedTrial, entry: Entry | None, records: Records, result: Result | None) -> str:
+def as_text(
+    plan: Plan, trial: PlannedTrial, entry: Entry | None, records: Records, result: Result | None
+) -> str:
     """Return parameters, attempts and curve of a trial."""
     state = codec.STATES[entry.state] if entry is not None else "unknown"
     fold = f", fold {trial.fold}" if trial.fold is not None else ""
-    rows = [f"trial {trial.number} of {plan.search.name}: point {trial.point}{fold}, seed {trial.seed}: {state}"]
+    rows = [
+        f"trial {trial.number} of {plan.search.name}: point {trial.point}{fold}, seed {trial.seed}: {state}"
+    ]
     if result is not None:
         rows.extend(_result(plan, result))
     rows.append("parameters")
@@ -35,8 +39,11 @@ def as_text(plan: Plan, trial: PlannedTrial, entry: Entry | None, records: Recor
 def _result(plan: Plan, result: Result) -> list[str]:
     end = result.end
     if end.state == "done":
-        rows = [f"result: {plan.metric.name} = {end.value!r}, attempt {end.attempt}, {end.seconds:.2f} s on {end.node}"]
-        rows.extend(f"  {name} = {value!r}" for name, value in end.metrics.items() if name != plan.metric.name)
+        where = f"attempt {end.attempt}, {end.seconds:.2f} s on {end.node}"
+        rows = [f"result: {plan.metric.name} = {end.value!r}, {where}"]
+        rows.extend(
+            f"  {name} = {value!r}" for name, value in end.metrics.items() if name != plan.metric.name
+        )
     else:
         rows = [f"result: {end.state} ({end.cause or 'by the search'})"]
         rows.extend(f"  {line}" for line in end.detail.rstrip().splitlines()[-12:])
@@ -71,7 +78,9 @@ def _curve(records: Records) -> list[str]:
     order = sorted(steps)
     stride = max(1, -(-len(order) // _CURVE_ROWS))
     shown = sorted({*order[::stride], order[-1]})
-    rows = [f"  step {step:>6}  " + "  ".join(f"{n} {v:.6g}" for n, v in steps[step].items()) for step in shown]
+    rows = [
+        f"  step {step:>6}  " + "  ".join(f"{n} {v:.6g}" for n, v in steps[step].items()) for step in shown
+    ]
     return [f"curve ({len(order)} reports)", *rows]
 
 

@@ -388,5 +388,10 @@ def varied(space: Space) -> tuple[str, ...]:
         for name, dimension in space.dimensions.items()
         if not isinstance(dimension, Choice | Int | LogInt) or dimension.count() > 1
     ]
-    linked = [name for group in space.linked for name, values in group.items() if len(duplicates(values)) < len(values) - 1]
+    linked = [
+        name
+        for group in space.linked
+        for name, values in group.items()
+        if len(duplicates(values)) < len(values) - 1
+    ]
     return (*names, *linked)

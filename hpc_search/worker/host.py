@@ -54,13 +54,13 @@ class TemplateHost:
         """Start the template; what it prints goes to *log*."""
         ours, theirs = socket.socketpair()
         arguments = [sys.executable, "-P", "-m", "hpc_search.runners.template"]
-        self._popen = subprocess.Popen(  # noqa: S603 - our own module
+        self._popen = subprocess.Popen(
             [*arguments, str(theirs.fileno()), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             pass_fds=[theirs.fileno()],
-            env=processes.template_environment(os.environ, 1 if threads >= 1 else threads),
+            env=processes.template_environment(os.environ, min(1, threads)),
             cwd=directory if directory and os.path.isdir(directory) else None,
             start_new_session=True,
         )
@@ -105,7 +105,7 @@ class FreshHost:
         ours, theirs, reader, writer = _pair(spec)
         fds = [theirs.fileno(), writer]
         arguments = [sys.executable, "-P", "-m", "hpc_search.runners.template", "fresh"]
-        popen = subprocess.Popen(  # noqa: S603 - our own module
+        popen = subprocess.Popen(
             [*arguments, *map(str, fds), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=writer,
@@ -136,7 +136,7 @@ class CommandHost:
         Raises:
             OSError: The program is not found or cannot be run.
         """
-        from hpc_search.layout import Layout  # noqa: PLC0415
+        from hpc_search.layout import Layout
 
         directory = Layout(Path(spec.root)).trial_files(spec.number)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -145,7 +145,7 @@ class CommandHost:
         os.set_blocking(reader, False)
         base: Mapping[str, str] = {**os.environ, **processes.thread_environment(spec.threads)}
         try:
-            popen = subprocess.Popen(  # noqa: S603 - the user's own program, as an argument list
+            popen = subprocess.Popen(
                 command.arguments(self._argv, spec, directory),
                 stdin=subprocess.DEVNULL,
                 stdout=writer,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from hpc_search import durable
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, EXIT_TEMPORARY, TemporaryError
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, library_versions, this_process
+from hpc_search.ledger.fold import fold
 from hpc_search.planning import Numbering, load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.worker.attempt import Attempt, AttemptContext
@@ -95,10 +96,11 @@ class Supervisor:
         self._ledger.beat()
         try:
             self._ledger.recover()
+            fold(self._layout, self._ledger.me)
             reason = self._work()
             self._leave(reason)
         except TemporaryError as error:
-            print(f"hpc_search worker {self._ledger.id}: {error}", file=sys.stderr)
+            sys.stderr.write(f"hpc_search worker {self._ledger.id}: {error}" + "\n")
             return EXIT_TEMPORARY
         finally:
             if self._host is not None:
@@ -112,7 +114,7 @@ class Supervisor:
             if not self._queue:
                 self._queue = self._claim()
             if not self._queue:
-                if self._stopping or self._ledger.recover() == 0:
+                if self._ledger.recover() == 0:
                     break
                 continue
             if self._host is None and not self._open_host():
@@ -205,10 +207,10 @@ class Supervisor:
         if answer["kind"] == "broken":
             self._broken(str(answer["detail"]))
             return False
-        self._ledger.note("environment", str(answer["versions"]))
+        self._ledger.note("environment", json.dumps(answer["versions"]))
         if answer["doubt"]:
             self._ledger.note("fork refused", answer["doubt"])
-            print(f"hpc_search: a fresh process a trial, because {answer['doubt']}", file=sys.stderr)
+            sys.stderr.write(f"hpc_search: a fresh process a trial, because {answer['doubt']}" + "\n")
             host.close()
             self._host = FreshHost()
         else:
@@ -219,7 +221,7 @@ class Supervisor:
         """Stop the whole search: every other trial would fail in the same way."""
         text = f"the trial's code cannot be imported:\n{detail}"
         self._ledger.note("broken", text)
-        print(f"hpc_search: {text}", file=sys.stderr)
+        sys.stderr.write(f"hpc_search: {text}" + "\n")
         self._ledger.give_back(self._queue, detail="the trial's code cannot be imported")
         self._queue = []
         durable.publish(self._layout.stop, text.encode())
@@ -283,4 +285,3 @@ def visible_device() -> str:
         if any(name[6:].isdigit() for name in os.listdir("/dev") if name.startswith("nvidia")):
             return "cuda"
     return "cpu"
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
@@ -56,12 +56,10 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
         return _out_of_memory(detail, message, before, retry, params)
     if cause == "error" and before.errors < retry.error:
         return Verdict("pending", "error", detail)
-    return Verdict("failed", cause, detail)
+    return Verdict("failed", cast("lines.Cause", cause), detail)
 
 
-def _again(
-    cause: lines.Cause, detail: str, before: Entry, retry: Retry, *, progressed: bool
-) -> Verdict:
+def _again(cause: lines.Cause, detail: str, before: Entry, retry: Retry, *, progressed: bool) -> Verdict:
     hopeless = not progressed and before.stalls + 1 >= retry.no_progress
     return Verdict("failed" if hopeless else "pending", cause, detail)
 
@@ -77,8 +75,8 @@ def _out_of_memory(
         return Verdict("failed", "oom", f"{detail}\n{rule.halve} = {size!r} cannot be halved again")
     if rule.ladder == "accumulate" and not message.get("accumulates"):
         text = (
-            f"{detail}\nnot tried with a smaller {rule.halve}: the trial never read trial.accumulation, so the "
-            "effective batch would change; read it, or set retry.oom.ladder: plain"
+            f"{detail}\nnot tried with a smaller {rule.halve}: the trial never read trial.accumulation, "
+            "so the effective batch would change; read it, or set retry.oom.ladder: plain"
         )
         return Verdict("failed", "oom", text)
     return Verdict("pending", "oom", detail)

@@ -42,8 +42,8 @@ def _ask(env: Mapping[str, str]) -> tuple[float, float] | None:
     if not job.isdecimal():
         return None
     try:
-        shown = subprocess.run(  # noqa: S603
-            ["scontrol", "show", "job", job],  # noqa: S607
+        shown = subprocess.run(
+            ["scontrol", "show", "job", job],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT,
@@ -86,8 +86,8 @@ def requeue_this_job() -> bool:
     if not job.isdecimal():
         return False
     try:
-        done = subprocess.run(  # noqa: S603
-            ["scontrol", "requeue", job],  # noqa: S607
+        done = subprocess.run(
+            ["scontrol", "requeue", job],
             capture_output=True,
             timeout=_TIMEOUT,
             check=False,

@@ -41,7 +41,9 @@ def train(trial: Trial) -> dict[str, float]:
     x, y = (part.to(trial.device) for part in rows(trial.split.train))
     x_val, y_val = (part.to(trial.device) for part in rows(trial.split.val))
     width = params["width"]
-    model = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 10)).to(trial.device)
+    model = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 10)).to(
+        trial.device
+    )
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=params["learning_rate"], weight_decay=params["weight_decay"]
     )
@@ -59,10 +61,10 @@ def train(trial: Trial) -> dict[str, float]:
 
 def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, batch: int) -> None:
     model.train()
-    for index in torch.randperm(len(x)).split(batch):
+    for index in torch.split(torch.randperm(len(x)), batch):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x[index]), y[index])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

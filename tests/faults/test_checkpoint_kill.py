@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,10 @@ def start(directory: Path, attempt: int, call: int = 0) -> subprocess.Popen[str]
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def _is_past(end: float) -> bool:
+    return time.monotonic() >= end
 
 
 def acknowledged(lines: list[str], before: int) -> int:
@@ -59,7 +64,7 @@ def test_a_kill_at_any_time_leaves_the_newest_acknowledged_state_whole(tmp_path:
             assert process.stdout is not None
             restored = process.stdout.readline()
             end = time.monotonic() + randomness.uniform(0, 0.5)
-            wait_until(lambda end=end: time.monotonic() >= end)
+            wait_until(partial(_is_past, end))
             process.send_signal(signal.SIGKILL)
             lines = process.stdout.readlines()
         assert restored == f"restored {step}\n"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from hypothesis.extra import numpy as hnp
 from hpc_search.checkpoint import file, tree
 
 META = file.Meta(run_id="run", trial=1, attempt=1, worker="0" * 16, step=1)
-SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 KEYS = st.none() | st.booleans() | st.integers() | st.text() | st.tuples(st.integers(), st.text())
 ARRAYS = hnp.arrays(
@@ -32,7 +35,11 @@ STATES = st.recursive(
     max_leaves=20,
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["<f8", "00" * 8, "|O"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from(["<f8", "00" * 8, "|O"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
@@ -78,16 +85,12 @@ def test_every_state_comes_back_exactly(tmp_path: Path, state: Any) -> None:
 def test_any_json_is_a_state_or_a_value_error(tmp_path: Path, node: Any) -> None:
     text = json.dumps({"buffers": [], "tree": node}).encode()
 
-    try:
+    with suppress(ValueError):
         tree.decode(tree.parse(text), [])
-    except ValueError as error:
-        assert str(error)
 
 
 @SETTINGS
 @given(row=JSON)
 def test_any_row_of_buffers_is_a_spec_or_a_value_error(tmp_path: Path, row: Any) -> None:
-    try:
+    with suppress(ValueError):
         tree.parse(json.dumps({"buffers": [row], "tree": None}).encode())
-    except ValueError as error:
-        assert str(error)

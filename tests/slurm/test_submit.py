@@ -29,6 +29,11 @@ echo "task $SLURM_ARRAY_TASK_ID restart ${SLURM_RESTART_COUNT:-0} umask $(umask)
 printf 'argument <%s>\\n' "$@"
 env | grep -E '^(SECRET|WANDB|HPC_SEARCH_NOTE|MULTI)' | sort
 [ "$1" = stay ] && exec sleep 300
+if [ "$1" = save ]; then
+    trap 'sleep 2; echo saved; exit 0' TERM
+    echo armed
+    for _ in $(seq 1000); do sleep 0.1; done
+fi
 exit 0
 """
 
@@ -213,6 +218,16 @@ def test_a_submitter_killed_after_sbatch_submits_nothing_again(
 
     assert (outcome.sent, outcome.live) == (0, 4)
     assert json.loads(site.layout.submit_record(1).read_text())["outcome"] == "adopted"
+
+
+def test_a_cancelled_worker_has_time_to_save(site: Site) -> None:
+    submission.submit(site.order("save", workers=1))
+    site.wait_for_logs(1)
+    wait_until(lambda: "armed" in site.logs()[0], 30)
+
+    submission.cancel(site.layout, site.launcher)
+
+    wait_until(lambda: "saved" in site.logs()[0], 30, on_timeout=lambda: site.logs()[0])
 
 
 def test_a_requeued_task_appends_to_its_log(site: Site) -> None:

@@ -63,7 +63,9 @@ def train_step(step: int, objects: dict[str, Any], data: torch.Tensor, labels: t
 
 
 def digest(objects: dict[str, Any]) -> str:
-    text = repr((objects["history"], objects["order"], objects["schedule"].state_dict(), torch.rand(3).tolist()))
+    text = repr(
+        (objects["history"], objects["order"], objects["schedule"].state_dict(), torch.rand(3).tolist())
+    )
     text += repr((random.random(), np.random.rand(), objects["noise"].normal()))  # noqa: NPY002
     found = hashlib.sha256(text.encode())
     states = [objects["model"].state_dict(), objects["averaged"].state_dict()]

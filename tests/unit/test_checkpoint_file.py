@@ -5,6 +5,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,9 @@ def test_a_flipped_byte_anywhere_is_found(path: Path) -> None:
     with path.open("r+b", buffering=0) as f:
         for offset, byte in enumerate(whole):
             os.pwrite(f.fileno(), bytes([byte ^ (1 << offset % 8)]), offset)
-            try:
+            with suppress(DamagedError):
                 file.verify(path)
                 survived.append(offset)
-            except DamagedError as error:
-                assert path.name in error.message
             os.pwrite(f.fileno(), bytes([byte]), offset)
 
     assert survived == []
@@ -167,7 +166,7 @@ def test_a_truncated_or_longer_file_is_found_before_allocation(path: Path) -> No
 
     for size in (0, 1, 100, hdf5.USERBLOCK, hdf5.USERBLOCK + 8, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(DamagedError, match="one.h5"):
+        with pytest.raises(DamagedError, match=r"one\.h5"):
             file.read(path)
     path.write_bytes(whole + b"\0")
     with pytest.raises(DamagedError, match="were written"):
@@ -204,14 +203,18 @@ def _virtual(f: h5py.File) -> None:
 
 
 HOSTILE: dict[str, Callable[[h5py.File], None]] = {
-    "external link": _replaced("data", lambda f: f.__setitem__("data", h5py.ExternalLink("/etc/hostname", "/x"))),
+    "external link": _replaced(
+        "data", lambda f: f.__setitem__("data", h5py.ExternalLink("/etc/hostname", "/x"))
+    ),
     "soft link": _replaced("data", lambda f: f.__setitem__("data", h5py.SoftLink("/meta"))),
     "external storage": _replaced(
         "data", lambda f: f.create_dataset("data", (8,), "u1", external=[("/etc/hostname", 0, 8)])
     ),
     "virtual dataset": _replaced("data", _virtual),
     "terabytes": _replaced("data", lambda f: _contiguous(f, "data", (8 << 40,))),
-    "terabytes in chunks": _replaced("data", lambda f: f.create_dataset("data", (8 << 40,), "u1", chunks=(1024,))),
+    "terabytes in chunks": _replaced(
+        "data", lambda f: f.create_dataset("data", (8 << 40,), "u1", chunks=(1024,))
+    ),
     "two dimensions": _replaced("meta", lambda f: f.create_dataset("meta", data=np.zeros((2, 2), "u1"))),
     "filter": _replaced(
         "data", lambda f: f.create_dataset("data", data=np.zeros(8, "u1"), compression="gzip", chunks=(8,))
@@ -242,7 +245,7 @@ def test_an_hdf5_file_with_anything_unexpected_is_refused_before_allocation(
 ) -> None:
     make_hdf5(path, change)
 
-    with pytest.raises(DamagedError, match="one.h5: ") as caught:
+    with pytest.raises(DamagedError, match=r"one\.h5: ") as caught:
         file.read(path)
 
     assert caught.value.exit_code == 4
@@ -270,7 +273,7 @@ def test_a_structure_that_declares_other_sizes_than_the_table_is_refused_before_
     monkeypatch.setattr(tree, "encode", lambda state: tree.Encoded(text, honest.sources))
     file.write(path, META, None)
 
-    with pytest.raises(DamagedError, match="one.h5: "):
+    with pytest.raises(DamagedError, match=r"one\.h5: "):
         file.read(path)
 
 
@@ -289,7 +292,7 @@ def test_a_table_with_gaps_overlaps_or_wrong_counts_is_refused_before_allocation
     monkeypatch.setattr(file, "_sync_and_read_back", lambda *args: None)
     file.write(path, META, np.zeros(2))
 
-    with pytest.raises(DamagedError, match="one.h5: "):
+    with pytest.raises(DamagedError, match=r"one\.h5: "):
         file.read(path)
 
 

@@ -152,7 +152,7 @@ def test_a_plateau_schedule_keeps_its_best_and_bad_epochs(through: Through) -> N
 
 
 def test_modules_come_back_with_buffers_averages_and_extra_state(through: Through) -> None:
-    class Extra(torch.nn.Module):  # type: ignore[misc]
+    class Extra(torch.nn.Module):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.norm = torch.nn.BatchNorm1d(3)
@@ -206,7 +206,10 @@ GENERATORS: dict[str, tuple[Callable[[int], Any], Callable[[Any], Any]]] = {
         lambda seed: torch.Generator().manual_seed(seed),
         lambda g: torch.randn(3, generator=g).tolist(),
     ),
-    "numpy": (np.random.default_rng, lambda g: (g.normal(), g.integers(9, dtype="i4"), g.permutation(5).tolist())),
+    "numpy": (
+        np.random.default_rng,
+        lambda g: (g.normal(), g.integers(9, dtype="i4"), g.permutation(5).tolist()),
+    ),
     "mt19937": (lambda seed: np.random.Generator(np.random.MT19937(seed)), lambda g: g.normal()),
     "philox": (lambda seed: np.random.Generator(np.random.Philox(seed)), lambda g: g.normal()),
     "legacy": (np.random.RandomState, lambda g: g.normal()),

@@ -26,12 +26,11 @@ def train(directory: Path, first: int, last: int) -> str:
     return done.stdout.strip()
 
 
-def test_a_training_that_goes_on_in_new_processes_is_bit_identical(tmp_path: Path) -> None:
+def test_a_training_that_goes_on_in_a_new_process_is_bit_identical(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", 0, 24)
 
-    first = train(tmp_path / "parts", 0, 7)
-    second = train(tmp_path / "parts", 7, 18)
-    third = train(tmp_path / "parts", 18, 24)
+    stopped = train(tmp_path / "parts", 0, 11)
+    resumed = train(tmp_path / "parts", 11, 24)
 
-    assert whole == third
-    assert len({first, second, third}) == 3
+    assert whole == resumed
+    assert whole != stopped

@@ -33,8 +33,8 @@ def through(state: Any) -> Any:
         0,
         -(2**53),
         2**53 + 1,
-        pytest.param(-(10**6000), id='6000 digits'),
-        pytest.param({10**6000: 1}, id='a key of 6000 digits'),
+        pytest.param(-(10**6000), id="6000 digits"),
+        pytest.param({10**6000: 1}, id="a key of 6000 digits"),
         "",
         "\ud800 lone",
         b"",
@@ -86,8 +86,18 @@ def test_numpy_arrays_keep_dtype_shape_and_bytes(dtype: str, shape: tuple[int, .
 
 @pytest.mark.parametrize(
     "scalar",
-    [np.float16(1.5), np.float64("nan"), np.bool_(True), np.uint64(2**64 - 1), np.complex64(1j)]
-    + [np.str_("ä\0b"), np.str_(""), np.bytes_(b"a\0"), np.datetime64("2026-01-02", "D"), np.longdouble(1) / 3],
+    [
+        np.float16(1.5),
+        np.float64("nan"),
+        np.bool_(True),
+        np.uint64(2**64 - 1),
+        np.complex64(1j),
+        np.str_("ä\0b"),
+        np.str_(""),
+        np.bytes_(b"a\0"),
+        np.datetime64("2026-01-02", "D"),
+        np.longdouble(1) / 3,
+    ],
 )
 def test_numpy_scalars_keep_dtype_and_bytes(scalar: Any) -> None:
     back = through(scalar)

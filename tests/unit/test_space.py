@@ -175,7 +175,7 @@ def test_integer_ends_of_a_float_range_become_floats() -> None:
 )
 def test_impossible_part_of_a_space_is_a_value_error(make: object) -> None:
     assert callable(make)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         make()
 
 
@@ -217,7 +217,7 @@ def test_different_values_have_different_canonical_forms(one: object, other: obj
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {1: 2}, {None: 1}, b"x", {1, 2}, object()])
 def test_value_that_yaml_cannot_hold_has_no_canonical_form(value: object) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         canonical({"x": [value]})
 
 

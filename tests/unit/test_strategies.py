@@ -57,7 +57,7 @@ def test_random_repeats_no_point_and_depends_on_the_seed(space: Space) -> None:
 
 
 def test_random_refuses_more_points_than_there_are_with_both_numbers() -> None:
-    for space, size in ((FINITE, 600), (LOGARITHMIC, 600)):
+    for space in (FINITE, LOGARITHMIC):
         with pytest.raises(UsageError, match=r"601 points; the space has 600"):
             random(601).count(space)
         with pytest.raises(UsageError, match=r"601 points; the space has 600"):

@@ -1,0 +1,95 @@
+"""Folding what workers that are gone left behind into the archive: files stay O(workers now)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from hpc_search import durable
+from hpc_search.layout import Layout
+from hpc_search.ledger import history, liveness
+from hpc_search.ledger.index import IndexDamagedError, read_index
+from hpc_search.ledger.liveness import Identity
+from hpc_search.locks import LockUnavailableError, coarse_lock
+from hpc_search.records import archive
+
+#: Workers that must be gone before their directories are folded.
+MANY: Final = 32
+#: An archive below this size is merged into the next one, so that archives stay few.
+_MERGE_BYTES: Final = 32 << 20
+
+
+def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
+    """Fold the directories of workers that are gone, where there are at least *many*; return how many.
+
+    A worker counts as gone when its journal says ``exit``: then its end records are in the index. One
+    that crashed is folded once the index shows nothing as its own. The archive is published before
+    anything is removed.
+    """
+    gone = [worker for worker in history.live_workers(layout) if _is_gone(layout, worker, me)]
+    if len(gone) < many:
+        return 0
+    try:
+        with coarse_lock(layout.coarse_lock("archive"), timeout=0.0):
+            return _fold(layout, gone)
+    except LockUnavailableError:
+        return 0
+
+
+def _is_gone(layout: Layout, worker: str, me: Identity) -> bool:
+    opening, exited = liveness.opening_of(layout, worker)
+    if exited:
+        return True
+    if opening is None or not liveness.certainly_gone(opening, me):
+        return False
+    return not _owns_anything(layout, worker)
+
+
+def _owns_anything(layout: Layout, worker: str) -> bool:
+    try:
+        _, entries = read_index(layout)
+    except IndexDamagedError:
+        return True
+    owner = int(worker, 16)
+    return any(entry.owner == owner and not entry.final and entry.attempt for entry in entries)
+
+
+def _fold(layout: Layout, gone: list[str]) -> int:
+    names = history.archive_paths(layout)
+    number = int(names[-1]) + 1 if names else 1
+    merged: list[str] = []
+    content: list[bytes] = []
+    if names and layout.archive_file(int(names[-1])).stat().st_size < _MERGE_BYTES:
+        merged.append(names[-1])
+        content.append(layout.archive_file(int(names[-1])).read_bytes())
+    folded: list[str] = []
+    for worker in gone:
+        sections = b"".join(_sections(layout, worker))
+        if sections:
+            folded.append(worker)
+            content.append(sections)
+    if not durable.publish(layout.archive_file(number), b"".join(content)):
+        return 0
+    for name in merged:
+        (layout.archive / name).unlink(missing_ok=True)
+    for worker in folded:
+        _remove(layout, worker)
+    return len(folded)
+
+
+def _sections(layout: Layout, worker: str) -> Iterator[bytes]:
+    for segment, data in history.worker_segments(layout, worker):
+        yield archive.encode_section(worker, layout.journal(worker, segment).name, data)
+    for path, name in ((layout.log(worker), "log.txt"), (layout.samples(worker, 1), "samples.1.bin")):
+        with suppress(FileNotFoundError):
+            data = path.read_bytes()
+            if data:
+                yield archive.encode_section(worker, name, data)
+
+
+def _remove(layout: Layout, worker: str) -> None:
+    """Rename the directory away first: a zombie's next fsync then finds its journal without a name."""
+    durable.take_away(layout.worker(worker))
+    with suppress(OSError):
+        layout.samples(worker, 1).unlink(missing_ok=True)

@@ -1,0 +1,281 @@
+"""Any text loads or is refused in words; whatever is written reads back equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hpc_search.config import Profile, dump_point, dump_profile, dump_search, parse_search, profile_with
+from hpc_search.config.point import parse_point
+from hpc_search.config.profile import parse_profile
+from hpc_search.errors import ConfigError, UsageError
+from hpc_search.records.plan import (
+    DataSpec,
+    FoldsSpec,
+    Metric,
+    OomRetry,
+    Retry,
+    Search,
+    StrategySpec,
+    TrialSpec,
+)
+from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform, duplicates
+
+#: A busy machine is slow; that is no fault of the text.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+#: Pieces of which broken files are made: keys, values, and YAML's own characters.
+PIECES = (
+    *(
+        "name: x\n",
+        "trial: m:f\n",
+        "command: [a, '{b}']\n",
+        "metric: {name: a, goal: max}\n",
+        "space:\n",
+        "\n",
+    ),
+    *(
+        "  a: [1, 2]\n",
+        "  b: {log_uniform: [1e-5, 1]}\n",
+        "linked: [{c: [1], d: [2, 3]}]\n",
+        "fixed: {e: 1}\n",
+    ),
+    *(
+        "strategy: grid\n",
+        "strategy: {random: {points: 5}}\n",
+        "folds: {stratified: 5}\n",
+        "data: {index: a}\n",
+    ),
+    *("seeds: [0]\n", "retry: {oom: {halve: a}}\n", "lease: 1\n", "heartbeat: 9h\n", "expect_points: 3\n"),
+    *("parameters:\n", "fold: 1\n", "time: 1:00\n", "mem: 4G\n", "extra: {nice: 1}\n", "modules: [a]\n"),
+    *(
+        "&x ",
+        "*x ",
+        "!!int ",
+        "! ",
+        "? ",
+        ": ",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ", ",
+        "#",
+        "|",
+        ">\n",
+        "'",
+        '"',
+        "%",
+    ),
+    *(
+        "\t",
+        "  ",
+        "---\n",
+        "...\n",
+        "~",
+        "null",
+        "true",
+        ".inf",
+        ".nan",
+        "1e999",
+        "9" * 50,
+        "0x",
+        "0o8",
+        "<<",
+    ),
+    *("\\", "\\ud83d", "\\U00110000", "\x85", "\u2028", "\ufeff", "\x00", "a: ", "@", "`", "%YAML 9.9\n"),
+)
+TEXTS = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+NAMES = st.text(CHARACTERS, min_size=1, max_size=12).filter(lambda text: text.strip() and text.isprintable())
+WORDS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True)
+INTS = st.integers(-(2**63), 2**63 - 1)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.one_of(st.none(), st.booleans(), INTS, FLOATS, st.text(CHARACTERS, max_size=12))
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(CHARACTERS, max_size=6), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def different(values: list[Any]) -> bool:
+    return not duplicates(values)
+
+
+def pairs(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, Any]]:
+    return st.lists(numbers, min_size=2, max_size=2, unique=True).map(lambda pair: (min(pair), max(pair)))
+
+
+def ranges(kind: Callable[[Any, Any], Any], numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return pairs(numbers).map(lambda pair: kind(*pair))
+
+
+DIMENSIONS = st.one_of(
+    st.lists(VALUES, min_size=1, max_size=4).filter(different).map(lambda values: Choice(tuple(values))),
+    ranges(Uniform, st.floats(-(2**63), 2**63)),
+    ranges(LogUniform, st.floats(0, 2**63, exclude_min=True)),
+    ranges(Int, INTS),
+    ranges(LogInt, st.integers(1, 2**63 - 1)),
+)
+
+
+@st.composite
+def groups(draw: st.DrawFn, names: list[str]) -> dict[str, tuple[Any, ...]]:
+    rows = draw(st.integers(1, 3))
+    columns = st.lists(VALUES, min_size=rows, max_size=rows)
+    made = {name: tuple(draw(columns)) for name in names}
+    return {**made, names[0]: tuple(range(rows))}
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> Space:
+    names = draw(st.lists(NAMES, max_size=7, unique=True))
+    dimensions = {name: draw(DIMENSIONS) for name in names[:3]}
+    linked = (draw(groups(names[3:5])),) if len(names) > 3 else ()
+    return Space(dimensions, linked, {name: draw(VALUES) for name in names[5:]})
+
+
+FILES = st.lists(st.sampled_from(["a.py", "src/**/*.py", "./a b/c.txt", "\u00e9.csv"]), max_size=3).map(tuple)
+CALLABLES = st.builds(
+    TrialSpec, callable=st.sampled_from(["m:f", "a.b.c:train", "./x/train-1.py:main"]), files=FILES
+)
+ARGUMENTS = st.lists(
+    st.text(CHARACTERS, max_size=8).map(
+        lambda text: text.replace("{", "{{").replace("}", "}}").replace("\0", "") + "{fold}"
+    ),
+    min_size=1,
+    max_size=4,
+)
+COMMANDS = st.builds(
+    TrialSpec,
+    command=ARGUMENTS.map(tuple),
+    metric_file=st.sampled_from(["", "out/metric.json"]),
+    files=FILES,
+)
+DATA = st.builds(
+    lambda source, columns: DataSpec(**source, **columns),
+    st.sampled_from([{"index": "a b.csv"}, {"index": "/data/x.csv"}, {"function": "m:f"}]),
+    st.fixed_dictionaries({"id": NAMES, "label": NAMES, "group": NAMES}),
+)
+FOLDS = st.builds(
+    FoldsSpec,
+    kind=st.sampled_from(["kfold", "stratified", "grouped"]),
+    n=st.integers(2, 20),
+    seed=st.integers(0, 2**63 - 1),
+    test_share=st.floats(0, 1, exclude_max=True),
+)
+RETRIES = st.builds(
+    Retry,
+    error=st.integers(0, 9),
+    no_progress=st.integers(1, 9),
+    oom=st.none()
+    | st.builds(
+        OomRetry,
+        # A name that no parameter has: its values would have to be integers.
+        halve=NAMES.map(lambda name: f"{name}{'_' * 20}"),
+        times=st.integers(1, 9),
+        ladder=st.sampled_from(["accumulate", "plain"]),
+    ),
+)
+SECONDS = st.floats(min_value=1e-3, max_value=1e6)
+SPLITS = st.one_of(st.tuples(st.none(), st.none()), st.tuples(DATA, st.none()), st.tuples(DATA, FOLDS))
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> Search:
+    space = draw(spaces())
+    size = space.size()
+    points = draw(st.integers(1, min(size or 1000, 1000)))
+    random = StrategySpec(kind="random", options={"points": points, "seed": draw(st.integers(0, 2**63 - 1))})
+    grid = size is not None and size <= 1000 and draw(st.booleans())
+    data, folds = draw(SPLITS)
+    heartbeat = draw(SECONDS)
+    return Search(
+        name=draw(NAMES),
+        description=draw(st.sampled_from(["", "two\nlines", "a: b # c"])),
+        trial=draw(st.one_of(CALLABLES, COMMANDS)),
+        metric=Metric(
+            name=draw(st.sampled_from(["acc", "val/f1@5", "é"])), goal=draw(st.sampled_from(["max", "min"]))
+        ),
+        space=space,
+        strategy=StrategySpec(kind="grid") if grid else random,
+        seeds=tuple(draw(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=3, unique=True))),
+        data=data,
+        folds=folds,
+        retry=draw(RETRIES),
+        threads=draw(st.integers(1, 64)),
+        expect_points=draw(st.sampled_from([None, size if grid else points])),
+        heartbeat=heartbeat,
+        lease=5 * heartbeat,
+        save_interval=draw(SECONDS),
+        stall=draw(st.sampled_from([0.0, 2.5])),
+        log_bytes=draw(st.integers(1, 1 << 40)),
+        keep_checkpoints=draw(st.booleans()),
+    )
+
+
+@PATIENT
+@given(TEXTS)
+def test_any_text_loads_or_is_refused_in_words(text: str) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    for parse in (parse_search, parse_profile, parse_point):
+        with suppress(ConfigError):
+            parse(data, "f.yaml")
+
+
+@PATIENT
+@given(st.binary(max_size=60))
+def test_any_bytes_load_or_are_refused_in_words(data: bytes) -> None:
+    with suppress(ConfigError):
+        parse_search(data, "f.yaml")
+
+
+@PATIENT
+@given(searches(), st.data())
+def test_a_broken_copy_of_a_good_file_loads_or_is_refused_in_words(
+    search: Search, data: st.DataObject
+) -> None:
+    text = dump_search(search)
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 20)))
+    piece = data.draw(st.sampled_from(PIECES) | st.text(max_size=5))
+    with suppress(ConfigError):
+        parse_search((text[:start] + piece + text[end:]).encode("utf-8", "surrogatepass"), "f.yaml")
+
+
+@PATIENT
+@given(searches())
+def test_a_dumped_search_reads_back_equal(search: Search) -> None:
+    again = parse_search(dump_search(search).encode(), "f.yaml")
+    assert again == search
+    assert dump_search(again) == dump_search(search)
+
+
+@PATIENT
+@given(
+    st.dictionaries(st.text(CHARACTERS, max_size=12), VALUES, max_size=5),
+    st.none() | st.integers(0, 2**63 - 1),
+    st.integers(0, 2**63 - 1),
+)
+def test_a_dumped_point_reads_back_equal(parameters: dict[str, Any], fold: int | None, seed: int) -> None:
+    point = parse_point(dump_point(parameters, fold=fold, seed=seed).encode(), "f.yaml")
+    assert (point["parameters"], point["fold"], point["seed"]) == (parameters, fold, seed)
+
+
+@PATIENT
+@given(st.lists(st.tuples(st.sampled_from(Profile.__struct_fields__), st.text(max_size=20)), max_size=4))
+def test_no_assignment_brings_a_line_end_into_a_profile(assignments: list[tuple[str, str]]) -> None:
+    try:
+        profile = profile_with(Profile(), [f"{key}={value}" for key, value in assignments])
+    except UsageError:
+        return
+    assert parse_profile(dump_profile(profile).encode(), "f.yaml") == profile
+    texts = [value for value in (getattr(profile, key) for key, _ in assignments) if isinstance(value, str)]
+    assert all(text.isprintable() for text in [*texts, *profile.prolog, *profile.modules])
