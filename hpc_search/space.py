@@ -198,14 +198,24 @@ class Space(msgspec.Struct, frozen=True, dict=True):
 
         None where a dimension that counts is continuous.
         """
-        total = 1
-        for name, dimension in self.dimensions.items():
-            if name in given:
-                continue
+        counted = [dimension for name, dimension in self.dimensions.items() if name not in given]
+        rows = math.prod(map(_rows, self.linked))
+        for dimension in counted:
             if isinstance(dimension, _CONTINUOUS):
                 return None
-            total *= dimension.count()
-        return total * math.prod(_rows(group) for group in self.linked)
+            rows *= dimension.count()
+        return rows
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The names of the parameters with more than one value: each should have an effect."""
+        parts: dict[str, Sequence[object]] = {
+            name: dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+            for name, dimension in self.dimensions.items()
+        }
+        for group in self.linked:
+            parts.update(group)
+        return tuple(name for name, values in parts.items() if len(set(map(canonical, values))) > 1)
 
     @cached_property
     def continuous(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class Table:
 
     Raises:
         UsageError: No row, an id that is missing, double or of another type than the others, or
-            columns of different lengths.
+            columns of different lengths, or a label or group that is no text, number or None.
     """
 
     ids: tuple[str | int, ...]
@@ -42,6 +42,7 @@ class Table:
         for name, column in (("labels", self.labels), ("groups", self.groups)):
             if column is not None and len(column) != len(self.ids):
                 raise UsageError(f"the data table has {len(self.ids)} ids but {len(column)} {name}")
+            _check_scalars(column or (), name)
         _check_ids(self.ids)
 
     @classmethod
@@ -188,8 +189,17 @@ def _check_ids(ids: Sequence[str | int]) -> None:
         seen[name] = row
 
 
+def _check_scalars(column: Sequence[object], name: str) -> None:
+    for row, value in enumerate(column):
+        if not isinstance(value, (str, int, float, type(None))):
+            found = f"row {row} of the data table has {value!r} of type {type(value).__name__} in its {name}"
+            raise UsageError(found, hint="make it a text, a number, or None where it is not known")
+
+
 def _plain(value: Any) -> Any:
-    """Return a Python value for a scalar of numpy or pandas."""
+    """Return a Python value for a scalar of numpy or pandas, None for what pandas calls missing."""
+    if type(value).__name__ in {"NAType", "NaTType"}:
+        return None
     return value.item() if hasattr(value, "item") else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -28,6 +29,7 @@ _DIRECTORIES: Final = (
     "ledger/seals", "ledger/submits", "ledger/stages", "ledger/archive",
     "workers", "checkpoints", "samples", "submitit",
 )  # fmt: skip
+_PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
 _LIBRARIES: Final = ("torch", "numpy", "pandas", "h5py", "scikit-learn", "submitit", "msgspec")
 
 
@@ -72,12 +74,28 @@ def draft(path: Path) -> Draft:
 
 
 def _check_command(search: Search, base: Path) -> None:
+    _check_placeholders(search)
     program = search.trial.command[0]
     if "{" in program or shutil.which(program) or (base / program).is_file():
         return
     raise UsageError(
         f"command: the program {program!r} is not found on PATH or beside the search file",
         hint="give a full path, or install it; on the nodes it must be found as well",
+    )
+
+
+def _check_placeholders(search: Search) -> None:
+    """Refuse a command that takes some parameters as arguments and forgets one that varies."""
+    used = {name for part in search.trial.command for name in _PLACEHOLDER.findall(part)}
+    varied = search.space.varied
+    missing = [name for name in varied if name not in used]
+    if not missing or not used.intersection(varied):
+        # Without any placeholder the program reads HPC_SEARCH_TRIAL.
+        return
+    names = ", ".join(map(repr, missing))
+    raise UsageError(
+        f"command: the search varies {names}, but no argument uses it: every value would give the same result",
+        hint=f"add an argument such as --{missing[0]}={{{missing[0]}}}, or fix the parameter",
     )
 
 

@@ -10,6 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from hpc_search.checkpoint import Superseded
@@ -32,7 +33,8 @@ def run(spec: Spec, sock: socket.socket, log: int) -> None:
         processes.trial_signals()
         processes.prefer_as_oom_victim()
         _prepare(spec)
-        end = outcome(spec, channel, load(spec.callable, spec.code))
+        function = load(spec.callable, spec.code)
+        end = outcome(replace(spec, device=usable_device(spec.device)), channel, function)
         channel.send("end", **end)
     except BaseException:  # noqa: BLE001 - the border around the user's code: nothing may pass it silently
         traceback.print_exc()
@@ -48,6 +50,12 @@ def _prepare(spec: Spec) -> None:
         os.chdir(spec.directory)
     processes.set_threads(spec.threads)
     seed_generators(trial_seed(spec.search_id, spec.number, spec.seed))
+
+
+def usable_device(device: str) -> str:
+    """Return *device*, or "cpu" where it is "cuda" and this torch cannot use it."""
+    torch: Any = sys.modules.get("torch")
+    return "cpu" if device == "cuda" and torch is not None and not torch.cuda.is_available() else device
 
 
 def seed_generators(seed: int) -> None:

@@ -14,7 +14,6 @@ from hpc_search.errors import EXIT_DONE, EXIT_FAILED
 from hpc_search.ledger import IndexDamagedError, read_index
 from hpc_search.planning import load_instance
 from hpc_search.search.runs import Run
-from hpc_search.status import read_status
 
 if TYPE_CHECKING:
     from hpc_search.config.profile import Profile
@@ -116,6 +115,7 @@ def submit(run: Run, wish: Wish) -> Sent:
 def wait(run: Run, sent: Sent) -> Ended:
     """Stay until the work ends, with a progress bar; return the exit code and what to say."""
     from hpc_search.progress import Progress
+    from hpc_search.status import read_status
 
     with Progress(run.plan) as progress:
 
@@ -127,6 +127,8 @@ def wait(run: Run, sent: Sent) -> Ended:
 
 
 def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
+    from hpc_search.status import read_status
+
     seen = read_status(run.layout, run.plan)
     if signal_number:
         return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
@@ -166,6 +168,7 @@ def cancel(run: Run) -> str:
 def watch(run: Run, pause: Callable[[float], None] = time.sleep) -> int:
     """Show the status again and again until Ctrl-C or the end of the search."""
     from hpc_search.progress import Progress
+    from hpc_search.status import read_status
 
     try:
         with Progress(run.plan) as progress:

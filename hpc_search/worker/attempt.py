@@ -21,7 +21,6 @@ from hpc_search.records import samples as samples_codec
 from hpc_search.records.plan import Plan
 from hpc_search.runners import command, messages, processes
 from hpc_search.runners.child import read_metrics
-from hpc_search.space import Choice, Int, LogInt, Space, duplicates
 from hpc_search.trial import Spec
 from hpc_search.worker import verdict
 from hpc_search.worker.events import Events
@@ -171,7 +170,7 @@ class Attempt:
             attempt=self._claimed.attempt,
             metric=search.metric.name,
             callable=search.trial.callable,
-            sampled=varied(search.space) if not search.trial.command else (),
+            sampled=search.space.varied if not search.trial.command else (),
             accumulation=self._accumulation,
             device=context.device,
             threads=search.threads,
@@ -380,18 +379,3 @@ class Attempt:
         data = samples_codec.encode_samples(trial.number, self._claimed.attempt, ids, scores)
         return append_samples(self._context.layout, self._context.ledger.id, data)
 
-
-def varied(space: Space) -> tuple[str, ...]:
-    """Return the names of the parameters with more than one value: each must have an effect."""
-    names = [
-        name
-        for name, dimension in space.dimensions.items()
-        if not isinstance(dimension, Choice | Int | LogInt) or dimension.count() > 1
-    ]
-    linked = [
-        name
-        for group in space.linked
-        for name, values in group.items()
-        if len(duplicates(values)) < len(values) - 1
-    ]
-    return (*names, *linked)

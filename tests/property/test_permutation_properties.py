@@ -37,11 +37,15 @@ def test_range_beyond_the_widest_hash_is_permuted() -> None:
     assert {permutation.inverse(permutation(i)) for i in (0, 1, n - 1)} == {0, 1, n - 1}
 
 
-FINITE = st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True).map(lambda v: Choice(tuple(v))) | (
-    st.integers(1, 5).map(lambda high: Int(1, high))
-)
-LOGARITHMIC = st.integers(1, 30).map(lambda high: LogInt(1, high))
-CONTINUOUS = st.sampled_from([Uniform(0.0, 1.0), LogUniform(1e-5, 1.0)])
+def choice(values: list[int]) -> Dimension:
+    return Choice(tuple(values))
+
+
+CHOICES = st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True).map(choice)
+INTEGERS: st.SearchStrategy[Dimension] = st.integers(1, 5).map(lambda high: Int(1, high))
+LOGARITHMIC: st.SearchStrategy[Dimension] = st.integers(1, 30).map(lambda high: LogInt(1, high))
+CONTINUOUS: st.SearchStrategy[Dimension] = st.sampled_from([Uniform(0.0, 1.0), LogUniform(1e-5, 1.0)])
+FINITE = CHOICES | INTEGERS
 
 
 def spaces(kind: st.SearchStrategy[Dimension]) -> st.SearchStrategy[Space]:

@@ -13,6 +13,7 @@ import pytest
 
 from hpc_search.space import (
     Choice,
+    Dimension,
     Int,
     LogInt,
     LogUniform,
@@ -50,13 +51,14 @@ def test_index_is_the_inverse_of_point() -> None:
 
 
 def test_size_is_exact_beyond_floats() -> None:
-    space = Space({f"d{i}": Int(1, 1000) for i in range(6)} | {"last": Int(1, 3)})
+    dimensions: dict[str, Dimension] = {f"d{i}": Int(1, 1000) for i in range(6)}
+    space = Space(dimensions | {"last": Int(1, 3)})
     assert space.size() == 3 * 10**18
     assert space.index(space.point(3 * 10**18 - 1)) == 3 * 10**18 - 1
 
 
 def test_dna_grid_has_54675_points() -> None:
-    dimensions = {f"a{i}": Choice((1, 2, 3, 4, 5)) for i in range(2)}
+    dimensions: dict[str, Dimension] = {f"a{i}": Choice((1, 2, 3, 4, 5)) for i in range(2)}
     space = Space(dimensions | {f"b{i}": Choice((1, 2, 3)) for i in range(7)})
     assert space.size() == 54_675
 
@@ -70,6 +72,17 @@ def test_space_with_a_continuous_dimension_has_no_size() -> None:
         space.point(0)
     with pytest.raises(ValueError, match="lr is continuous"):
         space.index({"lr": 1e-3, "n": 1})
+
+
+def test_only_parameters_with_different_values_vary() -> None:
+    dimensions: dict[str, Dimension] = {
+        "one": Choice((1, 1.0)),
+        "two": Choice((1, True)),
+        "same": Int(3, 3),
+        "lr": Uniform(0, 1),
+    }
+    space = Space(dimensions, ({"dim": (1, 2), "heads": (4, 4)},), {"epochs": 1})
+    assert space.varied == ("two", "lr", "dim")
 
 
 def test_given_dimensions_take_no_digit() -> None:

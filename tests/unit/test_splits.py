@@ -153,6 +153,7 @@ def test_seed_that_numpy_cannot_take_is_refused(seed: int) -> None:
         ((1.5,), None, None, "has the id 1.5"),
         ((1, 2), (1,), None, "2 ids but 1 labels"),
         ((1, 2), None, (1, 2, 3), "2 ids but 3 groups"),
+        ((1, 2), (1, [2]), None, r"row 1 of the data table has \[2\] of type list in its labels"),
     ],
 )
 def test_bad_table_is_refused(ids: tuple[str, ...], labels: object, groups: object, message: str) -> None:
@@ -165,6 +166,7 @@ def test_table_of_arrays_and_series_holds_python_values() -> None:
     assert table == Table((0, 1, 2), ("x", "y", "x"), (1.0, 2.0, 2.0))
     assert type(table.ids[0]) is int
     assert table.id_kind == "int"
+    assert Table.of(["a"], pd.array([pd.NA], dtype="Int64")).labels == (None,)
 
 
 @pytest.mark.parametrize("kind", ["int", "str"])

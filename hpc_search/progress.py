@@ -1,0 +1,104 @@
+"""A live view of a run in a terminal; plain lines where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TextIO
+
+from hpc_search.status.text import plain, time_left
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from hpc_search.status import Status
+
+#: Without a terminal a line is printed at most this often.
+LINE_SECONDS: Final = 10.0
+
+
+class Progress:
+    """Shows the trials done, running and failed, the rate, the time left and the best so far.
+
+    Use as a context manager and call `update` with every new status. In a terminal it is one bar that
+    is redrawn; else a plain line at most every LINE_SECONDS seconds, and one at the end.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Write to *stream* (stderr where None); *clock* gives monotonic seconds."""
+        self._stream = stream if stream is not None else sys.stderr
+        self._clock = clock
+        self._bar: Bar | None = None
+        self._last = -LINE_SECONDS
+        self._printed = ""
+        self._newest: Status | None = None
+
+    def __enter__(self) -> Self:
+        if self._stream.isatty():
+            self._bar = _bar(self._stream)
+            self._bar.add_task("trials", total=None, counts="", speed="", best="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._newest is not None:
+            self._print(line(self._newest))
+
+    def update(self, status: Status) -> None:
+        """Show *status*."""
+        self._newest = status
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            total, finished = status.trials, status.finished
+            counts, speed, best = parts(status)
+            self._bar.update(task, total=total, completed=finished, counts=counts, speed=speed, best=best)
+        elif self._last + LINE_SECONDS <= self._clock():
+            self._last = self._clock()
+            self._print(line(status))
+
+    def _print(self, text: str) -> None:
+        if text != self._printed:
+            self._printed = text
+            print(text, file=self._stream, flush=True)
+
+
+def parts(status: Status) -> tuple[str, str, str]:
+    """Return counts, rate with time left, and the best so far, in words ("" where not known)."""
+    counts = f"{status.done} done, {status.running} running, {status.failed} failed"
+    if status.pruned:
+        counts += f", {status.pruned} pruned"
+    speed = []
+    if status.rate_per_min is not None:
+        speed.append(f"{status.rate_per_min:.3g}/min")
+    if status.eta_seconds is not None:
+        speed.append(f"{time_left(status.eta_seconds)} left")
+    best = f"best {plain(status.metric)} {status.best.value:.5g}" if status.best is not None else ""
+    return counts, ", ".join(speed), best
+
+
+def line(status: Status) -> str:
+    """Return *status* as one line of text."""
+    head = f"{status.finished}/{status.trials} trials"
+    return " | ".join(part for part in (head, *parts(status)) if part)
+
+
+def _bar(stream: TextIO) -> Bar:
+    # rich costs 0.1 s of import: only a terminal needs it.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]}", markup=False),
+        TextColumn("{task.fields[speed]}", markup=False),
+        TextColumn("{task.fields[best]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=Console(file=stream), transient=False)

@@ -1,0 +1,1 @@
+"""The benches of tools/bench, one module a subcommand."""

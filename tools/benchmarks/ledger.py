@@ -1,0 +1,215 @@
+"""`bench ledger`: claim + 10 reports + durable finish, by 1, 8 and 32 processes, beside Optuna's storages."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hpc_search.layout import Layout
+from hpc_search.ledger import Ledger, history, library_versions, this_process
+from hpc_search.planning import Numbering
+from hpc_search.records import journal as lines
+from hpc_search.records.plan import Plan
+from tools.benchmarks import common, peers, synthetic, windows
+from tools.benchmarks.common import Report
+from tools.benchmarks.windows import Sample, Window
+
+#: Trials that a window cannot use up: more than any rate here times its seconds.
+_PER_SECOND: Final = 20_000
+_MODES: Final = {"ours": "hpc_search, one fsync a trial", "synced": "hpc_search, every report fsynced"}
+_PEERS: Final = {"journal": "Optuna JournalStorage", "sqlite": "Optuna RDBStorage, SQLite"}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--workers", type=common.numbers, default=[1, 8, 32], metavar="1,8,32")
+    parser.add_argument("--finished", type=int, default=0, metavar="N", help="trials finished before the window")
+    parser.add_argument("--seconds", type=float, default=4.0, help="window of ours")
+    parser.add_argument("--peer-seconds", type=float, default=12.0, help="window of a peer (its workers sleep)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of ours")
+    parser.add_argument("--peer-rounds", type=int, default=1, help="rounds that include the peers")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--sync-reports", action=argparse.BooleanOptionalAction, default=True, help="also with every report fsynced"
+    )
+
+
+@dataclass(slots=True)
+class Cell:
+    """All rounds of one way with one number of workers."""
+
+    rates: list[float] = field(default_factory=list)
+    claim: list[float] = field(default_factory=list)
+    finish: list[float] = field(default_factory=list)
+    opened: list[float] = field(default_factory=list)
+    twice: int = 0
+    lost: int = 0
+
+    def add(self, window: Window) -> None:
+        """Take one window."""
+        self.rates.append(window.rate)
+        self.claim += window.waits("claim")
+        self.finish += window.waits("finish")
+        self.opened += [sample.opened for sample in window.samples]
+
+
+def run(given: argparse.Namespace, report: Report) -> None:
+    """Measure and print."""
+    with common.workplace(given, report) as place:
+        modes = ["ours", "synced"] if given.sync_reports else ["ours"]
+        cells: dict[tuple[str, int], Cell] = {}
+        for number in range(given.rounds):
+            with_peers = given.peers and number < given.peer_rounds
+            for workers in given.workers:
+                for mode in modes:
+                    cell = cells.setdefault((mode, workers), Cell())
+                    _ours(place / f"{mode}-{workers}-{number}", given, workers, cell, sync=mode == "synced")
+                for peer in _PEERS if with_peers else ():
+                    cell = cells.setdefault((peer, workers), Cell())
+                    opener = peers.opener(peer, place / f"{peer}-{workers}-{number}")
+                    cell.add(windows.run_window(opener, workers, given.peer_seconds))
+            report.say(f"round {number + 1} of {given.rounds} done")
+        _print(cells, given, report)
+
+
+def _ours(place: Path, given: argparse.Namespace, workers: int, cell: Cell, *, sync: bool) -> None:
+    needed = given.finished + int(_PER_SECOND * max(1.0, given.seconds))
+    layout, plan = synthetic.dna_run(place, needed)
+    if given.finished:
+        synthetic.mark_finished(layout, plan, given.finished)
+    window = windows.run_window(_opener(layout, plan, sync=sync), workers, given.seconds)
+    cell.add(window)
+    twice, finished = check_journals(layout)
+    cell.twice += twice
+    cell.lost += max(0, sum(sample.trials for sample in window.samples) - finished)
+    shutil.rmtree(place)
+
+
+def _opener(layout: Layout, plan: Plan, *, sync: bool) -> windows.Opener:
+    def opened(sample: Sample) -> tuple[Callable[[], bool], Callable[[], None]]:
+        me = this_process(seat="bench")
+        ledger = Ledger(layout, plan, Numbering(plan), me, library_versions())
+
+        def one() -> bool:
+            return one_trial(ledger, sample, me.host, sync=sync)
+
+        def close() -> None:
+            ledger.exit("bench")
+
+        return one, close
+
+    return opened
+
+
+def one_trial(ledger: Ledger, sample: Sample, node: str, *, sync: bool) -> bool:
+    """Do with the ledger what a worker does for one trial; False where nothing is left."""
+    clock = time.perf_counter
+    began = clock()
+    found = ledger.claim(1)
+    sample.wait("claim", clock() - began)
+    if not found:
+        return False
+    claimed = found[0]
+    trial, attempt = claimed.trial, claimed.attempt
+    started = time.time()
+    ledger.start(claimed, 7, 0)
+    for step in range(synthetic.REPORTS):
+        ledger.report(trial.number, attempt, step, {"score": 0.1 * step})
+        if sync:
+            ledger.journal.sync()
+    end = lines.End(
+        trial=trial.number,
+        attempt=attempt,
+        state="done",
+        params=trial.params,
+        point=trial.point,
+        fold=trial.fold,
+        seed=trial.seed,
+        block=trial.block,
+        value=0.5,
+        metrics={"score": 0.5},
+        step=synthetic.REPORTS,
+        seconds=0.01,
+        started=started,
+        node=node,
+        device="cpu",
+        log=(0, 0),
+    )
+    began = clock()
+    ledger.finish(end)
+    sample.wait("finish", clock() - began)
+    return True
+
+
+def check_journals(layout: Layout) -> tuple[int, int]:
+    """Return (trials claimed twice, trials with a final end record), from the journals."""
+    claims: Counter[int] = Counter()
+    ends: set[int] = set()
+    for line in history.lines(layout, frozenset({b"claim", b"end"})):
+        record = lines.parse_line(line.data)
+        if isinstance(record, lines.Claim):
+            claims[record.trial] += 1
+        elif isinstance(record, lines.End) and record.state in lines.FINAL:
+            ends.add(record.trial)
+    return sum(count > 1 for count in claims.values()), len(ends)
+
+
+def _print(cells: dict[tuple[str, int], Cell], given: argparse.Namespace, report: Report) -> None:
+    report.say(
+        f"claim + start + {synthetic.REPORTS} reports + durable finish, 9 parameters, "
+        f"{given.finished:,} trials finished before; trials a second"
+    )
+    for (mode, workers), cell in cells.items():
+        name = (_MODES | _PEERS)[mode]
+        report.say(f"  {name:36} W={workers:<3} {common.spread(cell.rates):>32}/s{_ratio(cells, mode, workers)}")
+        if mode in _MODES:
+            report.say(f"    waits in ms: claim {_waits(cell.claim)}; finish {_waits(cell.finish)}")
+            opened = common.spread(cell.opened, "s")
+            report.say(f"    claimed twice {cell.twice}, lost {cell.lost}; joining the run {opened}")
+    for workers in given.workers:
+        _figures(cells, workers, report)
+
+
+def _waits(seconds: list[float]) -> str:
+    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+    parts = [f"{name} {common.number(1e3 * common.quantile(seconds, share))}" for name, share in shares.items()]
+    return ", ".join([*parts, f"max {common.number(1e3 * max(seconds, default=0.0))}"])
+
+
+def _ratio(cells: dict[tuple[str, int], Cell], mode: str, workers: int) -> str:
+    if mode in _PEERS:
+        return ""
+    found = [
+        f"{common.number(statistics.median(cells[mode, workers].rates) / rate)} x {_PEERS[peer]}"
+        for peer in _PEERS
+        if (peer, workers) in cells and (rate := statistics.median(cells[peer, workers].rates)) > 0
+    ]
+    return f" = {', '.join(found)}" if found else ""
+
+
+def _figures(cells: dict[tuple[str, int], Cell], workers: int, report: Report) -> None:
+    asked = {"ours": (4000.0, 50.0), "synced": (1500.0, 20.0)}
+    for mode, (rate, times) in asked.items():
+        cell = cells.get((mode, workers))
+        if cell is None:
+            continue
+        name = f"{_MODES[mode]}, {workers} processes"
+        found = statistics.median(cell.rates)
+        report.figure(f"{name}: claimed twice or lost", cell.twice + cell.lost, 1, "trials", at_least=False)
+        if workers != 32:
+            continue
+        report.figure(name, found, rate, "trials/s", at_least=True)
+        if mode == "ours":
+            slowest = max(common.quantile(cell.claim, 0.999), common.quantile(cell.finish, 0.999))
+            report.figure(f"{name}: 99.9th percentile of waits", slowest, 0.25, "s", at_least=False)
+        peer = cells.get(("journal", workers))
+        if peer is not None and statistics.median(peer.rates) > 0:
+            ratio = found / statistics.median(peer.rates)
+            report.figure(f"{name}: over Optuna's journal", ratio, times, "times", at_least=True)
