@@ -146,21 +146,28 @@ def _manifests(search: Search, base: Path) -> dict[str, bytes]:
     table = data.load_table(search.data, base)
     spec = search.folds
     split = splits.make_split(table, kind=spec.kind, n=spec.n, seed=spec.seed, test_share=spec.test_share)
-    splits.check_disjoint(split, table)
     layout = Layout(Path())
-    files: dict[str, bytes] = {}
+    parts: dict[Path, tuple[int, ...]] = {}
     for number, fold in enumerate(split.folds):
         for part, rows in (("train", fold.train), ("val", fold.val)):
-            path = layout.split_manifest(number, part).as_posix()
-            files[path] = splits.manifest_csv(table, rows).encode()
+            parts[layout.split_manifest(number, part)] = rows
     if split.test:
-        files[layout.vault_test.as_posix()] = splits.manifest_csv(table, split.test).encode()
+        parts[layout.vault_test] = split.test
+    files = {path.as_posix(): splits.manifest_csv(table, rows).encode() for path, rows in parts.items()}
     described = {
-        name: {"digest": hashlib.blake2b(text, digest_size=16).hexdigest(), "rows": text.count(b"\n") - 1}
-        for name, text in sorted(files.items())
+        path.as_posix(): {
+            "digest": hashlib.blake2b(files[path.as_posix()], digest_size=16).hexdigest(),
+            "rows": len(rows),
+        }
+        for path, rows in parts.items()
     }
-    kind = "int" if all(isinstance(item, int) for item in table.ids) else "str"
-    content = {"format": "hpc_search.splits", "version": 1, "ids": kind, "spec": spec, "files": described}
+    content = {
+        "format": "hpc_search.splits",
+        "version": 1,
+        "ids": table.id_kind,
+        "spec": spec,
+        "files": described,
+    }
     files[layout.splits_index.as_posix()] = msgspec.json.format(msgspec.json.encode(content), indent=1)
     return files
 

@@ -378,4 +378,3 @@ class Attempt:
         trial = self._claimed.trial
         data = samples_codec.encode_samples(trial.number, self._claimed.attempt, ids, scores)
         return append_samples(self._context.layout, self._context.ledger.id, data)
-

@@ -372,3 +372,10 @@ def test_a_path_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
 def test_importing_the_package_does_not_import_yaml() -> None:
     code = "import sys, hpc_search.config; sys.exit('yaml' in sys.modules or 'difflib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_the_placeholders_allowed_are_those_that_a_command_is_given() -> None:
+    from hpc_search.config import checks
+    from hpc_search.runners import command
+
+    assert set(checks.RESERVED) == set(command.RESERVED)
