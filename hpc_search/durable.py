@@ -123,16 +123,19 @@ def publish(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
 
 
 def _publish_without_links(path: Path, data: bytes, mode: int) -> bool:
-    # No hard links here: an exclusive directory beside the name decides who may write it.
-    guard = path.with_name(path.name + ".guard")
-    try:
-        os.mkdir(guard, 0o700)
-    except FileExistsError:
-        return False
+    # No hard links here: a directory that holds the content is renamed to a guard's name, which fails
+    # where the guard exists; anybody can then give *path* the guard's content, also after a crash.
     if path.exists():
         return False
-    replace(path, data, mode=mode)
-    return True
+    guard, own = path.with_name(path.name + ".guard"), temporary_name(path)
+    os.mkdir(own, 0o700)
+    write_file(own / "content", data, mode=mode)
+    won = publish_dir(own, guard)
+    if not won:
+        shutil.rmtree(own, ignore_errors=True)
+    if not path.exists():
+        replace(path, (guard / "content").read_bytes(), mode=mode)
+    return won
 
 
 def publish_dir(temporary: Path, path: Path) -> bool:

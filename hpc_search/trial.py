@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from hpc_search import checkpoint
+from hpc_search import checkpoint, splits
 from hpc_search.errors import DamagedError, UsageError
 from hpc_search.layout import Layout
 
@@ -298,7 +297,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 
 class _SplitsIndex(msgspec.Struct, frozen=True):
-    ids: str
+    ids: splits.IdKind
     files: dict[str, _Manifest]
 
 
@@ -324,15 +323,7 @@ def _read_part(layout: Layout, path: Path, index: _SplitsIndex) -> tuple[str | i
         raise DamagedError(
             message, hint="restore it, or plan a new run; results of changed splits mean nothing"
         )
-    rows = list(_ids(content.decode()))
-    return tuple(map(int, rows)) if index.ids == "int" else tuple(rows)
-
-
-def _ids(text: str) -> Iterator[str]:
-    reader = csv.reader(text.splitlines(keepends=True))
-    next(reader)
-    for row in reader:
-        yield row[0]
+    return tuple(splits.parse_manifest(content.decode(), index.ids, str(path)))
 
 
 #: Bytes of entropy a generator is seeded with.

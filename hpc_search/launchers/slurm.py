@@ -292,7 +292,7 @@ def _setup(request: Request) -> list[str]:
         modules.insert(0, "type module >/dev/null 2>&1 || . /etc/profile")
     return [
         "umask 077",
-        "trap : TERM  # the step decides when to end; without this the shell would end it",
+        "trap : TERM  # stay until the step has ended, else its last output is lost",
         *exports,
         *modules,
         *profile.prolog,

@@ -20,8 +20,9 @@ from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan, PlannedTrial
 
-#: Entries read at a time when looking for pending trials.
-_SCAN: Final = 256
+#: Entries looked at for pending trials in the first read and in every later one. Behind the cursor the
+#: next entry is pending, unless trials were given back.
+_SCAN: Final = (16, 8192)
 
 
 class Claimed(NamedTuple):
@@ -132,12 +133,12 @@ class Ledger:
         header = session.header
         taken: list[tuple[int, Entry]] = []
         at = first = header.cursor
+        size = max(limit, _SCAN[0])
         while at < header.trials and len(taken) < limit:
-            chunk = session.read_range(at, min(at + _SCAN, header.trials))
-            for number, entry in enumerate(chunk, at):
-                if entry.state == codec.PENDING and len(taken) < limit:
-                    taken.append((number, entry))
-            at += len(chunk)
+            end = min(at + size, header.trials)
+            numbers = session.pending(at, end)[: limit - len(taken)]
+            taken += [(number, session.read(number)) for number in numbers]
+            at, size = end, _SCAN[1]
         for place, (number, entry) in enumerate(taken):
             state = codec.CLAIMED if place else codec.RUNNING
             session.write(number, self._owned(entry, state, entry.attempt + 1))

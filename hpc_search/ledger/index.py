@@ -57,6 +57,18 @@ class Session:
             raise IndexDamagedError(f"{self._path}: a record between {first} and {end} does not verify")
         return [entry for entry in entries if entry is not None]
 
+    def pending(self, first: int, end: int) -> list[int]:
+        """Return the numbers from *first* to *end* - 1 whose record says pending, by its first byte only.
+
+        Raises:
+            IndexDamagedError: The file is too short.
+        """
+        size = codec.RECORD_BYTES
+        data = os.pread(self._fd, (end - first) * size, codec.entry_offset(first))
+        if len(data) != (end - first) * size:
+            raise IndexDamagedError(f"{self._path}: the records from {first} to {end} are missing")
+        return [first + place for place, state in enumerate(data[::size]) if state == codec.PENDING]
+
     def write(self, number: int, entry: Entry) -> None:
         """Write the entry of trial *number*, once, whole."""
         os.pwrite(self._fd, codec.encode_entry(entry), codec.entry_offset(number))

@@ -17,6 +17,7 @@ from hpc_search.layout import Layout
 from hpc_search.records import journal as lines
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_CHAINED: Final = (lines.End, lines.Exit)
 #: Lines kept for a repeat in the next segment; more are fsynced first.
 _REPEAT_LIMIT: Final = 4096
 #: A segment that cannot be opened or fsynced is tried again this often in a row.
@@ -53,7 +54,7 @@ class Journal:
         # The journal numbers a record when it writes it; nobody else has seen it yet.
         msgspec.structs.force_setattr(record, "n", self._number)
         msgspec.structs.force_setattr(record, "t", round(time.time(), 3))
-        if isinstance(record, lines.End | lines.Exit):
+        if isinstance(record, _CHAINED):
             msgspec.structs.force_setattr(record, "chain", self._chain.hexdigest())
         line = lines.encode_line(record)
         self._unsynced.append(line)
@@ -87,7 +88,9 @@ class Journal:
             self._fd = -1
 
     def _write(self, line: bytes) -> None:
-        durable.write_all(self._fd, line)
+        written = os.write(self._fd, line)
+        if written != len(line):
+            durable.write_all(self._fd, memoryview(line)[written:])
         self._chain.update(line)
 
     def _abandon(self, cause: OSError) -> None:

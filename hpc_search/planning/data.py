@@ -83,12 +83,8 @@ def _from_value(value: object, spec: DataSpec) -> Table:
         message = f"data: {spec.function} returned {type(value).__name__}"
         raise UsageError(message, hint="it must return a mapping of columns, a DataFrame or splits.Table")
     _need_columns(Path(spec.function), list(columns.keys()), spec)
-    return Table(
-        ids=tuple(_plain(item) for item in columns[spec.id]),
-        labels=tuple(map(_plain, columns[spec.label])) if spec.label else None,
-        groups=tuple(map(_plain, columns[spec.group])) if spec.group else None,
+    return Table.of(
+        columns[spec.id],
+        columns[spec.label] if spec.label else None,
+        columns[spec.group] if spec.group else None,
     )
-
-
-def _plain(item: Any) -> Any:
-    return item.item() if hasattr(item, "item") else item

@@ -31,6 +31,7 @@ env | grep -E '^(SECRET|WANDB|HPC_SEARCH_NOTE|MULTI)' | sort
 [ "$1" = stay ] && exec sleep 300
 if [ "$1" = save ]; then
     trap 'sleep 2; echo saved; exit 0' TERM
+    sleep 1 # slurmstepd loses a signal to a step that is just starting
     echo armed
     for _ in $(seq 1000); do sleep 0.1; done
 fi
@@ -220,7 +221,7 @@ def test_a_submitter_killed_after_sbatch_submits_nothing_again(
     assert json.loads(site.layout.submit_record(1).read_text())["outcome"] == "adopted"
 
 
-def test_a_cancelled_worker_has_time_to_save(site: Site) -> None:
+def test_a_cancelled_worker_has_time_to_save_and_its_last_output_is_kept(site: Site) -> None:
     submission.submit(site.order("save", workers=1))
     site.wait_for_logs(1)
     wait_until(lambda: "armed" in site.logs()[0], 30)
