@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final, Self, TextIO
 from hpc_search.status.text import plain, time_left
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+    from rich.console import RenderableType
+    from rich.live import Live
 
+    from hpc_search.records.plan import Plan
     from hpc_search.status import Status
 
 #: Without a terminal a line is printed at most this often.
@@ -26,38 +28,40 @@ class Progress:
     is redrawn; else a plain line at most every LINE_SECONDS seconds, and one at the end.
     """
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Write to *stream* (stderr where None); *clock* gives monotonic seconds."""
+    def __init__(
+        self,
+        plan: Plan | None = None,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Write to *stream* (stderr where None), under the name of *plan*; *clock* is monotonic."""
+        self._name = plan.search.name if plan is not None else ""
         self._stream = stream if stream is not None else sys.stderr
         self._clock = clock
-        self._bar: Bar | None = None
+        self._live: Live | None = None
         self._last = -LINE_SECONDS
         self._printed = ""
         self._newest: Status | None = None
 
     def __enter__(self) -> Self:
         if self._stream.isatty():
-            self._bar = _bar(self._stream)
-            self._bar.add_task("trials", total=None, counts="", speed="", best="")
-            self._bar.start()
+            self._live = _live(self._stream)
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
         elif self._newest is not None:
             self._print(line(self._newest))
 
     def update(self, status: Status) -> None:
         """Show *status*."""
         self._newest = status
-        if self._bar is not None:
-            task = self._bar.task_ids[0]
-            total, finished = status.trials, status.finished
-            counts, speed, best = parts(status)
-            self._bar.update(task, total=total, completed=finished, counts=counts, speed=speed, best=best)
+        if self._live is not None:
+            self._live.update(_picture(self._name, status), refresh=True)
         elif self._last + LINE_SECONDS <= self._clock():
             self._last = self._clock()
             self._print(line(status))
@@ -88,17 +92,25 @@ def line(status: Status) -> str:
     return " | ".join(part for part in (head, *parts(status)) if part)
 
 
-def _bar(stream: TextIO) -> Bar:
+def _live(stream: TextIO) -> Live:
     # rich costs 0.1 s of import: only a terminal needs it.
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.live import Live
 
-    columns = (
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[counts]}", markup=False),
-        TextColumn("{task.fields[speed]}", markup=False),
-        TextColumn("{task.fields[best]}", markup=False),
-        TimeElapsedColumn(),
+    return Live(console=Console(file=stream), auto_refresh=False)
+
+
+def _picture(name: str, status: Status) -> RenderableType:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    counts, *rest = parts(status)
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        Text(plain(name)),
+        ProgressBar(total=status.trials, completed=status.finished, width=30),
+        Text(f"{status.finished}/{status.trials} trials: {counts}"),
     )
-    return Progress(*columns, console=Console(file=stream), transient=False)
+    return Group(bar, Text(" | ".join(part for part in rest if part)))

@@ -63,11 +63,14 @@ def mean(values: Sequence[float]) -> float:
     return min(max(middle, min(values)), max(values))
 
 
-def sample_sd(values: Sequence[float]) -> float | None:
-    """Return the sample standard deviation (n - 1 in the denominator), None below two values."""
+def sample_sd(values: Sequence[float], middle: float | None = None) -> float | None:
+    """Return the sample standard deviation (n - 1 in the denominator), None below two values.
+
+    *middle* is their mean, where the caller has it.
+    """
     if len(values) < 2:
         return None
-    middle = mean(values)
+    middle = mean(values) if middle is None else middle
     spread = math.hypot(*sorted(value - middle for value in values))
     if math.isinf(spread):
         # Deviations of values near the largest float overflow; quarters of them do not.
@@ -109,14 +112,15 @@ def _score(point: int, rows: list[Row], expected: int) -> PointScore:
         if row.state == "done" and row.value is not None and math.isfinite(row.value)
     ]
     numbers = [found.value for found in values]
+    middle = mean(numbers) if numbers else None
     return PointScore(
         point=point,
         rank=0,
         complete=len(numbers) >= expected,
         n=len(numbers),
         expected=expected,
-        mean=mean(numbers) if numbers else None,
-        sd=sample_sd(numbers),
+        mean=middle,
+        sd=sample_sd(numbers, middle),
         values=tuple(values),
         reasons={} if len(numbers) >= expected else _reasons(rows, expected),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hpc_search.cli.options import Verbs, add_json, add_run, verb
+from hpc_search.cli.options import Verbs, add_json, add_run, as_json, verb
 from hpc_search.errors import EXIT_DONE
 
 
@@ -27,6 +27,6 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.collect import collect
 
     found = search.open_run(given.run_dir)
-    collected = collect(found.layout)
-    print(collected.json() if given.json else collected.text())
+    collected = collect(found.layout, found.plan)
+    print(as_json(collected) if given.json else collected.text())
     return EXIT_DONE

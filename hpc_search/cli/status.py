@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 
-from hpc_search.cli.options import Verbs, add_json, add_run, verb
+from hpc_search.cli.options import Verbs, add_json, add_run, as_json, verb
 from hpc_search.errors import EXIT_DONE
 
 
@@ -26,11 +26,10 @@ def add(verbs: Verbs) -> None:
 def run(given: argparse.Namespace) -> int:
     """Show the status."""
     from hpc_search import search
-    from hpc_search.status import read_status
 
     found = search.open_run(given.run_dir)
     if given.watch:
         return search.watch(found)
-    seen = read_status(found.layout, found.plan)
-    print(seen.json() if given.json else seen.text(shutil.get_terminal_size().columns))
+    seen = search.status(found)
+    print(as_json(seen) if given.json else seen.text(shutil.get_terminal_size().columns))
     return EXIT_DONE

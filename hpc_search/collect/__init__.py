@@ -75,7 +75,11 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
 
     def text(self) -> str:
         """Return the whole in words: counts, the best hyperparameters, which files to look at."""
-        return "\n".join([*self._counts(), "", *self._best(), "", *self._where(), *self.notes]) + "\n"
+        return "\n".join([*self._counts(), "", *self._best(), "", *self._where(), *self.notes])
+
+    def json(self) -> str:
+        """Return the same as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
     def _counts(self) -> list[str]:
         causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.items())

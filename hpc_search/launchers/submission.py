@@ -110,7 +110,9 @@ def submit(order: Order) -> Outcome:
         UsageError: The launcher cannot be used on this machine.
     """
     if order.pending <= 0:
-        return Outcome(0, 0, f"nothing is left to do; `collect {order.layout.root}` merges the results")
+        return Outcome(
+            0, 0, f"nothing is left to do; `hpc-search collect {order.layout.root}` merges the results"
+        )
     order.launcher.check()
     for directory in (order.layout.submits, order.layout.submitit):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

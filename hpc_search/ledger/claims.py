@@ -7,11 +7,12 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, liveness, rebuild
+from hpc_search.ledger import history, liveness, rebuild, recovery
 from hpc_search.ledger.index import Index, IndexDamagedError, Session, read_entry, read_header, read_index
 from hpc_search.ledger.journal import RESERVE_BYTES, Journal
 from hpc_search.ledger.liveness import Identity, Watch
@@ -62,7 +63,10 @@ class Ledger:
         self._trial_of = trial_of
         self._versions = versions or {}
         self._index = Index(layout, lock_timeout)
+        # Asked for at every claim: a string is a third of the cost of a Path.
+        self._stop_path = os.fspath(layout.stop)
         self._marks: list[_Mark] = []
+        self._ahead: set[int] = set()
         self._held: dict[int, int] = {}
         self._beats = 0
         self._watch = Watch(plan.search.lease)
@@ -106,13 +110,14 @@ class Ledger:
         The first is marked running, the others claimed. Waiting marks are written in the same lock. With
         *only* it is that trial or none.
         """
-        if self.layout.stop.exists():
+        if os.path.exists(self._stop_path):
             self.flush()
             return []
         taken = self._session(
             lambda session: self._pick(session, limit) if only is None else self._pick_one(session, only)
         )
         found = [Claimed(self._trial_of(number), entry.attempt + 1, entry) for number, entry in taken]
+        self._ahead.update(claimed.trial.number for claimed in found[1:])
         for claimed in found:
             trial = claimed.trial
             self._held[trial.number] = claimed.attempt
@@ -136,8 +141,7 @@ class Ledger:
         size = max(limit, _SCAN[0])
         while at < header.trials and len(taken) < limit:
             end = min(at + size, header.trials)
-            numbers = session.pending(at, end)[: limit - len(taken)]
-            taken += [(number, session.read(number)) for number in numbers]
+            taken += session.pending(at, end, limit - len(taken))
             at, size = end, _SCAN[1]
         for place, (number, entry) in enumerate(taken):
             state = codec.CLAIMED if place else codec.RUNNING
@@ -160,7 +164,9 @@ class Ledger:
     def start(self, claimed: Claimed, pid: int, log: int) -> None:
         """Record that a process of the trial was started; *log* is its first byte in the log."""
         number = claimed.trial.number
-        self._marks.append(_Mark(None, "", number, claimed.attempt, self.id))
+        if number in self._ahead:
+            self._ahead.remove(number)
+            self._marks.append(_Mark(None, "", number, claimed.attempt, self.id))
         self.journal.append(lines.Start(trial=number, attempt=claimed.attempt, pid=pid, log=log))
 
     def report(self, number: int, attempt: int, step: int, metrics: dict[str, float]) -> None:
@@ -172,6 +178,7 @@ class Ledger:
         checksum = self.journal.append(end)
         self.journal.sync()
         self._held.pop(end.trial, None)
+        self._ahead.discard(end.trial)
         self._marks.append(_Mark(end, checksum, end.trial, end.attempt, self.id))
         return checksum
 
@@ -257,13 +264,12 @@ class Ledger:
     def rebuild_index(self) -> None:
         """Make the index anew from the journals, under the lock."""
         with self._index.locked() as path:
-            try:
-                generation = read_index(self.layout)[0].generation
-            except IndexDamagedError:
-                generation = 0
-            else:
+            with suppress(IndexDamagedError):
+                read_index(self.layout)
                 return
-            durable.replace(path, rebuild.rebuild(self.layout, self.plan.trials, generation + 1))
+            header = read_header(self.layout)
+            generation = header.generation + 1 if header is not None else 1
+            durable.replace(path, rebuild.rebuild(self.layout, self.plan.trials, generation))
         self.journal.append(lines.Note(event="index rebuilt"))
 
     # -- the others
@@ -272,11 +278,7 @@ class Ledger:
 
         The dead owner's journal is read first: an end record there finishes the trial.
         """
-        try:
-            _, entries = read_index(self.layout)
-        except IndexDamagedError:
-            self.rebuild_index()
-            _, entries = read_index(self.layout)
+        entries = self._entries()
         owned: dict[int, list[int]] = {}
         for number, entry in enumerate(entries):
             if entry.state in (codec.CLAIMED, codec.RUNNING) and entry.owner != self.owner:
@@ -292,56 +294,45 @@ class Ledger:
         beat = liveness.read_beat(self.layout, worker)
         dead = opening is None or exited or liveness.certainly_gone(opening, self.me)
         dead = self._watch.sample(worker, beat) or dead
-        ends: dict[tuple[int, int], tuple[lines.End, str]] = {}
-        steps: dict[int, int] = {}
-        for _, data in history.worker_segments(self.layout, worker):
-            for _, line in history.verified(data, frozenset({b"end", b"checkpoint"})):
-                record = lines.parse_line(line)
-                if isinstance(record, lines.End):
-                    ends[record.trial, record.attempt] = record, line[-18:-2].decode()
-                elif isinstance(record, lines.Checkpoint):
-                    steps[record.trial] = max(record.step, steps.get(record.trial, 0))
+        left = recovery.left_by(self.layout, worker)
         for number in numbers:
             entry = entries[number]
-            known = ends.get((number, entry.attempt))
+            known = left.ends.get((number, entry.attempt))
             if known is not None:
                 self._marks.append(_Mark(known[0], known[1], number, entry.attempt, worker))
-            elif dead or (beat is not None and beat.counter > 1 and (number, entry.attempt) not in beat.held):
-                self._take_back(number, entry, worker, steps.get(number, 0))
-
-    def _take_back(self, number: int, entry: Entry, worker: str, step: int) -> None:
-        trial = self._trial_of(number)
-        progressed = step > entry.step
-        hopeless = not progressed and entry.stalls + 1 >= self.plan.search.retry.no_progress
-        hopeless = hopeless and entry.state == codec.RUNNING
-        end = lines.End(
-            trial=number,
-            attempt=entry.attempt,
-            state="failed" if hopeless else "pending",
-            cause="lost" if entry.state == codec.RUNNING else "",
-            detail=f"worker {worker} is gone",
-            params=trial.params,
-            point=trial.point,
-            fold=trial.fold,
-            seed=trial.seed,
-            step=step,
-            node=self.me.host,
-            block=trial.block,
-        )
-        self.finish(end)
+            elif dead or self._watch.abandoned(worker, number, entry.attempt, beat):
+                step = left.steps.get(number, 0)
+                patience = self.plan.search.retry.no_progress
+                trial = self._trial_of(number)
+                self.finish(recovery.given_back(trial, entry, worker, step, patience, self.me.host))
 
     def reconcile(self) -> int:
         """Mark every accepted end record that the index does not show; return how many there were."""
         self.flush()
-        _, entries = read_index(self.layout)
+        entries = self._entries()
         missing = [
             _Mark(result.end, result.checksum, number, result.end.attempt, result.worker)
             for number, result in history.results(self.layout).items()
             if number < len(entries) and not entries[number].final
         ]
         self._marks.extend(missing)
-        self.flush()
+        self._session(self._recount)
         return len(missing)
+
+    def _entries(self) -> list[Entry]:
+        try:
+            return read_index(self.layout)[1]
+        except IndexDamagedError:
+            self.rebuild_index()
+            return read_index(self.layout)[1]
+
+    def _recount(self, session: Session) -> None:
+        """Put the header right: a worker killed between a record and the header left it behind."""
+        header = session.header
+        states = [entry.state for entry in session.read_range(0, header.trials)]
+        finals = sum(state >= codec.DONE for state in states)
+        cursor = states.index(codec.PENDING) if codec.PENDING in states else header.trials
+        session.header = header._replace(finals=finals, cursor=cursor)
 
     def beat(self) -> list[int]:
         """Write the heartbeat; return the held trials that somebody else owns by now."""

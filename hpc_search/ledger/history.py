@@ -11,7 +11,7 @@ from hpc_search.records import archive, seal
 from hpc_search.records import journal as codec
 
 _ENDS: Final = frozenset({b"end", b"accepted"})
-_NUMBER: Final = re.compile(rb'"n":(\d+)')
+_NUMBER: Final = re.compile(rb'\{"k":"[a-z]+","n":(\d+)')
 
 
 class Line(NamedTuple):
@@ -115,17 +115,33 @@ def verified(data: bytes, kinds: frozenset[bytes] | None = None) -> Iterator[tup
 
 def lines(layout: Layout, kinds: frozenset[bytes] | None = None) -> Iterator[Line]:
     """Yield every verified line of every journal, each (worker, number) once, filtered by kind."""
-    taken: dict[str, set[int]] = {}
+    segments: dict[str, list[int]] = {}
     for file in journal_files(layout):
-        repeats = taken.setdefault(file.worker, set())
+        earlier = segments.setdefault(file.worker, [])
+        repeats = _numbers(layout, file.worker, earlier, kinds) if earlier else frozenset[int]()
+        earlier.append(file.segment)
         for offset, line in verified(file.data, kinds):
-            if file.segment > 1 or repeats:
-                match = _NUMBER.search(line)
-                number = int(match[1]) if match else 0
-                if number and number in repeats:
-                    continue
-                repeats.add(number)
-            yield Line(file.worker, file.segment, offset, line)
+            if not repeats or _number(line) not in repeats:
+                yield Line(file.worker, file.segment, offset, line)
+
+
+def _number(line: bytes) -> int:
+    match = _NUMBER.match(line)
+    return int(match[1]) if match else 0
+
+
+def _numbers(
+    layout: Layout, worker: str, segments: list[int], kinds: frozenset[bytes] | None
+) -> frozenset[int]:
+    """Return the numbers of the lines in *segments*; a worker with a second segment is rare."""
+    live = dict(worker_segments(layout, worker))
+    numbers: set[int] = set()
+    for segment in segments:
+        data = live.get(segment)
+        if data is None:
+            data = archived_file(layout, worker, layout.journal(worker, segment).name) or b""
+        numbers.update(_number(line) for _, line in verified(data, kinds))
+    return frozenset(numbers - {0})
 
 
 def records(layout: Layout, worker: str, kinds: frozenset[bytes] | None = None) -> Iterator[codec.AnyRecord]:
@@ -192,6 +208,21 @@ def log_bytes(layout: Layout, worker: str) -> bytes | None:
         return layout.log(worker).read_bytes()
     except FileNotFoundError:
         return archived_file(layout, worker, layout.log(worker).name)
+
+
+def archived_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
+    """Return (segment, bytes) of the journal of a folded *worker*; empty where no archive has it."""
+    found: dict[int, bytes] = {}
+    for path in archive_paths(layout):
+        try:
+            data = (layout.archive / path).read_bytes()
+        except FileNotFoundError:
+            continue
+        for section in archive.sections(data):
+            segment = parse_journal(section.name)
+            if section.worker == worker and segment is not None:
+                found[segment] = section.content(data)
+    return sorted(found.items())
 
 
 def archived_file(layout: Layout, worker: str, name: str) -> bytes | None:

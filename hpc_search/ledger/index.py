@@ -26,7 +26,7 @@ def new_index(trials: int) -> tuple[bytes, int]:
 class Session:
     """The index while its lock is held: records read and written whole."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         """Open *path* now, under the lock, so that no older view of it is used."""
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -57,17 +57,27 @@ class Session:
             raise IndexDamagedError(f"{self._path}: a record between {first} and {end} does not verify")
         return [entry for entry in entries if entry is not None]
 
-    def pending(self, first: int, end: int) -> list[int]:
-        """Return the numbers from *first* to *end* - 1 whose record says pending, by its first byte only.
+    def pending(self, first: int, end: int, limit: int) -> list[tuple[int, Entry]]:
+        """Return at most *limit* pending trials from *first* to *end* - 1; others are passed over unparsed.
 
         Raises:
-            IndexDamagedError: The file is too short.
+            IndexDamagedError: A record that says pending does not verify, or the file is too short.
         """
         size = codec.RECORD_BYTES
         data = os.pread(self._fd, (end - first) * size, codec.entry_offset(first))
+        # The first byte of a record is its state.
+        states = data[::size]
+        found: list[tuple[int, Entry]] = []
+        place = states.find(codec.PENDING)
+        while place >= 0 and len(found) < limit:
+            entry = codec.parse_entry(data[place * size : (place + 1) * size])
+            if entry is None:
+                raise IndexDamagedError(f"{self._path}: the record of trial {first + place} does not verify")
+            found.append((first + place, entry))
+            place = states.find(codec.PENDING, place + 1)
         if len(data) != (end - first) * size:
-            raise IndexDamagedError(f"{self._path}: the records from {first} to {end} are missing")
-        return [first + place for place, state in enumerate(data[::size]) if state == codec.PENDING]
+            raise IndexDamagedError(f"{self._path}: a record between {first} and {end} is missing")
+        return found
 
     def write(self, number: int, entry: Entry) -> None:
         """Write the entry of trial *number*, once, whole."""
@@ -88,6 +98,7 @@ class Index:
     def __init__(self, layout: Layout, timeout: float = 60.0) -> None:
         """Use the index of *layout*; wait for its lock at most *timeout* seconds."""
         self._path = layout.claims
+        self._name = os.fspath(self._path)
         self._lock = IndexLock(layout.claims_lock, timeout)
 
     @contextmanager
@@ -95,7 +106,7 @@ class Index:
         """Hold the lock and give the open index."""
         self._lock.acquire()
         try:
-            session = Session(self._path)
+            session = Session(self._name)
             try:
                 yield session
             finally:

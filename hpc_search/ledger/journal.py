@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -53,7 +54,7 @@ class Journal:
         self._number += 1
         # The journal numbers a record when it writes it; nobody else has seen it yet.
         msgspec.structs.force_setattr(record, "n", self._number)
-        msgspec.structs.force_setattr(record, "t", round(time.time(), 3))
+        msgspec.structs.force_setattr(record, "t", int(time.time() * 1000) / 1000)
         if isinstance(record, _CHAINED):
             msgspec.structs.force_setattr(record, "chain", self._chain.hexdigest())
         line = lines.encode_line(record)
@@ -105,9 +106,18 @@ class Journal:
                 time.sleep(min(0.1 * 2**attempt, 2.0))
             else:
                 return
+        # The last segment has no opening line: a later record shall start another one.
+        self.close()
+        self._tell()
         message = f"{self._layout.worker(self._worker)}: the journal cannot be written ({cause.strerror})"
         hint = "free space, or repair the mount, then `submit` again: the trial resumes from its checkpoint"
         raise JournalUnwritableError(message, hint=hint) from cause
+
+    def _tell(self) -> None:
+        """Print the end records that no disk takes, so that at least the job's log has them."""
+        for line in self._unsynced:
+            if lines.kind(line) == b"end":
+                sys.stderr.write(f"hpc_search: not written: {line.decode()}")
 
     def _next_segment(self) -> None:
         self.close()
@@ -118,6 +128,7 @@ class Journal:
         self._chain = hashlib.blake2b(digest_size=16)
         opening = self._opening(self.segment)
         msgspec.structs.force_setattr(opening, "t", round(time.time(), 3))
+        msgspec.structs.force_setattr(opening, "repeats", len(self._unsynced))
         self._write(lines.encode_line(opening))
         for line in self._unsynced:
             self._write(line)

@@ -142,6 +142,7 @@ class Watch:
     lease: float
     clock: Callable[[], float] = time.monotonic
     _seen: dict[str, _Seen] = field(default_factory=dict)
+    _unlisted: dict[tuple[str, int, int], int] = field(default_factory=dict)
 
     def sample(self, worker: str, beat: Beat | None) -> bool:
         """Take one sample of *worker*; return whether it is dead by its lease."""
@@ -156,6 +157,17 @@ class Watch:
             seen.samples += 1
             seen.last = now
         return seen.samples >= _SAMPLES and now - seen.since >= self.lease
+
+    def abandoned(self, worker: str, trial: int, attempt: int, beat: Beat | None) -> bool:
+        """Return whether a heartbeat that is certainly newer than its claim does not list the trial.
+
+        The heartbeat seen together with the claim may be older than it; the next one is not.
+        """
+        claim = worker, trial, attempt
+        if beat is None or (trial, attempt) in beat.held:
+            self._unlisted.pop(claim, None)
+            return False
+        return beat.counter > self._unlisted.setdefault(claim, beat.counter)
 
     def forget(self, worker: str) -> None:
         """Drop what was seen of *worker*."""

@@ -94,7 +94,7 @@ def _check_placeholders(search: Search) -> None:
         return
     names = ", ".join(map(repr, missing))
     raise UsageError(
-        f"command: the search varies {names}, but no argument uses it: every value would give the same result",
+        f"command: the search varies {names}, but no argument uses it: its values would all be equal",
         hint=f"add an argument such as --{missing[0]}={{{missing[0]}}}, or fix the parameter",
     )
 

@@ -17,6 +17,11 @@ _RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBII")
 RECORD_BYTES: Final = _RECORD.size
 _ZERO: Final = bytes(RECORD_BYTES)
 VERSION: Final = 1
+#: Largest values of the counters' fields, and of the seconds.
+_BYTE: Final = 2**8 - 1
+_SHORT: Final = 2**16 - 1
+_WORD: Final = 2**32 - 1
+_LONGEST: Final = 1e30
 
 PENDING, CLAIMED, RUNNING, PAUSED, DONE, FAILED, PRUNED = range(7)
 STATES: Final = ("pending", "claimed", "running", "paused", "done", "failed", "pruned")
@@ -86,8 +91,28 @@ def parse_header(data: bytes) -> Header | None:
 
 def encode_entry(entry: Entry) -> bytes:
     """Return the record's bytes; counters saturate."""
-    body = _RECORD.pack(*entry, 0)[:-4]
+    try:
+        body = _RECORD.pack(*entry, 0)[:-4]
+    except (struct.error, OverflowError):
+        body = _RECORD.pack(*_saturated(entry), 0)[:-4]
     return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def _saturated(entry: Entry) -> Entry:
+    def within(value: int, most: int) -> int:
+        return min(max(0, value), most)
+
+    return entry._replace(
+        rung=within(entry.rung, _SHORT),
+        attempt=within(entry.attempt, _WORD),
+        seconds=min(entry.seconds, _LONGEST),
+        changed=within(entry.changed, _WORD),
+        step=within(entry.step, _WORD),
+        errors=within(entry.errors, _BYTE),
+        ooms=within(entry.ooms, _BYTE),
+        stalls=within(entry.stalls, _BYTE),
+        batch=within(entry.batch, _WORD),
+    )
 
 
 def parse_entry(data: bytes) -> Entry | None:

@@ -47,6 +47,8 @@ class Open(Record, tag="open", kw_only=True):
     job_id: str = ""
     device: str = ""
     versions: dict[str, str] = {}
+    #: How many of the lines after this one repeat a segment that failed; their ``chain`` is that segment's.
+    repeats: int = 0
 
 
 class Claim(Record, tag="claim", kw_only=True):

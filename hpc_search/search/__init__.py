@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpc_search.search.launch import Wish, cancel, pending, preview, submit, wait, watch
+from hpc_search.search.launch import Wish, cancel, pending, preview, status, submit, wait, watch
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
     check_one,
@@ -29,6 +29,7 @@ __all__ = [
     "preview",
     "rerun",
     "standalone",
+    "status",
     "submit",
     "view_trial",
     "wait",

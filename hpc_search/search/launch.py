@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hpc_search.config.profile import Profile
     from hpc_search.launchers.base import Launcher
     from hpc_search.launchers.submission import Order, Outcome
+    from hpc_search.status import Status
 
 #: Seconds between two looks of `status --watch`.
 _WATCH: Final = 2.0
@@ -112,30 +113,34 @@ def submit(run: Run, wish: Wish) -> Sent:
     return Sent(outcome, order.launcher)
 
 
+def status(run: Run) -> Status:
+    """Return the status of *run* now."""
+    from hpc_search.status import read_status
+
+    return read_status(run.layout, run.plan, now=time.time())
+
+
 def wait(run: Run, sent: Sent) -> Ended:
     """Stay until the work ends, with a progress bar; return the exit code and what to say."""
     from hpc_search.progress import Progress
-    from hpc_search.status import read_status
 
-    with Progress(run.plan) as progress:
+    with Progress() as progress:
 
         def tick() -> None:
-            progress.update(read_status(run.layout, run.plan))
+            progress.update(status(run))
 
         waited = sent.launcher.wait(sent.outcome.tokens, tick, lambda: pending(run))
     return _ended(run, waited.signal, waited.lost)
 
 
 def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
-    from hpc_search.status import read_status
-
-    seen = read_status(run.layout, run.plan)
+    seen = status(run)
     if signal_number:
         return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
     rows = [f"worker {seat} died again and again; its log is in {run.layout.submitit}" for seat in lost]
     with suppress(FileNotFoundError):
         rows.append(run.layout.stop.read_text())
-    left = seen.trials - (seen.done + seen.failed + seen.pruned)
+    left = seen.left
     if left:
         rows.append(f"{left} trials are left; `hpc-search submit {run.path}` goes on")
     elif seen.failed:
@@ -168,14 +173,13 @@ def cancel(run: Run) -> str:
 def watch(run: Run, pause: Callable[[float], None] = time.sleep) -> int:
     """Show the status again and again until Ctrl-C or the end of the search."""
     from hpc_search.progress import Progress
-    from hpc_search.status import read_status
 
     try:
-        with Progress(run.plan) as progress:
+        with Progress() as progress:
             while True:
-                seen = read_status(run.layout, run.plan)
+                seen = status(run)
                 progress.update(seen)
-                if seen.done + seen.failed + seen.pruned >= seen.trials:
+                if not seen.left:
                     return EXIT_DONE
                 pause(_WATCH)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -92,8 +93,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         return self.trials - self.finished
 
     def text(self, width: int = 80, *, colour: bool = False) -> str:
-        """Return the status for a terminal of *width* columns."""
+        """Return the status for a terminal of *width* columns, without a last newline."""
         return render(msgspec.structs.asdict(self), width, colour=colour)
+
+    def json(self) -> str:
+        """Return the status as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
 
 class _Read(NamedTuple):
@@ -103,7 +108,7 @@ class _Read(NamedTuple):
 
 
 def read_status(
-    layout: Layout, plan: Plan, index: tuple[Any, Sequence[Entry]] | None = None, *, now: float
+    layout: Layout, plan: Plan, index: tuple[Any, Sequence[Entry]] | None = None, *, now: float | None = None
 ) -> Status:
     """Return the status of a run; a damaged index costs time, not the answer.
 
@@ -111,7 +116,7 @@ def read_status(
         layout: The run.
         plan: Its plan.
         index: Header and entries, where the caller has read them; else they are read here.
-        now: Wall-clock seconds, for the rate only.
+        now: Wall-clock seconds, for the rate only; this moment where None.
     """
     read = _Read(index[1], "index") if index is not None else _read_entries(layout, plan.trials)
     known = [entry for entry in read.entries if entry is not None]
@@ -120,7 +125,7 @@ def read_status(
     left = plan.trials - sum(entry.final for entry in known)
     active = bool(workers) and left > 0
     finals = [entry for entry in known if entry.final]
-    rate = recent_rate(sorted(entry.changed for entry in finals), now if active else None)
+    rate = recent_rate(sorted(entry.changed for entry in finals), _moment(now) if active else None)
     stopped = _stopped(layout)
 
     return Status(
@@ -143,6 +148,10 @@ def read_status(
         source=read.source,
         notes=(*read.notes, *_why_nothing_runs(active, left, any(entry.attempt for entry in known), stopped)),
     )
+
+
+def _moment(now: float | None) -> float:
+    return time.time() if now is None else now
 
 
 def _read_entries(layout: Layout, trials: int) -> _Read:
@@ -267,10 +276,12 @@ def _stopped(layout: Layout) -> str | None:
 
 
 def _why_nothing_runs(active: bool, left: int, begun: bool, stopped: str | None) -> tuple[str, ...]:
-    if active or not left:
+    if not left:
         return ()
     if stopped is not None:
-        return ("nothing runs: the run was stopped; `submit RUN` clears that and starts workers",)
+        return (f"stopped: {stopped or 'no reason given'}; `submit RUN` clears that and starts workers",)
+    if active:
+        return ()
     if begun:
         return ("nothing runs: no live worker; `submit RUN` starts workers for what is left",)
     return ("nothing was started yet: `submit RUN` starts workers",)

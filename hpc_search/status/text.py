@@ -45,7 +45,7 @@ def render(status: Mapping[str, Any], width: int, *, colour: bool = False) -> st
     if colour:
         lines[0] = _BOLD.format(lines[0])
         failures = [_RED.format(line) for line in failures]
-    return "\n".join([*lines, *failures, *notes]) + "\n"
+    return "\n".join([*lines, *failures, *notes])
 
 
 def _head(status: Mapping[str, Any], width: int) -> list[str]:
@@ -60,7 +60,8 @@ def _head(status: Mapping[str, Any], width: int) -> list[str]:
 def _progress(status: Mapping[str, Any]) -> list[str]:
     causes = ", ".join(f"{count} {cause}" for cause, count in status["causes"].items())
     counts = [f"{status[state]} {state}" for state in ("pending", "claimed", "running", "paused")]
-    final = [f"{status['done']} done", f"{status['failed']} failed" + (f" ({causes})" if causes else "")]
+    failed = f"{status['failed']} failed" + (f" ({causes})" if causes else "")
+    final = f"{status['done']} done, {failed}, {status['pruned']} pruned"
     unknown = [f"{status['unknown']} unknown"] if status["unknown"] else []
     speed = []
     if status["rate_per_min"] is not None:
@@ -68,7 +69,7 @@ def _progress(status: Mapping[str, Any]) -> list[str]:
     if status["eta_seconds"] is not None:
         speed.append(f"time left {time_left(status['eta_seconds'])}")
     speed.append(f"{duration(status['busy_seconds'])} spent in trials")
-    return [", ".join([*final, f"{status['pruned']} pruned", *counts, *unknown]), ", ".join(speed)]
+    return [final, ", ".join([*counts, *unknown]), ", ".join(speed)]
 
 
 def _best(status: Mapping[str, Any]) -> list[str]:

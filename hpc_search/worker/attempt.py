@@ -46,6 +46,8 @@ class AttemptContext:
     directory: str
     node: str
     stall: float
+    #: Called when the trial's process runs.
+    started: Callable[[], None]
     to_first_report: bool = False
 
 
@@ -101,6 +103,7 @@ class Attempt:
         if message["kind"] == "spawned":
             self._process.pid = message["pid"]
             self._context.ledger.start(self._claimed, message["pid"], self._context.log.start)
+            self._context.started()
         elif message["kind"] == "exited" and message["pid"] == self._process.pid:
             self._status = message["status"]
             self._ended = True
@@ -152,6 +155,7 @@ class Attempt:
             events.watch(self._process.channel, self._read_messages)
         if self._process.popen is not None:
             context.ledger.start(self._claimed, self._process.pid, context.log.start)
+            context.started()
             self._pidfd = os.pidfd_open(self._process.pid)
             events.watch(self._pidfd, self._popen_ended)
 

@@ -239,6 +239,7 @@ class Supervisor:
             directory=self._directory,
             node=socket.gethostname(),
             stall=self._stall(),
+            started=self._started,
             to_first_report=self._options.to_first_report,
         )
         attempt = Attempt(context, claimed)
@@ -249,8 +250,11 @@ class Supervisor:
         if attempt.host_died:
             self._host.close()
             self._host = None
+
+    def _started(self) -> None:
+        """Show the trial that started, and the ones that ended, in the index: not more often than needed."""
         now = time.monotonic()
-        if self._queue and now - self._last_flush > _FLUSH:
+        if now - self._last_flush > _FLUSH:
             self._ledger.flush()
             self._last_flush = now
 

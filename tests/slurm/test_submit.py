@@ -31,7 +31,6 @@ env | grep -E '^(SECRET|WANDB|HPC_SEARCH_NOTE|MULTI)' | sort
 [ "$1" = stay ] && exec sleep 300
 if [ "$1" = save ]; then
     trap 'sleep 2; echo saved; exit 0' TERM
-    sleep 1 # slurmstepd loses a signal to a step that is just starting
     echo armed
     for _ in $(seq 1000); do sleep 0.1; done
 fi
@@ -57,7 +56,8 @@ class Site:
         self.plan = Plan(
             search_id="a" * 12, run_id=run_id, created=0.0, search=search, blocks=(), points=1, trials=1
         )
-        self.task = root.parent / "a task.sh"
+        # No space in the name itself: proctrack/linuxproc does not signal a process called so.
+        self.task = root.parent / "task.sh"
         self.task.write_text(TASK)
         self.task.chmod(0o755)
 

@@ -1,0 +1,129 @@
+"""A planned run without a planner or workers, and ledgers of workers that live or are dead on purpose."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hpc_search.layout import Layout
+from hpc_search.ledger import Claimed, Identity, Ledger, history, new_index, read_index, this_process
+from hpc_search.planning import Numbering
+from hpc_search.records import index
+from hpc_search.records import journal as lines
+from hpc_search.records.index import Entry
+from hpc_search.records.plan import Block, Metric, Plan, Retry, Search, StrategySpec, TrialSpec
+from hpc_search.space import Choice, Space
+
+#: No process has this number: Linux gives at most 2**22.
+NO_PID = 2**22 + 1
+
+
+class LedgerRun:
+    """One run below *root*; `ledger` joins it as another worker."""
+
+    def __init__(self, root: Path, trials: int = 6, retry: Retry | None = None, lease: float = 900.0) -> None:
+        self.layout = Layout(root)
+        for name in ("ledger/seals", "ledger/archive", "workers", "samples", "checkpoints"):
+            (root / name).mkdir(parents=True)
+        space = Space({"x": Choice(tuple(range(trials)))})
+        search = Search(
+            name="example",
+            trial=TrialSpec(callable="train.py:train"),
+            metric=Metric(name="acc", goal="max"),
+            space=space,
+            strategy=StrategySpec("grid"),
+            retry=retry or Retry(),
+            lease=lease,
+        )
+        block = Block(
+            first=0, first_point=0, points=trials, folds=(), seeds=(0,), space=space, strategy=search.strategy,
+            digest="b10c",
+        )  # fmt: skip
+        self.plan = Plan(
+            search_id="5ea4c4", run_id="5ea4c4-1d", created=1.0, search=search, blocks=(block,), points=trials,
+            trials=trials,
+        )  # fmt: skip
+        self.numbering = Numbering(self.plan)
+        self.new_index()
+        self._seats = count()
+        self._open: list[Ledger] = []
+
+    def new_index(self) -> None:
+        """Put an untouched index in place."""
+        head, size = new_index(self.plan.trials)
+        self.layout.claims.write_bytes(head)
+        os.truncate(self.layout.claims, size)
+
+    def identity(self, **more: Any) -> Identity:
+        """Return this process on a seat of its own; *more* changes it."""
+        return replace(this_process("token", f"local:{next(self._seats)}", "cpu"), **more)
+
+    def ledger(self, **more: Any) -> Ledger:
+        """Join as a new worker."""
+        ledger = Ledger(self.layout, self.plan, self.numbering, self.identity(**more), lock_timeout=20)
+        self._open.append(ledger)
+        return ledger
+
+    def mortal(self) -> Ledger:
+        """Join as a worker whose process is gone already, for all that others can see."""
+        return self.ledger(pid=NO_PID)
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for ledger in self._open:
+            ledger.close_in_child()
+
+    def entries(self) -> list[Entry]:
+        """Return the index."""
+        return read_index(self.layout)[1]
+
+    def states(self) -> list[str]:
+        """Return the state of every trial by the index."""
+        return [index.STATES[entry.state] for entry in self.entries()]
+
+    def finals(self) -> int:
+        """Return the header's count of final trials."""
+        return read_index(self.layout)[0].finals
+
+    def records(self, *kinds: str) -> Iterator[lines.AnyRecord]:
+        """Yield the records of these kinds in all journals."""
+        wanted = frozenset(kind.encode() for kind in kinds)
+        for line in history.lines(self.layout, wanted):
+            record = lines.parse_line(line.data)
+            assert record is not None
+            yield record
+
+
+def end_of(claimed: Claimed, state: str = "done", value: float | None = 0.5, **more: Any) -> lines.End:
+    """Return the end record of an attempt."""
+    trial = claimed.trial
+    fields: dict[str, Any] = {"value": value if state == "done" else None, "seconds": 1.0} | more
+    return lines.End(
+        trial=trial.number,
+        attempt=claimed.attempt,
+        state=state,  # type: ignore[arg-type]
+        params=trial.params,
+        point=trial.point,
+        seed=trial.seed,
+        **fields,
+    )
+
+
+def flip(path: Path, offset: int) -> None:
+    """Change one bit of a file in place."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+def without_times(entries: list[Entry]) -> list[tuple[Any, ...]]:
+    """Return what must be equal after a rebuild: everything but the time of the change."""
+    return [tuple(msgspec.to_builtins(entry._replace(changed=0))) for entry in entries]
