@@ -18,7 +18,7 @@ from hpc_search.ledger.journal import RESERVE_BYTES, Journal
 from hpc_search.ledger.liveness import Identity, Watch
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
-from hpc_search.records.index import Entry
+from hpc_search.records.index import Entry, Header
 from hpc_search.records.plan import Plan, PlannedTrial
 
 #: Entries looked at for pending trials in the first read and in every later one. Behind the cursor the
@@ -278,7 +278,11 @@ class Ledger:
 
         The dead owner's journal is read first: an end record there finishes the trial.
         """
-        entries = self._entries()
+        header, entries = self._look()
+        stray = codec.PENDING in (entry.state for entry in entries[: header.cursor])
+        if stray:
+            # Given back by a worker that was killed before it wrote the header.
+            self._session(self._recount)
         owned: dict[int, list[int]] = {}
         for number, entry in enumerate(entries):
             if entry.state in (codec.CLAIMED, codec.RUNNING) and entry.owner != self.owner:
@@ -287,7 +291,7 @@ class Ledger:
             self._recover_owner(f"{owner:016x}", numbers, entries)
         count = sum(mark.record is not None for mark in self._marks)
         self.flush()
-        return count
+        return count + stray
 
     def _recover_owner(self, worker: str, numbers: list[int], entries: list[Entry]) -> None:
         opening, exited = liveness.opening_of(self.layout, worker)
@@ -309,22 +313,25 @@ class Ledger:
     def reconcile(self) -> int:
         """Mark every accepted end record that the index does not show; return how many there were."""
         self.flush()
-        entries = self._entries()
+        header, entries = self._look()
         missing = [
             _Mark(result.end, result.checksum, number, result.end.attempt, result.worker)
             for number, result in history.results(self.layout).items()
             if number < len(entries) and not entries[number].final
         ]
         self._marks.extend(missing)
-        self._session(self._recount)
+        if header.finals == sum(entry.final for entry in entries):
+            self.flush()
+        else:
+            self._session(self._recount)
         return len(missing)
 
-    def _entries(self) -> list[Entry]:
+    def _look(self) -> tuple[Header, list[Entry]]:
         try:
-            return read_index(self.layout)[1]
+            return read_index(self.layout)
         except IndexDamagedError:
             self.rebuild_index()
-            return read_index(self.layout)[1]
+            return read_index(self.layout)
 
     def _recount(self, session: Session) -> None:
         """Put the header right: a worker killed between a record and the header left it behind."""

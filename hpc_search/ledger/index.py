@@ -65,6 +65,8 @@ class Session:
         """
         size = codec.RECORD_BYTES
         data = os.pread(self._fd, (end - first) * size, codec.entry_offset(first))
+        if len(data) != (end - first) * size:
+            raise IndexDamagedError(f"{self._path}: a record between {first} and {end} is missing")
         # The first byte of a record is its state.
         states = data[::size]
         found: list[tuple[int, Entry]] = []
@@ -75,8 +77,6 @@ class Session:
                 raise IndexDamagedError(f"{self._path}: the record of trial {first + place} does not verify")
             found.append((first + place, entry))
             place = states.find(codec.PENDING, place + 1)
-        if len(data) != (end - first) * size:
-            raise IndexDamagedError(f"{self._path}: a record between {first} and {end} is missing")
         return found
 
     def write(self, number: int, entry: Entry) -> None:

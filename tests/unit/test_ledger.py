@@ -246,6 +246,10 @@ def test_a_wrong_count_in_the_header_is_put_right(run: LedgerRun) -> None:
         file.write(index.encode_header(header._replace(finals=0, cursor=4)))
     ledger.reconcile()
     assert run.finals() == 1
+    with run.layout.claims.open("r+b") as file:
+        file.write(index.encode_header(header._replace(cursor=4)))
+    assert ledger.recover() == 1
+    assert ledger.recover() == 0
     assert [one.trial.number for one in ledger.claim(9)] == [1, 2, 3, 4, 5]
 
 

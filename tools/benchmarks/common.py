@@ -106,7 +106,10 @@ def file_system(path: Path) -> str:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add what every bench takes."""
     parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help="where runs are made (BENCH_DIR; default: the temporary directory)"
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help="where runs are made (BENCH_DIR; default: the temporary directory)",
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 where a figure is missed")
 

@@ -30,14 +30,21 @@ _PEERS: Final = {"journal": "Optuna JournalStorage", "sqlite": "Optuna RDBStorag
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--workers", type=common.numbers, default=[1, 8, 32], metavar="1,8,32")
-    parser.add_argument("--finished", type=int, default=0, metavar="N", help="trials finished before the window")
+    parser.add_argument(
+        "--finished", type=int, default=0, metavar="N", help="trials finished before the window"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="window of ours")
-    parser.add_argument("--peer-seconds", type=float, default=12.0, help="window of a peer (its workers sleep)")
+    parser.add_argument(
+        "--peer-seconds", type=float, default=12.0, help="window of a peer (its workers sleep)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of ours")
     parser.add_argument("--peer-rounds", type=int, default=1, help="rounds that include the peers")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
-        "--sync-reports", action=argparse.BooleanOptionalAction, default=True, help="also with every report fsynced"
+        "--sync-reports",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also with every report fsynced",
     )
 
 
@@ -168,7 +175,9 @@ def _print(cells: dict[tuple[str, int], Cell], given: argparse.Namespace, report
     )
     for (mode, workers), cell in cells.items():
         name = (_MODES | _PEERS)[mode]
-        report.say(f"  {name:36} W={workers:<3} {common.spread(cell.rates):>32}/s{_ratio(cells, mode, workers)}")
+        report.say(
+            f"  {name:36} W={workers:<3} {common.spread(cell.rates):>32}/s{_ratio(cells, mode, workers)}"
+        )
         if mode in _MODES:
             report.say(f"    waits in ms: claim {_waits(cell.claim)}; finish {_waits(cell.finish)}")
             opened = common.spread(cell.opened, "s")
@@ -179,7 +188,9 @@ def _print(cells: dict[tuple[str, int], Cell], given: argparse.Namespace, report
 
 def _waits(seconds: list[float]) -> str:
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
-    parts = [f"{name} {common.number(1e3 * common.quantile(seconds, share))}" for name, share in shares.items()]
+    parts = [
+        f"{name} {common.number(1e3 * common.quantile(seconds, share))}" for name, share in shares.items()
+    ]
     return ", ".join([*parts, f"max {common.number(1e3 * max(seconds, default=0.0))}"])
 
 

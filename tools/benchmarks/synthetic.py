@@ -49,7 +49,9 @@ def search_text(
     return _SEARCH.format(space=space, strategy=strategy, seeds=listed, trial=trial, limit=100_000_000)
 
 
-def write_search(place: Path, text: str, code: str = "def nothing(trial):\n    return {'score': 1.0}\n") -> Path:
+def write_search(
+    place: Path, text: str, code: str = "def nothing(trial):\n    return {'score': 1.0}\n"
+) -> Path:
     """Write a search file and the code of its trial below *place*; return the search file."""
     place.mkdir(parents=True, exist_ok=True)
     (place / "bench_trial.py").write_text(code)
@@ -73,7 +75,9 @@ def dna_run(place: Path, trials: int) -> tuple[Layout, Plan]:
 
 def mark_finished(layout: Layout, plan: Plan, finished: int) -> None:
     """Show the first *finished* trials as done in the index, the cursor behind them; no journals."""
-    entry = index.encode_entry(index.Entry(state=index.DONE, attempt=1, owner=1, value=0.5, end=1, seconds=0.01))
+    entry = index.encode_entry(
+        index.Entry(state=index.DONE, attempt=1, owner=1, value=0.5, end=1, seconds=0.01)
+    )
     with layout.claims.open("r+b") as file:
         file.write(index.encode_header(index.Header(plan.trials, finished, finished)))
         file.write(entry * finished)

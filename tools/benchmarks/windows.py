@@ -64,7 +64,9 @@ def run_window(opener: Opener, workers: int, seconds: float) -> Window:
         process.start()
     for _, writer in pairs:
         writer.close()
-    samples = [_receive(reader, process, seconds) for (reader, _), process in zip(pairs, processes, strict=True)]
+    samples = [
+        _receive(reader, process, seconds) for (reader, _), process in zip(pairs, processes, strict=True)
+    ]
     for process in processes:
         process.join(5)
         if process.is_alive():
