@@ -56,6 +56,8 @@ class PointScore(NamedTuple):
 
 def mean(values: Sequence[float]) -> float:
     """Return the mean of *values*, rounded once from the exact sum; their order does not matter."""
+    if len(values) == 1:
+        return values[0]
     try:
         middle = math.fsum(values) / len(values)
     except OverflowError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ import msgspec
 from hpc_search import checkpoint, splits
 from hpc_search.errors import DamagedError, UsageError
 from hpc_search.layout import Layout
+
+#: Steps are below this: the index holds them in 32 bits.
+MAX_STEP: Final = 2**32
 
 
 class Stopped(BaseException):
@@ -183,6 +187,7 @@ class Trial:
             NonFiniteError: The selection metric is not finite.
             Stopped: The worker has to stop and the trial does not save.
         """
+        step = _step("report", step)
         values = {name: _number(name, value) for name, value in metrics.items()}
         if not math.isfinite(values.get(self._spec.metric, 0.0)):
             raise NonFiniteError(f"{self._spec.metric} is {values[self._spec.metric]} at step {step}")
@@ -219,6 +224,7 @@ class Trial:
         Raises:
             Stopped: The worker has to stop; the state is saved.
         """
+        step = _step("save", step)
         progress = self._progress
         progress.saved, progress.saved_step = objects, step
         stop = self._channel.stop_requested()
@@ -254,7 +260,10 @@ class Trial:
             raise UsageError(f"report_samples: {len(ids)} ids and {len(values)} scores")
         if not all(map(math.isfinite, values)):
             raise UsageError("report_samples: a score is not finite")
-        self._channel.send("samples", ids=[_plain(item) for item in ids], scores=values)
+        names = [_plain(item) for item in ids]
+        if not all(isinstance(name, str | int) for name in names):
+            raise UsageError("report_samples: an id is neither a text nor a whole number")
+        self._channel.send("samples", ids=names, scores=values)
 
     def alive(self) -> None:
         """Say that the trial makes progress where it neither reports nor saves for long.
@@ -278,6 +287,16 @@ class Trial:
         """Names that the search varies and the trial never read."""
         known = self.params.read | self._progress.used
         return [name for name in self._spec.sampled if name not in known]
+
+
+def _step(call: str, value: Any) -> int:
+    try:
+        step = operator.index(value)
+    except TypeError:
+        raise UsageError(f"trial.{call}: the step is {value!r}, not a whole number") from None
+    if not 0 <= step < MAX_STEP:
+        raise UsageError(f"trial.{call}: the step is {step}, not from 0 to {MAX_STEP - 1}")
+    return step
 
 
 def _number(name: str, value: Any) -> float:

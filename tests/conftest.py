@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -87,3 +88,16 @@ def _describe(process: psutil.Process) -> str:
     with suppress(psutil.Error):
         return f"  {process.pid} ({process.status()}): {' '.join(process.cmdline()) or process.name()}"
     return f"  {process.pid}"
+
+
+@pytest.fixture(scope="session")
+def quickstart_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the run of the quickstart's search, done on this machine by the local launcher (a minute)."""
+    pytest.importorskip("torch")
+    run = tmp_path_factory.mktemp("quickstart") / "here"
+    config = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+    for arguments in (["plan", config, "--run", run], ["submit", run, "--launcher", "local", "--wait"]):
+        command = [sys.executable, "-m", "hpc_search", *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return run

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from hpc_search import __version__
 from hpc_search.cli import cancel, collect, plan, rerun, show, status, submit, work
-from hpc_search.errors import EXIT_USAGE, HpcSearchError
+from hpc_search.durable import NO_SPACE
+from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, HpcSearchError
 
 _VERBS = (plan, submit, status, collect, show, rerun, cancel, work)
+#: Allocations between two looks for garbage: reading an index makes 50,000 objects that all stay.
+_GARBAGE: Final = 200_000
 _EPILOG = """\
 examples:
   hpc-search plan search.yaml                  check everything, make runs/<name>
@@ -49,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.root:
         os.environ["HPC_SEARCH_ROOT"] = given.root
     os.umask(0o077)
+    gc.set_threshold(_GARBAGE)
     try:
         code: int = given.run(given)
         sys.stdout.flush()
@@ -62,7 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"hpc-search: error: {where}{error.strerror or error}", file=sys.stderr)
-        return EXIT_USAGE
+        return _system_error(error, getattr(given, "run_dir", ""))
     return code
+
+
+def _system_error(error: OSError, run: str) -> int:
+    """Print what the system refused; a full disk is temporary."""
+    full = error.errno in NO_SPACE
+    where = f"{error.filename or run}: " if error.filename or run else ""
+    print(f"hpc-search: error: {where}{error.strerror or error}", file=sys.stderr)
+    if full:
+        print("  next: free space or inodes, or raise the quota, then repeat the command", file=sys.stderr)
+    return EXIT_TEMPORARY if full else EXIT_USAGE

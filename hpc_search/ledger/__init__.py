@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hpc_search.ledger.claims import Claimed, Ledger, library_versions
+from hpc_search.ledger.claims import Claimed, Ledger
 from hpc_search.ledger.history import Line, Result, lines, results
 from hpc_search.ledger.index import IndexDamagedError, new_index, read_entry, read_index
-from hpc_search.ledger.liveness import Identity, this_process
+from hpc_search.ledger.liveness import Identity, library_versions, this_process
 
 __all__ = [
     "Claimed",

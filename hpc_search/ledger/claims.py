@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -326,6 +325,10 @@ class Ledger:
             self._session(self._recount)
         return len(missing)
 
+    def anything_open(self) -> bool:
+        """Return whether a trial is pending, claimed, running or paused."""
+        return not all(entry.final for entry in self._look()[1])
+
     def _look(self) -> tuple[Header, list[Entry]]:
         try:
             return read_index(self.layout)
@@ -345,9 +348,15 @@ class Ledger:
         """Write the heartbeat; return the held trials that somebody else owns by now."""
         self._beats += 1
         content = liveness.Beat(self.id, self._beats, tuple(sorted(self._held.items())))
-        durable.replace(self.layout.heartbeat(self.id), liveness.encode_beat(content), sync=False)
+        with suppress(OSError):
+            # A beat that is missed harms nobody before the lease ends.
+            durable.replace(self.layout.heartbeat(self.id), liveness.encode_beat(content), sync=False)
         self.journal.sync()
-        return [number for number, attempt in self._held.items() if not self.owns(number, attempt)]
+        lost = [number for number, attempt in self._held.items() if not self.owns(number, attempt)]
+        for number in self._ahead.intersection(lost):
+            self._ahead.remove(number)
+            del self._held[number]
+        return lost
 
     def owns(self, number: int, attempt: int) -> bool:
         """Return whether *attempt* is still the highest known one; an unreadable index says yes."""
@@ -381,14 +390,3 @@ class Ledger:
         """Close what a forked child must not keep."""
         self.journal.close()
         self._index.close()
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions that a result depends on, of the modules loaded now."""
-    versions = {"python": sys.version.split()[0]}
-    for name in ("hpc_search", "torch", "numpy"):
-        module = sys.modules.get(name)
-        version = getattr(module, "__version__", None)
-        if version is not None:
-            versions[name] = str(version)
-    return versions

@@ -52,7 +52,7 @@ class Session:
         """
         size = codec.RECORD_BYTES
         data = os.pread(self._fd, (end - first) * size, codec.entry_offset(first))
-        entries = [codec.parse_entry(data[i : i + size]) for i in range(0, len(data) - size + 1, size)]
+        entries = codec.parse_entries(data[: len(data) - len(data) % size])
         if len(entries) != end - first or None in entries:
             raise IndexDamagedError(f"{self._path}: a record between {first} and {end} does not verify")
         return [entry for entry in entries if entry is not None]
@@ -174,13 +174,8 @@ def read_index(layout: Layout, tries: int = 3) -> tuple[Header, list[Entry]]:
 
 def parse_entries(data: bytes, trials: int) -> list[Entry] | None:
     """Return the entries of an index's bytes, None where one does not verify."""
-    size = codec.RECORD_BYTES
     if len(data) < codec.index_bytes(trials):
         return None
-    entries: list[Entry] = []
-    for offset in range(codec.HEADER_BYTES, codec.index_bytes(trials), size):
-        entry = codec.parse_entry(data[offset : offset + size])
-        if entry is None:
-            return None
-        entries.append(entry)
-    return entries
+    found = codec.parse_entries(data[codec.HEADER_BYTES : codec.index_bytes(trials)])
+    entries = [entry for entry in found if entry is not None]
+    return entries if len(entries) == trials else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -173,3 +174,14 @@ class Watch:
         """Drop what was seen of *worker*."""
         with suppress(KeyError):
             del self._seen[worker]
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that a result depends on, of the modules loaded now."""
+    versions = {"python": sys.version.split()[0]}
+    for name in ("hpc_search", "torch", "numpy"):
+        module = sys.modules.get(name)
+        version = getattr(module, "__version__", None)
+        if version is not None:
+            versions[name] = str(version)
+    return versions

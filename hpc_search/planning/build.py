@@ -10,7 +10,6 @@ import secrets
 import shutil
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -130,6 +129,9 @@ def _plan(search: Search, snapshot: code.Snapshot, manifests: dict[str, bytes]) 
 
 
 def _versions() -> dict[str, str]:
+    # 20 ms that only `plan` needs.
+    from importlib import metadata
+
     versions = {"hpc_search": __version__, "python": sys.version.split()[0]}
     for name in _LIBRARIES:
         try:

@@ -109,7 +109,12 @@ def _last(trial: Trial) -> dict[str, float]:
 
 
 def _failure(cause: str, detail: str) -> dict[str, Any]:
-    return {"state": "failed", "cause": cause, "detail": detail[-_DETAIL:]}
+    return {"state": "failed", "cause": cause, "detail": printable(detail[-_DETAIL:])}
+
+
+def printable(text: str) -> str:
+    """Return *text* without what has no place in UTF-8: a message of any exception must arrive."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -151,11 +156,20 @@ def read_metrics(returned: object, metric: str) -> tuple[dict[str, float], str]:
         return {}, f"the trial returned {kind}; expected a dict with the metric {metric!r}"
     metrics: dict[str, float] = {}
     for name, value in returned.items():
-        try:
-            metrics[str(name)] = float(value)
-        except (TypeError, ValueError):
-            return {}, f"the trial returned {name} = {value!r}, which is not a number"
+        number = _float(value)
+        if number is None:
+            return {}, f"the trial returned {name} = {printable(repr(value)[:200])}, which is not a number"
+        metrics[printable(str(name))] = number
     if metric not in metrics:
         names = ", ".join(map(repr, metrics)) or "no metric at all"
         return {}, f"the trial did not return the metric {metric!r}; it returned {names}"
     return metrics, ""
+
+
+def _float(value: Any) -> float | None:
+    if isinstance(value, str | bytes):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None

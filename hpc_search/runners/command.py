@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from hpc_search.errors import UsageError
-from hpc_search.trial import Spec
+from hpc_search.runners.child import printable, read_metrics
+from hpc_search.trial import MAX_STEP, Spec
 
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 #: Placeholders that are not parameters.
@@ -132,6 +134,38 @@ def final_metrics(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for line in lines:
         metrics.update((name, value) for name, value in line.items() if name != "step")
     return metrics
+
+
+def reported(line: Mapping[str, Any]) -> tuple[int | None, dict[str, float]]:
+    """Return the step of a report line (None where it has none that counts) and its finite metrics."""
+    step = line.get("step")
+    known = isinstance(step, int) and 0 <= step < MAX_STEP
+    metrics = {printable(str(name)): _finite(value) for name, value in line.items() if name != "step"}
+    return (step if known else None), {name: value for name, value in metrics.items() if value is not None}
+
+
+def _finite(value: object) -> float | None:
+    # A whole number of any length is JSON; not every one is a float.
+    if not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def result(metrics: Mapping[str, Any], problem: str, metric: str) -> dict[str, Any]:
+    """Return the end message of a program that exited with 0 and left *metrics*."""
+    checked, wrong = read_metrics(metrics, metric)
+    if problem or wrong:
+        return {"state": "failed", "cause": "error", "detail": problem or wrong}
+    value = checked[metric]
+    if not math.isfinite(value):
+        detail = f"the program reported {metric} = {value}"
+        return {"state": "failed", "cause": "nonfinite", "detail": detail}
+    finite = {name: number for name, number in checked.items() if math.isfinite(number)}
+    return {"state": "done", "metrics": finite, "value": value}
 
 
 def working_directory(spec: Spec) -> str | None:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -24,9 +24,20 @@ _THREAD_VARIABLES: Final = (
 
 def die_with_parent(parent: int) -> None:
     """Be killed when the parent dies; at once where *parent* is dead already."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
+    death_with(parent)()
+
+
+def death_with(parent: int) -> Callable[[], None]:
+    """Return what a new process calls to be killed with *parent*; it lasts through exec."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    arguments = (_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+    def set_death_signal() -> None:
+        prctl(*arguments)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return set_death_signal
 
 
 def trial_signals() -> None:

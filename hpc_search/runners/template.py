@@ -200,7 +200,6 @@ def run_fresh(arguments: list[str]) -> None:
     while True:
         for message in inbox.feed(sock.recv(1 << 20)):
             spec = msgspec.convert(message["spec"], Spec)
-            os.setpgid(0, 0)
             child.run(_loaded(spec), sock, log)
 
 

@@ -180,8 +180,7 @@ def _entries_of(layout: Layout, trials: int) -> list[Entry | None] | None:
 
 def parse_entries(data: bytes, trials: int) -> list[Entry | None]:
     """Return the entries of an index's bytes, None for a record that does not verify."""
-    size, end = codec.RECORD_BYTES, codec.index_bytes(trials)
-    return [codec.parse_entry(data[at : at + size]) for at in range(codec.HEADER_BYTES, end, size)]
+    return codec.parse_entries(data[codec.HEADER_BYTES : codec.index_bytes(trials)])
 
 
 def held_trials(entries: Sequence[Entry | None]) -> dict[int, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hpc_search import checkpoint
+from hpc_search import checkpoint, durable
+from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger
 from hpc_search.ledger.samples import append_samples
@@ -20,7 +22,6 @@ from hpc_search.records import journal as lines
 from hpc_search.records import samples as samples_codec
 from hpc_search.records.plan import Plan
 from hpc_search.runners import command, messages, processes
-from hpc_search.runners.child import read_metrics
 from hpc_search.trial import Spec
 from hpc_search.worker import verdict
 from hpc_search.worker.events import Events
@@ -29,6 +30,8 @@ from hpc_search.worker.log import Log
 
 #: Seconds between TERM and KILL of a hung trial, and between its result and its end.
 _GRACE: Final = 10.0
+#: The node has no room for another process: nothing that the trial could help.
+_EXHAUSTED: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 #: Seconds between two looks at a program's report file.
 _REPORT_POLL: Final = 1.0
 
@@ -128,6 +131,9 @@ class Attempt:
                 context.events.wait(min(tick(), self._due()))
                 self._check()
             self._drain()
+        except BaseException:
+            self.kill()
+            raise
         finally:
             context.events.running = None
             self._close()
@@ -143,11 +149,8 @@ class Attempt:
         slots.prepare()
         try:
             self._process = host.spawn(self._spec())
-        except OSError as error:
-            program = self._search.trial.command[0] if self._search.trial.command else "the trial's process"
-            text = f"{program!r} cannot be started: {error.strerror or error}"
-            self._message = {"state": "failed", "cause": "error", "detail": text}
-            self._ended = True
+        except (OSError, UsageError) as error:
+            self._not_started(error)
             return
         events = context.events
         events.watch(self._process.output, self._read_output)
@@ -158,6 +161,20 @@ class Attempt:
             context.started()
             self._pidfd = os.pidfd_open(self._process.pid)
             events.watch(self._pidfd, self._popen_ended)
+
+    def _not_started(self, error: OSError | UsageError) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in durable.NO_SPACE:
+            raise error
+        self._ended = True
+        command = self._search.trial.command
+        if not command or number in _EXHAUSTED:
+            # The template died between two trials, or the node has no room: not the trial's fault.
+            self.host_died = True
+            return
+        words = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        text = f"{command[0]!r} cannot be started: {words}"
+        self._message = {"state": "failed", "cause": "error", "detail": text}
 
     def _spec(self) -> Spec:
         context, trial, search = self._context, self._claimed.trial, self._search
@@ -217,8 +234,16 @@ class Attempt:
         if not data:
             self._context.events.forget(channel)
             return
-        for message in self._inbox.feed(data):
-            self._take(message)
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            for message in self._inbox.feed(data):
+                self._take(message)
+        except messages.BrokenStreamError:
+            text = "the line to the supervisor was damaged: did a process that the trial forked write to it?"
+            self._message = self._message or {"state": "failed", "cause": "error", "detail": text}
+            self._kill_at = 0.0
 
     def _take(self, message: dict[str, Any]) -> None:
         self._alive_at = time.monotonic()
@@ -252,7 +277,9 @@ class Attempt:
     # -- time
     def _due(self) -> float:
         now = time.monotonic()
-        due = min(self._kill_at, self._alive_at + self._context.stall) - now
+        due = self._kill_at - now
+        if not self._message and not self._stalled:
+            due = min(due, self._alive_at + self._context.stall - now)
         if self._process is not None and self._process.report is not None:
             due = min(due, self._report_at - now)
         return max(0.0, due)
@@ -276,13 +303,8 @@ class Attempt:
         found, _ = command.read_report(path)
         for line in found[self._report_lines :]:
             self._alive_at = time.monotonic()
-            step = line.get("step")
-            metrics = {
-                name: float(value)
-                for name, value in line.items()
-                if name != "step" and isinstance(value, int | float) and math.isfinite(value)
-            }
-            if isinstance(step, int) and metrics:
+            step, metrics = command.reported(line)
+            if step is not None and metrics:
                 trial = self._claimed.trial
                 self._context.ledger.report(trial.number, self._claimed.attempt, step, metrics)
         self._report_lines = max(self._report_lines, len(found))
@@ -297,8 +319,7 @@ class Attempt:
             process.channel.setblocking(False)
             with suppress(BlockingIOError, OSError):
                 while data := process.channel.recv(1 << 20):
-                    for message in self._inbox.feed(data):
-                        self._take(message)
+                    self._feed(data)
         with suppress(BlockingIOError, OSError):
             while data := os.read(process.output, 1 << 16):
                 self._context.log.write(data)
@@ -312,20 +333,8 @@ class Attempt:
         if self._search.trial.metric_file:
             base = Path(command.working_directory(self._spec()) or ".")
             metrics, problem = command.read_metric_file(base / self._search.trial.metric_file)
-        if self._status != 0:
-            return
-        checked, wrong = read_metrics(metrics, self._search.metric.name)
-        problem = problem or wrong
-        if problem:
-            self._message = {"state": "failed", "cause": "error", "detail": problem}
-            return
-        value = checked[self._search.metric.name]
-        if not math.isfinite(value):
-            detail = f"the program reported {self._search.metric.name} = {value}"
-            self._message = {"state": "failed", "cause": "nonfinite", "detail": detail}
-            return
-        finite = {name: number for name, number in checked.items() if math.isfinite(number)}
-        self._message = {"state": "done", "metrics": finite, "value": value}
+        if self._status == 0:
+            self._message = command.result(metrics, problem, self._search.metric.name)
 
     def _close(self) -> None:
         process = self._process
@@ -345,6 +354,7 @@ class Attempt:
             stopping=stopping or self._stop_reason,
             stalled=self._stalled,
             step=self._step,
+            lost=self.host_died,
         )
         judged = verdict.judge(seen, self._claimed.before, self._search.retry, trial.params)
         done = judged.state == "done"

@@ -86,7 +86,10 @@ class Events:
         found: list[dict[str, Any] | None] = []
 
         def receive() -> None:
-            data = sock.recv(1 << 20)
+            try:
+                data = sock.recv(1 << 20)
+            except OSError:
+                data = b""
             if not data:
                 found.append(None)
             found.extend(inbox.feed(data))

@@ -75,7 +75,9 @@ class TemplateHost:
 
     def prepare(self, reference: str, code: str) -> None:
         """Ask the template to import the user's code; it answers ``ready`` or ``broken``."""
-        self.socket.sendall(messages.encode("prepare", {"callable": reference, "code": code}))
+        with suppress(OSError):
+            # Where it died already, reading its answer will say so.
+            self.socket.sendall(messages.encode("prepare", {"callable": reference, "code": code}))
 
     def spawn(self, spec: Spec) -> Process:
         """Ask the template to fork the trial."""
@@ -112,6 +114,7 @@ class FreshHost:
             stderr=writer,
             pass_fds=fds,
             env=processes.template_environment(os.environ, spec.threads),
+            process_group=0,
         )
         theirs.close()
         os.close(writer)
@@ -153,6 +156,8 @@ class CommandHost:
                 env=command.environment(base, spec, self._report, directory),
                 cwd=command.working_directory(spec),
                 process_group=0,
+                # One thread here, so that code between fork and exec is safe.
+                preexec_fn=processes.death_with(os.getpid()),  # noqa: PLW1509
             )
         except BaseException:
             os.close(reader)

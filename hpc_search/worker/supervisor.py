@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hpc_search import durable
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, EXIT_TEMPORARY, TemporaryError
@@ -87,27 +87,35 @@ class Supervisor:
         self._last_beat = -float("inf")
         self._last_flush = 0.0
         self._attempts = 0
+        self._running: int | None = None
         self._host: Host | None = None
 
     # -- the whole life
     def run(self) -> int:
         """Work until there is nothing to do; return the exit code."""
         self._events.on_signal(self._signalled)
-        self._ledger.beat()
         try:
+            self._ledger.beat()
             self._ledger.recover()
             fold(self._layout, self._ledger.me)
             reason = self._work()
             self._leave(reason)
         except TemporaryError as error:
-            sys.stderr.write(f"hpc_search worker {self._ledger.id}: {error}" + "\n")
-            return EXIT_TEMPORARY
+            return self._give_up(str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return self._give_up(f"{where}{error.strerror or error}; `submit` again when that is put right")
         finally:
             if self._host is not None:
                 self._host.close()
             self._events.close()
             self._log.close()
         return EXIT_FAILED if reason == "broken" else EXIT_DONE
+
+    def _give_up(self, words: str) -> int:
+        """Say why; whoever comes next takes over what this worker holds."""
+        sys.stderr.write(f"hpc_search worker {self._ledger.id}: {words}" + "\n")
+        return EXIT_TEMPORARY
 
     def _work(self) -> str:
         while not self._stopping:
@@ -118,8 +126,9 @@ class Supervisor:
                     break
                 continue
             if self._host is None and not self._open_host():
-                return "broken"
-            self._run_one(self._queue.pop(0))
+                return self._reason("broken")
+            if self._queue and not self._reason(""):
+                self._run_one(self._queue.pop(0))
         if self._stopping:
             return self._stopping
         return "stopped" if self._layout.stop.exists() else "no work left"
@@ -128,19 +137,20 @@ class Supervisor:
         self._ledger.give_back(self._queue)
         self._queue = []
         self._ledger.flush()
-        _, finals = counts = self._ledger.counts()
-        if not self._stopping and finals < counts[0]:
+        trials, finals = self._ledger.counts()
+        if not self._stopping and finals < trials and not self._ledger.anything_open():
+            # Nothing is left and yet not all have ended: the index has lost an end record.
             self._ledger.reconcile()
         self._ledger.exit(reason)
-        if not self._stop_signal or "SLURM_JOB_ID" not in os.environ:
+        if not self._options.token or "SLURM_JOB_ID" not in os.environ:
             return
         if self._stop_signal == signal.SIGTERM:
             # An exit 0 within the grace would mean COMPLETED and no requeue on older SLURM.
             self._sleep_until_killed()
-        self._requeue(finals < counts[0])
+        if self._stop_signal in (signal.SIGUSR1, signal.SIGUSR2):
+            self._requeue(finals < trials)
 
     def _sleep_until_killed(self) -> None:
-        self._log.close = lambda: None  # type: ignore[method-assign]
         if self._host is not None:
             self._host.close()
             self._host = None
@@ -189,6 +199,9 @@ class Supervisor:
         median = max(statistics.median(self._durations[-51:]), 1e-4)
         return int(max(1, min(_AHEAD / median, pending / (2 * self._census[1]))))
 
+    def _reason(self, otherwise: str) -> str:
+        return self._stopping or otherwise
+
     # -- the host
     def _open_host(self) -> bool:
         search = self._plan.search
@@ -196,13 +209,11 @@ class Supervisor:
             report = self._layout.report_file(self._ledger.id)
             self._host = CommandHost(search.trial.command, report)
             return True
-        code = str(self._layout.code) if self._plan.code_digest else ""
-        host = TemplateHost(self._log.fd, search.threads, self._directory)
-        host.prepare(search.trial.callable, code)
-        self._host = host
-        answer = self._events.first_message(host.socket, host.inbox, self._tick)
-        if answer is None:
-            self._broken("the process that imports the trial's code died")
+        # One that dies once may have been killed with another step of the job.
+        answer = self._open_template() or (None if self._stopping else self._open_template())
+        if not isinstance(self._host, TemplateHost) or answer is None:
+            if not self._reason(""):
+                self._broken("the process that imports the trial's code died")
             return False
         if answer["kind"] == "broken":
             self._broken(str(answer["detail"]))
@@ -211,11 +222,24 @@ class Supervisor:
         if answer["doubt"]:
             self._ledger.note("fork refused", answer["doubt"])
             sys.stderr.write(f"hpc_search: a fresh process a trial, because {answer['doubt']}" + "\n")
-            host.close()
+            self._host.close()
             self._host = FreshHost()
         else:
-            self._events.watch_template(host.socket, host.inbox)
+            self._events.watch_template(self._host.socket, self._host.inbox)
         return True
+
+    def _open_template(self) -> dict[str, Any] | None:
+        """Start the template; return its answer, None where it died before it could give one."""
+        search = self._plan.search
+        code = str(self._layout.code) if self._plan.code_digest else ""
+        host = TemplateHost(self._log.fd, search.threads, self._directory)
+        self._host = host
+        host.prepare(search.trial.callable, code)
+        answer = self._events.first_message(host.socket, host.inbox, self._tick)
+        if answer is None:
+            host.close()
+            self._host = None
+        return answer
 
     def _broken(self, detail: str) -> None:
         """Stop the whole search: every other trial would fail in the same way."""
@@ -245,7 +269,9 @@ class Supervisor:
         attempt = Attempt(context, claimed)
         if self._host is None:
             return
+        self._running = claimed.trial.number
         attempt.run(self._host, self._tick, lambda: self._stopping)
+        self._running = None
         self._durations.append(attempt.seconds)
         if attempt.host_died:
             self._host.close()
@@ -265,14 +291,19 @@ class Supervisor:
         median = statistics.median(self._durations) if self._durations else 0.0
         return max(_STALL[0], _STALL[1] * median)
 
+    def _lose(self, numbers: list[int]) -> None:
+        """Let go of trials that others have taken over."""
+        self._queue = [claimed for claimed in self._queue if claimed.trial.number not in numbers]
+        if self._running in numbers:
+            self._events.stop_running("superseded")
+
     def _tick(self) -> float:
         """Do what is due; return the seconds until the next time."""
         now = time.monotonic()
         interval = self._plan.search.heartbeat
         if now - self._last_beat >= interval:
             self._last_beat = now
-            if self._ledger.beat():
-                self._events.stop_running("superseded")
+            self._lose(self._ledger.beat())
         left = self._walltime.left()
         if left <= 0:
             self._stop("the time limit is near", signal.SIGUSR2)

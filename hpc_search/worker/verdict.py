@@ -26,6 +26,8 @@ class Observed:
     stalled: bool = False
     #: Step of its newest checkpoint.
     step: int = 0
+    #: Whether it could not start, or died, because the process that forks trials was gone.
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
         return _again("preempted", words, before, retry, progressed=progressed)
     if seen.stalled:
         return _again("timeout", "no sign of life for too long; killed", before, retry, progressed=progressed)
+    if seen.lost and not message:
+        words = "the process that trials are forked from died, and the trial with it"
+        return _again("lost", words, before, retry, progressed=progressed)
     cause = message.get("cause") or "error"
     detail = str(message.get("detail") or _death(seen.status))
     if cause == "oom":

@@ -1,4 +1,4 @@
-"""What all benches share: the machine, medians, the comparison with the asked figure, commands timed whole."""
+"""What all benches share: the machine, medians, the asked figure beside the found one, whole commands."""
 
 from __future__ import annotations
 
@@ -57,9 +57,8 @@ class Report:
         """Print the measured figure beside the asked one, with PASS or FAIL."""
         good = found >= asked if at_least else found < asked
         sign = ">=" if at_least else "<"
-        self.say(
-            f"  {'PASS' if good else 'FAIL'}  {what}: {number(found)} {unit} (asked: {sign} {number(asked)} {unit})"
-        )
+        verdict = "PASS" if good else "FAIL"
+        self.say(f"  {verdict}  {what}: {number(found)} {unit} (asked: {sign} {number(asked)} {unit})")
         if not good:
             self.missed.append(what)
 

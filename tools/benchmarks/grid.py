@@ -1,4 +1,4 @@
-"""`bench grid`: every trial of the DNA grid once, with a trial that does nothing, by real workers (minutes)."""
+"""`bench grid`: every trial of the DNA grid once, each doing nothing, by real workers (minutes)."""
 
 from __future__ import annotations
 

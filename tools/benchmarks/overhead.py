@@ -1,4 +1,4 @@
-"""`bench overhead`: start to start of two trivial trials in one worker, beside a fresh process and submitit."""
+"""`bench overhead`: start to start of two trivial trials in one worker, beside fresh processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import statistics
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +16,9 @@ from hpc_search.records import journal as lines
 from tools.benchmarks import common, synthetic
 from tools.benchmarks.common import Report
 
-_PLAIN: Final = "def nothing(trial):\n    return {'score': 1.0}\n"
+_PLAIN: Final = synthetic.NOTHING
 _TORCH: Final = "import torch\n" + _PLAIN
-_SLEEP: Final = "import time\n\n\ndef nothing(trial):\n    time.sleep(0.01)\n    return {'score': 1.0}\n"
+_SLEEP: Final = "import time\n" + _PLAIN.replace("return", "time.sleep(0.01)\n    return")
 _SPACE: Final = "  width: [1, 2, 3, 4, 5]\n"
 
 
@@ -71,7 +72,7 @@ def _gaps(place: Path, code: str, trials: int) -> list[float]:
     started = sorted(end.started for end in _ends(layout))
     if len(started) != trials:
         raise RuntimeError(f"{len(started)} of {trials} trials were done: see {layout.root}")
-    return [after - before for before, after in zip(started, started[1:], strict=False)]
+    return [after - before for before, after in pairwise(started)]
 
 
 def _sleeping(place: Path, given: argparse.Namespace, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""`bench plan`: the whole command for 54,675 and 10^6 points and a random 1,000 of 10^18, beside plain lists."""
+"""`bench plan`: the whole command for 54,675 and 10^6 points and 1,000 of 10^18, beside plain lists."""
 
 from __future__ import annotations
 

@@ -78,9 +78,8 @@ def _collect(place: Path, trials: int, given: argparse.Namespace, report: Report
         _forget(layout)
         first.append(common.timed(argv))
         again.append(common.timed(argv))
-    report.say(
-        f"collect, whole command, {trials:,} finished trials with {synthetic.REPORTS} reports, {_WORKERS} journals"
-    )
+    what = f"{trials:,} finished trials, {synthetic.REPORTS} reports each, {_WORKERS} journals"
+    report.say(f"collect, whole command, {what}")
     report.say(f"  first time {common.spread(first, 's')}; again {common.spread(again, 's')}")
     if given.peers and trials <= 10_000:
         _dataframe(place, trials, statistics.median(first), report)
@@ -124,6 +123,5 @@ def _dataframe(place: Path, trials: int, ours: float, report: Report) -> None:
     ]
     found = [float(text) for text in outputs]
     ratio = common.number(statistics.median(found) / ours)
-    report.say(
-        f"  Optuna load_study + trials_dataframe, imports not counted: {common.spread(found, 's')}: {ratio} x ours"
-    )
+    name = "Optuna load_study + trials_dataframe, imports not counted"
+    report.say(f"  {name}: {common.spread(found, 's')}: {ratio} x ours")

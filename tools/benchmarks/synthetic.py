@@ -39,6 +39,8 @@ seeds: [{seeds}]
 max_trials: {limit}
 """
 REPORTS: Final = 10
+#: A trial that does nothing; it must not look like one that forgot to read its parameters.
+NOTHING: Final = "def nothing(trial):\n    trial.used(*trial.params)\n    return {'score': 1.0}\n"
 
 
 def search_text(
@@ -49,9 +51,7 @@ def search_text(
     return _SEARCH.format(space=space, strategy=strategy, seeds=listed, trial=trial, limit=100_000_000)
 
 
-def write_search(
-    place: Path, text: str, code: str = "def nothing(trial):\n    return {'score': 1.0}\n"
-) -> Path:
+def write_search(place: Path, text: str, code: str = NOTHING) -> Path:
     """Write a search file and the code of its trial below *place*; return the search file."""
     place.mkdir(parents=True, exist_ok=True)
     (place / "bench_trial.py").write_text(code)
