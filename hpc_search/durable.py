@@ -62,7 +62,9 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-    except OSError:
+    except OSError as error:
+        # A failed write names no file, and the name is a temporary one.
+        error.filename = error.filename or os.fspath(path.parent)
         with suppress(OSError):
             path.unlink()
         raise

@@ -244,7 +244,13 @@ class Trial:
             "objects": checkpoint.state_of(objects),
             "rng": checkpoint.capture(),
         }
-        saved = self._slots.save(step, state, [[at, metrics] for at, metrics in self.history])
+        try:
+            saved = self._slots.save(step, state, [[at, metrics] for at, metrics in self.history])
+        except OSError as error:
+            # The older slot is intact, and a full disk may have room at the next save.
+            self._progress.last_save = self._clock()
+            self._channel.send("unsaved", step=step, detail=error.strerror or str(error))
+            return
         self._progress.last_save = self._clock()
         self._progress.durable_step = step
         self._channel.send("saved", step=step, slot=saved.slot, bytes=saved.bytes, seconds=saved.seconds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Final
 import psutil
 import pytest
 
+from tests.quickstart import Quickstart, run_quickstart
 from tests.waiting import wait_until
 
 #: Seconds in which a process that was told to end may still be there.
@@ -28,6 +28,16 @@ def pytest_report_header() -> list[str]:
         f"machine: {platform.system()} {platform.release()}, {os.cpu_count()} cores, uid {os.getuid()}",
         f"interpreter: {sys.executable}",
     ]
+
+
+@pytest.fixture(scope="session")
+def finished_quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+    """Run the quickstart's 90 trials here, once a session; tests only read it.
+
+    A test that asks for it may be the one that waits for it: mark its module with ``timeout(600)``.
+    """
+    pytest.importorskip("torch")
+    return run_quickstart(tmp_path_factory.mktemp("quickstart"))
 
 
 @pytest.fixture(autouse=True)
@@ -91,13 +101,6 @@ def _describe(process: psutil.Process) -> str:
 
 
 @pytest.fixture(scope="session")
-def quickstart_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quickstart_here(finished_quickstart: Quickstart) -> Path:
     """Give the run of the quickstart's search, done on this machine by the local launcher (a minute)."""
-    pytest.importorskip("torch")
-    run = tmp_path_factory.mktemp("quickstart") / "here"
-    config = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
-    for arguments in (["plan", config, "--run", run], ["submit", run, "--launcher", "local", "--wait"]):
-        command = [sys.executable, "-m", "hpc_search", *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return run
+    return finished_quickstart.run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import os
 import signal
@@ -50,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code. A user's mistake gives a message, never a traceback."""
+    if sys.stdout is None:
+        # Started with its output closed (`>&-`).
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
     given = parser().parse_args(arguments)
     if given.root:
         os.environ["HPC_SEARCH_ROOT"] = given.root
@@ -77,6 +81,9 @@ def _system_error(error: OSError, run: str) -> int:
     full = error.errno in NO_SPACE
     where = f"{error.filename or run}: " if error.filename or run else ""
     print(f"hpc-search: error: {where}{error.strerror or error}", file=sys.stderr)
-    if full:
-        print("  next: free space or inodes, or raise the quota, then repeat the command", file=sys.stderr)
+    hint = "free space or inodes, or raise the quota, then repeat the command" if full else ""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "it has to be writable for you on this machine"
+    if hint:
+        print(f"  next: {hint}", file=sys.stderr)
     return EXIT_TEMPORARY if full else EXIT_USAGE

@@ -42,6 +42,6 @@ def run(given: argparse.Namespace) -> int:
         print("dry run: nothing was made")
         return EXIT_DONE
     if given.check:
-        print(search.check_one(planned.run))
+        print(search.check_one(planned.run, discard=planned.fresh))
     print(f"next: hpc-search submit {planned.run.path}")
     return EXIT_DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hpc_search.cli.options import Verbs, add_json, add_run, verb
+from hpc_search.cli.options import Verbs, add_json, add_run, trial_number, verb
 from hpc_search.errors import EXIT_DONE
 
 
@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
         "  hpc-search show runs/digits 17\n  hpc-search show runs/digits 17 --yaml > trial17.yaml",
     )
     add_run(parser)
-    parser.add_argument("trial", metavar="TRIAL", type=int, help="the trial's number")
+    parser.add_argument("trial", metavar="TRIAL", type=trial_number, help="the trial's number")
     add_json(parser)
     parser.add_argument("--yaml", action="store_true", help="print a standalone YAML that `rerun` accepts")
     parser.add_argument("--log", action="store_true", help="print only the output of the last attempt")

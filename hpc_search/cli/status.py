@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
+from typing import Final
 
 from hpc_search.cli.options import Verbs, add_json, add_run, as_json, verb
 from hpc_search.errors import EXIT_DONE
+
+_WIDEST: Final = 1000
 
 
 def add(verbs: Verbs) -> None:
@@ -31,5 +35,7 @@ def run(given: argparse.Namespace) -> int:
     if given.watch:
         return search.watch(found)
     seen = search.status(found)
-    print(as_json(seen) if given.json else seen.text(shutil.get_terminal_size().columns))
+    # Where it is read by a program or goes to a file, nothing is cut.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
+    print(as_json(seen) if given.json else seen.text(width))
     return EXIT_DONE

@@ -159,7 +159,7 @@ def _unwritable(layout: Layout, error: OSError) -> UsageError | TemporaryError:
     message = f"{os.fsdecode(where)}: {error.strerror}; the results could not be written"
     if error.errno in durable.NO_SPACE:
         return TemporaryError(message, hint="free space (or quota), then `collect` again; nothing is lost")
-    return UsageError(message, hint="make RUN writable, or copy it and `fsck --adopt` the copy")
+    return UsageError(message, hint="make RUN writable, or copy it and collect in the copy")
 
 
 def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[tuple[str, ...], list[str]]:
@@ -193,7 +193,7 @@ def _warnings(plan: Plan, sealed: Sealed) -> list[str]:
         "results that an earlier collect published are no longer in the journals": sealed.lost,
         "results have numbers that the plan does not have and were left out": foreign,
     }
-    return [f"warning: {count} {what}; see `fsck RUN`" for what, count in counted.items() if count]
+    return [f"warning: {count} {what}" for what, count in counted.items() if count]
 
 
 def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tuple[str, ...]) -> Collected:

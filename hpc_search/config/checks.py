@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
+from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.scalars import INT_HIGH
@@ -99,6 +100,8 @@ def _folds(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
 
 def _placeholders(command: Cursor, space: Space) -> None:
     known = dict.fromkeys((*space.names, *RESERVED))
+    if not isinstance(command.node, ListNode):
+        return
     arguments = command.items() or []
     for argument in arguments:
         text = getattr(argument.node, "value", None)
@@ -183,7 +186,9 @@ def _limit(section: Mapping[str, Cursor], given: Mapping[str, Any], points: int)
     most = _value(given, "max_trials")
     if trials <= most:
         return
-    factored = " x ".join(f"{number(count)} {name}" for name, count in counts.items())
+    factored = " x ".join(
+        f"{number(count)} {name[:-1] if count == 1 else name}" for name, count in counts.items()
+    )
     raised = f"; to run all of it write max_trials: {trials}" if trials <= INT_HIGH else ""
     section["max_trials" if "max_trials" in section else "strategy"].add(
         f"the search has more than {most:,} trials",

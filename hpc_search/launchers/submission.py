@@ -189,7 +189,9 @@ def _read(path: Path, kind: type[Intent]) -> Intent:
     except msgspec.DecodeError as error:
         found = str(error)
     message = f"{path} is no record of a submission: {found}"
-    raise DamagedError(message, hint="`fsck RUN` lists what else is damaged")
+    raise DamagedError(
+        message, hint="see what is live (`squeue --me`, `ps`), then move the file away and submit again"
+    )
 
 
 class _Head(Struct, frozen=True, kw_only=True):

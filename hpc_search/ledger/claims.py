@@ -174,20 +174,24 @@ class Ledger:
 
     def finish(self, end: lines.End) -> str:
         """Make *end* durable and queue its mark; return its checksum."""
-        checksum = self.journal.append(end)
+        return self._finish_all([end])[0]
+
+    def _finish_all(self, ends: Sequence[lines.End]) -> list[str]:
+        """Make *ends* durable by one fsync and queue their marks; return their checksums."""
+        checksums = [self.journal.append(end) for end in ends]
         self.journal.sync()
-        self._held.pop(end.trial, None)
-        self._ahead.discard(end.trial)
-        self._marks.append(_Mark(end, checksum, end.trial, end.attempt, self.id))
-        return checksum
+        for end, checksum in zip(ends, checksums, strict=True):
+            self._held.pop(end.trial, None)
+            self._ahead.discard(end.trial)
+            self._marks.append(_Mark(end, checksum, end.trial, end.attempt, self.id))
+        return checksums
 
     def give_back(self, claimed: Sequence[Claimed], cause: lines.Cause = "", detail: str = "") -> None:
         """Return trials that were claimed and not started."""
-        for one in claimed:
-            trial = one.trial
-            end = lines.End(
+        ends = [
+            lines.End(
                 trial=trial.number,
-                attempt=one.attempt,
+                attempt=attempt,
                 state="pending",
                 params=trial.params,
                 point=trial.point,
@@ -196,8 +200,12 @@ class Ledger:
                 cause=cause,
                 detail=detail or "given back",
                 node=self.me.host,
+                block=trial.block,
             )
-            self.finish(end)
+            for trial, attempt, _ in claimed
+        ]
+        if ends:
+            self._finish_all(ends)
         self.flush()
 
     # -- the index
@@ -211,44 +219,40 @@ class Ledger:
     def _in_session(self, action: Callable[[Session], Any]) -> Any:
         marks = list(self._marks)
         with self._index.session() as session:
-            outcomes = [self._apply(session, mark) for mark in marks]
+            outcomes = [record for mark in marks for record in self._apply(session, mark)]
             result = action(session)
         del self._marks[: len(marks)]
-        for mark, outcome in zip(marks, outcomes, strict=True):
-            self._record_outcome(mark, outcome)
+        for record in outcomes:
+            self.journal.append(record)
         return result
 
-    def _apply(self, session: Session, mark: _Mark) -> str:
+    def _apply(self, session: Session, mark: _Mark) -> list[lines.Record]:
+        """Write *mark* into the index; return what the journal has to say of it."""
         entry = session.read(mark.number)
         if mark.record is None:
             if entry.state == codec.CLAIMED and (entry.owner, entry.attempt) == (self.owner, mark.attempt):
                 session.write(mark.number, entry._replace(state=codec.RUNNING))
-            return ""
+            return []
+        superseded = lines.Note(event="superseded", trial=mark.number, attempt=mark.attempt)
         if entry.final:
-            return "" if entry.end == int(mark.checksum, 16) else "superseded"
+            # The one who marked it may have died, or lost power, before its own line was durable.
+            winner, owner = f"{entry.end:016x}", f"{entry.owner:016x}"
+            known = lines.Accepted(trial=mark.number, attempt=entry.attempt, end=winner, worker=owner)
+            return [known] if winner == mark.checksum else [known, superseded]
         final = mark.record.state in lines.FINAL
         open_states = (codec.CLAIMED, codec.RUNNING, codec.PAUSED)
         if not final and (entry.attempt != mark.attempt or entry.state not in open_states):
-            return "superseded"
+            return [superseded]
         after = rebuild.end_entry(mark.record, mark.checksum, mark.worker, entry)
         session.write(mark.number, after)
         header = session.header
         if final:
             session.header = header._replace(finals=header.finals + 1)
-            return "accepted"
+            number, attempt = mark.number, mark.attempt
+            return [lines.Accepted(trial=number, attempt=attempt, end=mark.checksum, worker=mark.worker)]
         if after.state == codec.PENDING and mark.number < header.cursor:
             session.header = header._replace(cursor=mark.number)
-        return ""
-
-    def _record_outcome(self, mark: _Mark, outcome: str) -> None:
-        if outcome == "accepted":
-            record = lines.Accepted(
-                trial=mark.number, attempt=mark.attempt, end=mark.checksum, worker=mark.worker
-            )
-            self.journal.append(record)
-        elif outcome == "superseded":
-            note = lines.Note(event="superseded", trial=mark.number, attempt=mark.attempt)
-            self.journal.append(note)
+        return []
 
     def flush(self) -> None:
         """Write every waiting mark to the index."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from hpc_search.layout import WORKER_ID, Layout, parse_journal
@@ -47,13 +48,7 @@ def journal_files(layout: Layout) -> Iterator[JournalFile]:
         for segment, data in worker_segments(layout, worker):
             seen.add((worker, segment))
             yield JournalFile(worker, segment, data, archived=False)
-    for path in archive_paths(layout):
-        try:
-            data = (layout.archive / path).read_bytes()
-        except FileNotFoundError:
-            # Merged into a newer archive between the listing and now: that one is listed next time.
-            yield from _newer_archives(layout, seen)
-            return
+    for data in archives(layout):
         yield from _sections(data, seen)
 
 
@@ -65,13 +60,18 @@ def _sections(data: bytes, seen: set[tuple[str, int]]) -> Iterator[JournalFile]:
             yield JournalFile(section.worker, segment, section.content(data), archived=True)
 
 
-def _newer_archives(layout: Layout, seen: set[tuple[str, int]]) -> Iterator[JournalFile]:
-    for path in archive_paths(layout):
-        try:
-            data = (layout.archive / path).read_bytes()
-        except FileNotFoundError:
-            continue
-        yield from _sections(data, seen)
+def archives(layout: Layout) -> Iterator[bytes]:
+    """Yield the content of every archive, oldest first.
+
+    One that is gone was merged into a newer one since it was listed: the list is read again until it
+    holds nothing new, so that nothing is missed.
+    """
+    known: set[str] = set()
+    while names := [name for name in archive_paths(layout) if name not in known]:
+        known.update(names)
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield (layout.archive / name).read_bytes()
 
 
 def archive_paths(layout: Layout) -> list[str]:
@@ -213,11 +213,7 @@ def log_bytes(layout: Layout, worker: str) -> bytes | None:
 def archived_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
     """Return (segment, bytes) of the journal of a folded *worker*; empty where no archive has it."""
     found: dict[int, bytes] = {}
-    for path in archive_paths(layout):
-        try:
-            data = (layout.archive / path).read_bytes()
-        except FileNotFoundError:
-            continue
+    for data in archives(layout):
         for section in archive.sections(data):
             segment = parse_journal(section.name)
             if section.worker == worker and segment is not None:
@@ -227,11 +223,7 @@ def archived_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
 
 def archived_file(layout: Layout, worker: str, name: str) -> bytes | None:
     """Return the bytes of a folded file of *worker*, None where no archive has it."""
-    for path in archive_paths(layout):
-        try:
-            data = (layout.archive / path).read_bytes()
-        except FileNotFoundError:
-            continue
+    for data in archives(layout):
         for section in archive.sections(data):
             if (section.worker, section.name) == (worker, name):
                 return section.content(data)

@@ -16,7 +16,9 @@ def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entr
     """Return the entry after *end* by *worker*, where *before* stood."""
     state = codec.STATES.index(end.state)
     progressed = end.step > before.step
-    stalls = 0 if progressed or end.cause in ("error", "oom", "nonfinite", "noop", "") else before.stalls + 1
+    own = end.cause in ("error", "oom", "nonfinite", "noop")
+    # Without a cause it was given back unstarted: that is no attempt.
+    stalls = 0 if progressed or own else before.stalls + (end.cause != "")
     return Entry(
         state=state,
         cause=codec.CAUSES.index(end.cause),

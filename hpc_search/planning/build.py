@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from hpc_search import __version__, config, durable, splits, strategies
-from hpc_search.errors import TemporaryError, UsageError
+from hpc_search.errors import DamagedError, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning import code, data
 from hpc_search.records import index as index_codec
@@ -28,7 +28,7 @@ _DIRECTORIES: Final = (
     "ledger/seals", "ledger/submits", "ledger/stages", "ledger/archive",
     "workers", "checkpoints", "samples", "submitit",
 )  # fmt: skip
-_PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
+_PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _LIBRARIES: Final = ("torch", "numpy", "pandas", "h5py", "scikit-learn", "submitit", "msgspec")
 
 
@@ -75,11 +75,20 @@ def draft(path: Path) -> Draft:
 def _check_command(search: Search, base: Path) -> None:
     _check_placeholders(search)
     program = search.trial.command[0]
-    if "{" in program or shutil.which(program) or (base / program).is_file():
+    if "{" in program:
         return
+    place = str(base / program) if "/" in program else program
+    if shutil.which(place):
+        return
+    beside = (base / program).is_file()
+    if beside and "/" in program:
+        message = f"command: {place} is not executable"
+        raise UsageError(message, hint=f"`chmod +x {program}`, or name its interpreter: [python, {program}]")
     raise UsageError(
-        f"command: the program {program!r} is not found on PATH or beside the search file",
-        hint="give a full path, or install it; on the nodes it must be found as well",
+        f"command: the program {program!r} is not found {'here' if '/' in program else 'on PATH'}",
+        hint=f"write ./{program} for the one beside the search file"
+        if beside
+        else "give a full path, or install it; on the nodes it must be found as well",
     )
 
 
@@ -192,8 +201,18 @@ def load_plan(layout: Layout) -> Plan:
 
 
 def load_instance(layout: Layout) -> Instance:
-    """Return what the run knows of its own place."""
-    return msgspec.json.decode(layout.instance.read_bytes(), type=Instance)
+    """Return what the run knows of its own place.
+
+    Raises:
+        DamagedError: instance.json is missing or does not hold that.
+    """
+    hint = "plan the search anew with --run DIR; what is done here can still be collected"
+    try:
+        return msgspec.json.decode(layout.instance.read_bytes(), type=Instance)
+    except (FileNotFoundError, msgspec.DecodeError) as error:
+        found = "is missing" if isinstance(error, FileNotFoundError) else f"does not verify: {error}"
+        message = f"{layout.instance} {found}; without it the run can only be read"
+        raise DamagedError(message, hint=hint) from error
 
 
 def build(made: Draft, layout: Layout) -> bool:
@@ -205,7 +224,11 @@ def build(made: Draft, layout: Layout) -> bool:
     """
     if _already(made, layout):
         return False
-    root = layout.root
+    # A link to an empty directory stays: what it points to is replaced.
+    root = layout.root.resolve()
+    if root == Path.cwd():
+        message = f"{root} is the working directory: it cannot be replaced by a run"
+        raise UsageError(message, hint="name a directory below it with --run DIR")
     temporary = root.with_name(f"{durable.TEMPORARY}plan-{secrets.token_hex(6)}")
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -217,12 +240,16 @@ def build(made: Draft, layout: Layout) -> bool:
         raise _explained(error, root) from error
     if not won:
         shutil.rmtree(temporary, ignore_errors=True)
-        return not _already(made, layout)
-    return True
+        if not _already(made, layout):
+            message = f"{root} cannot be replaced by a run"
+            raise UsageError(message, hint="choose another directory with --run DIR")
+    return won
 
 
 def _explained(error: OSError, root: Path) -> UsageError | TemporaryError:
-    words = f"the run {root} cannot be made ({error.strerror})"
+    blocking = next((path for path in root.parents if path.is_file()), None)
+    reason = error.strerror if blocking is None else f"{blocking} is a file"
+    words = f"the run {root} cannot be made ({reason})"
     if error.errno in durable.NO_SPACE:
         return TemporaryError(words, hint="free space or inodes (or raise the quota), then plan again")
     return UsageError(words, hint="choose a directory you may write to with --run DIR")
@@ -238,8 +265,7 @@ def _fill(made: Draft, layout: Layout, final: Path) -> None:
         durable.write_file(path, content)
     durable.write_file(layout.search_yaml, config.dump_search(plan.search).encode())
     durable.write_file(layout.plan, records.encode_plan(plan))
-    real = str(final.parent.resolve() / final.name)
-    instance = Instance(secrets.token_hex(8), real, str(made.base))
+    instance = Instance(secrets.token_hex(8), str(final), str(made.base))
     durable.write_file(layout.instance, msgspec.json.encode(instance))
     if made.snapshot.data:
         durable.write_file(layout.code, made.snapshot.data)
@@ -247,6 +273,8 @@ def _fill(made: Draft, layout: Layout, final: Path) -> None:
     os.truncate(layout.claims, index_codec.index_bytes(plan.trials))
     durable.write_file(layout.claims_lock, b"")
     for directory, _, _ in os.walk(layout.root):
+        # Parents that mkdir made along have the mode of the umask.
+        os.chmod(directory, 0o700)
         durable.fsync_dir(Path(directory))
 
 

@@ -8,9 +8,10 @@ import hashlib
 import io
 import sys
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import PathFinder
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from hpc_search.errors import UsageError
@@ -80,7 +81,7 @@ def check_function(reference: Reference, path: Path) -> None:
         message = f"{path}:{error.lineno}: the file is not valid Python: {error.msg}"
         raise UsageError(message, hint="correct it, then plan again") from None
     names = _top_level(tree)
-    if reference.function not in names:
+    if reference.function not in names and "*" not in names:
         near = difflib.get_close_matches(reference.function, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it defines: {', '.join(sorted(names)[:12])}"
         raise UsageError(f"{path} has no function {reference.function!r}", hint=hint)
@@ -88,14 +89,24 @@ def check_function(reference: Reference, path: Path) -> None:
 
 def _top_level(tree: ast.Module) -> set[str]:
     names: set[str] = set()
-    for node in tree.body:
+    for node in _statements(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found = (name for target in targets for name in ast.walk(target))
+            names.update(name.id for name in found if isinstance(name, ast.Name))
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
     return names
+
+
+def _statements(parent: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements of a module, also those inside `if`, `try` and `with`."""
+    for node in ast.iter_child_nodes(parent):
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):
+            yield from _statements(node)
 
 
 def snapshot(base: Path, references: Iterable[Reference], patterns: Iterable[str]) -> Snapshot:
@@ -166,10 +177,31 @@ def _pack(found: dict[str, Path]) -> Snapshot:
             message,
             hint=f"at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB; data do not belong in `files`",
         )
-    digest = hashlib.blake2b(digest_size=16)
     buffer = io.BytesIO()
+    # A package without __init__.py is only found in an archive that names its directory.
+    folders = {f"{parent.as_posix()}/" for name in contents for parent in PurePosixPath(name).parents[:-1]}
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder in sorted(folders):
+            archive.writestr(zipfile.ZipInfo(folder, _EPOCH), b"")
         for name, content in contents.items():
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-    return Snapshot(buffer.getvalue(), digest.hexdigest(), tuple(contents))
+    return Snapshot(buffer.getvalue(), _digest(contents), tuple(contents))
+
+
+def _digest(contents: Mapping[str, bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, content in contents.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def problem(path: Path, digest: str) -> str:
+    """Return what is wrong with the code.zip at *path*, "" where its files still have *digest*."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            contents = {name: archive.read(name) for name in sorted(archive.namelist()) if name[-1] != "/"}
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        return f"{path} cannot be read: {error}"
+    return "" if _digest(contents) == digest else f"{path} is not what was planned: its digest differs"

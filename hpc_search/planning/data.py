@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,30 @@ def _typed(ids: list[str]) -> tuple[str | int, ...]:
 
 
 def _call(reference: str, base: Path) -> object:
-    module, function = code.parse_reference(reference)
-    code.find_source(code.Reference(module, function), base)
+    name = code.parse_reference(reference)
+    source = code.find_source(name, base)
+    if source is not None:
+        code.check_function(name, source)
     sys.path.insert(0, str(base))
     try:
-        found = getattr(importlib.import_module(module), function, None)
+        return getattr(importlib.import_module(name.module), name.function)()
+    except (Exception, SystemExit) as error:
+        raise _failed(reference, error) from error
     finally:
         sys.path.remove(str(base))
-    if not callable(found):
-        raise UsageError(f"data: {module} has no function {function!r}")
-    return found()
+
+
+def _failed(reference: str, error: BaseException) -> UsageError:
+    """Return the words for whatever the user's code did, with the place in it."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
+    ]
+    place = f"\n  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if len(frames) > 1 else ""
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return UsageError(
+        f"data: {reference} failed: {words}{place}",
+        hint="it is called by `plan` without arguments; correct it, then plan again",
+    )
 
 
 def _from_value(value: object, spec: DataSpec) -> Table:

@@ -47,13 +47,14 @@ def encode_section(worker: str, name: str, content: bytes) -> bytes:
 
 
 def sections(data: bytes) -> Iterator[Section]:
-    """Yield the sections of an archive, in order; stop at the first head that does not verify."""
+    """Yield the sections of an archive, in order; a damaged head costs only its own section."""
     at = 0
-    while at < len(data):
+    while 0 <= at < len(data):
         stop = data.find(b"\n", at)
         line = data[at:stop] if stop >= 0 else b""
         if line[-24:-18] != b',"c":"' or xxhash.xxh3_64_hexdigest(line[:-24]).encode() != line[-18:-2]:
-            return
+            at = data.find(b'\n{"worker":"', at) + 1 or len(data)
+            continue
         head = msgspec.json.decode(line[:-24] + b"}", type=_Head)
         yield Section(head.worker, head.name, stop + 1, stop + 1 + head.bytes, head.digest)
         at = stop + 1 + head.bytes + 1

@@ -20,6 +20,7 @@ from hpc_search.trial import NonFiniteError, Pruned, Spec, Stopped, Trial, trial
 
 #: Characters of a traceback kept in the end record; the log has all of it.
 _DETAIL: Final = 4000
+_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def run(spec: Spec, sock: socket.socket, log: int) -> None:
@@ -96,12 +97,26 @@ def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], obje
     except NonFiniteError as error:
         return _failure("nonfinite", str(error))
     except SystemExit as error:
-        traceback.print_exc()
+        sys.stderr.write(trace(error))
         return _failure("error", f"the trial called sys.exit({error.code!r})")
     except BaseException as error:  # noqa: BLE001 - the border around the user's code
-        traceback.print_exc()
+        sys.stderr.write(printable(trace(error)))
         cause = "oom" if is_out_of_memory(error) else "error"
-        return {**_failure(cause, traceback.format_exc()), "accumulates": trial.accumulates}
+        return {**_failure(cause, trace(error)), "accumulates": trial.accumulates}
+
+
+def trace(error: BaseException) -> str:
+    """Return the traceback of *error* from the first frame of the user's code on."""
+    first = error.__traceback__
+    while first is not None and _not_users(first.tb_frame.f_code.co_filename):
+        first = first.tb_next
+    if first is None and not isinstance(error, ImportError | SyntaxError):
+        first = error.__traceback__
+    return "".join(traceback.format_exception(type(error), error, first))
+
+
+def _not_users(file: str) -> bool:
+    return file.startswith((f"{_PACKAGE}/runners/", "<frozen importlib")) or file == importlib.__file__
 
 
 def _last(trial: Trial) -> dict[str, float]:

@@ -122,7 +122,8 @@ def read_metric_file(path: Path) -> tuple[dict[str, Any], str]:
     try:
         content = msgspec.json.decode(path.read_bytes())
     except FileNotFoundError:
-        return {}, f"the program ended without writing {path}"
+        place = "metric_file is in the trial's own directory: {checkpoint_dir}, HPC_SEARCH_CHECKPOINT_DIR"
+        return {}, f"the program ended without writing {path} ({place})"
     except (OSError, msgspec.DecodeError) as error:
         return {}, f"{path} is not JSON: {error}"
     return (content, "") if isinstance(content, dict) else ({}, f"{path} is not a JSON object")

@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -86,8 +85,8 @@ class Template:
             child.load(message["callable"], message["code"])
             if "torch" in sys.modules or _mentions_torch(message["code"]):
                 _warm_torch()
-        except BaseException:  # noqa: BLE001 - the border around the user's imports
-            self._send("broken", detail=traceback.format_exc())
+        except BaseException as error:  # noqa: BLE001 - the border around the user's imports
+            self._send("broken", detail=child.printable(child.trace(error)))
             return
         self._send("ready", doubt=fork_doubt() or _canary(), versions=_versions())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -137,16 +136,22 @@ def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
     seen = status(run)
     if signal_number:
         return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
-    rows = [f"worker {seat} died again and again; its log is in {run.layout.submitit}" for seat in lost]
-    with suppress(FileNotFoundError):
-        rows.append(run.layout.stop.read_text())
-    left = seen.left
-    if left:
-        rows.append(f"{left} trials are left; `hpc-search submit {run.path}` goes on")
+    rows = []
+    if seen.left and seen.stopped is not None:
+        rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
+    elif seen.left:
+        rows = [
+            f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}" for words in lost
+        ]
+        rows.append(f"{_trials(seen.left)} left; `hpc-search submit {run.path}` goes on")
     elif seen.failed:
         why = f"`hpc-search status {run.path}` says why"
         rows.append(f"{seen.failed} of {seen.trials} trials failed; {why}")
     return Ended(EXIT_FAILED if rows else EXIT_DONE, "\n".join(rows))
+
+
+def _trials(count: int) -> str:
+    return "1 trial is" if count == 1 else f"{count} trials are"
 
 
 def cancel(run: Run) -> str:

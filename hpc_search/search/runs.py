@@ -44,16 +44,24 @@ def open_run(text: str) -> Run:
     """
     layout = locate(text)
     if not layout.root.exists():
-        raise UsageError(f"there is no run {text!r}{_known_runs()}", hint="`plan CONFIG` makes a run")
+        raise UsageError(
+            f"there is no run {text!r}{_known_runs(Path(text).name)}", hint="`plan CONFIG` makes a run"
+        )
     return Run(layout, load_plan(layout))
 
 
-def _known_runs() -> str:
+def _known_runs(wanted: str) -> str:
+    import difflib
+
     try:
         names = sorted(path.parent.name for path in runs_root().glob("*/plan.json"))
     except OSError:
         names = []
-    return f"; under {runs_root()}/ there are: {', '.join(names[:10])}" if names else ""
+    near = difflib.get_close_matches(wanted, names, n=3)
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"; under {runs_root()}/ there are: {', '.join(names[:10])}{more}" if names else ""
 
 
 def writable(run: Run) -> Run:

@@ -93,6 +93,8 @@ class Reran(NamedTuple):
         """Whether both ended with the same value, to the last bit; None where one has none."""
         if self.end is None or self.recorded is None or self.changed:
             return None
+        if self.end.state == self.recorded.state != "done":
+            return None
         return (self.end.state, self.end.value) == (self.recorded.state, self.recorded.value)
 
 
@@ -116,13 +118,16 @@ def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Rer
     )
 
 
-def check_one(run: Run) -> str:
+def check_one(run: Run, *, discard: bool = False) -> str:
     """Import the code and run trial 0 to its first report or its end; return one sentence.
+
+    With *discard* a run whose trial fails is removed, so that the corrected code can be planned in its place.
 
     Raises:
         UsageError: It failed; the end of its traceback is shown.
     """
     from hpc_search.worker import Supervisor, WorkerOptions
+    from hpc_search.worker.attempt import CHECKED
 
     layout = _clone(run, 0)
     options = WorkerOptions(seat="check", only=0, to_first_report=True)
@@ -132,10 +137,17 @@ def check_one(run: Run) -> str:
         stopped = layout.stop.read_text() if layout.stop.exists() else ""
     finally:
         shutil.rmtree(layout.root, ignore_errors=True)
-    if not ends or ends[-1].state == "failed":
-        raise UsageError(f"check: trial 0 failed\n{ends[-1].detail if ends else stopped}")
-    words = "ended" if ends[-1].state == "done" else "reached its first report"
-    return f"checked: trial 0 {words} in {ends[-1].seconds:.2f} s"
+    end = ends[-1] if ends else None
+    if end is not None and not stopped and (end.state == "done" or end.detail == CHECKED):
+        words = "ended" if end.state == "done" else "reached its first report"
+        return f"checked: trial 0 {words} in {end.seconds:.2f} s"
+    if discard:
+        durable.take_away(run.path)
+        hint = f"correct it, then plan again; {run.path} was removed"
+    else:
+        hint = "correct it, then plan into another directory (--run DIR): a run keeps the code of its plan"
+    detail = stopped.partition("\n")[0] or (end.detail.rstrip() if end is not None else "it did not start")
+    raise UsageError(f"check: trial 0 failed: {detail}", hint=hint)
 
 
 def _ends(layout: Layout) -> list[lines.End]:
@@ -145,8 +157,17 @@ def _ends(layout: Layout) -> list[lines.End]:
 
 def _clone(run: Run, number: int) -> Layout:
     """Return a new run directory below RUN/reruns with the same plan, code and splits, nothing done."""
+    target = Layout(run.layout.reruns / f"{number:06d}-{secrets.token_hex(3)}")
+    try:
+        _copy(run, target)
+    except OSError:
+        shutil.rmtree(target.root, ignore_errors=True)
+        raise
+    return target
+
+
+def _copy(run: Run, target: Layout) -> None:
     source = run.layout
-    target = Layout(source.reruns / f"{number:06d}-{secrets.token_hex(3)}")
     for directory in ("ledger/seals", "ledger/archive", "workers", "checkpoints", "samples"):
         (target.root / directory).mkdir(parents=True, mode=0o700)
     for path in (source.plan, source.code):
@@ -160,7 +181,6 @@ def _clone(run: Run, number: int) -> Layout:
     head, size = new_index(run.plan.trials)
     durable.write_file(target.claims, head)
     os.truncate(target.claims, size)
-    return target
 
 
 def rerun_text(outcome: Reran) -> str:
@@ -172,7 +192,7 @@ def rerun_text(outcome: Reran) -> str:
     if outcome.changed:
         rows.append("  not compared: the parameters differ from the planned ones")
     elif outcome.equal is None:
-        rows.append("  not compared: one of them has no result")
+        rows.append("  not compared: there are not two values")
     else:
         rows.append("  equal to the last bit" if outcome.equal else "  DIFFERENT")
     return "\n".join(rows)
@@ -197,7 +217,8 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
         return int(text), None
     path = Path(text)
     if not path.is_file():
-        raise UsageError(f"{text!r} is neither a trial's number nor a file")
+        hint = f"a number from 0 to {run.plan.trials - 1}, or a file that `show RUN TRIAL --yaml` printed"
+        raise UsageError(f"{text!r} is neither a trial's number nor a file", hint=hint)
     from hpc_search.config import load_point
 
     point = load_point(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -54,14 +55,19 @@ def _result(plan: Plan, result: Result) -> list[str]:
 
 def _attempts(records: Records) -> list[str]:
     rows = []
+    saves = Counter(record.attempt for _, record in records if isinstance(record, lines.Checkpoint))
+    last = {record.attempt: record for _, record in records if isinstance(record, lines.Checkpoint)}
     for worker, record in records:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.t))
         if isinstance(record, lines.Claim):
             rows.append(f"  {when}  attempt {record.attempt} claimed by {worker}")
-        elif isinstance(record, lines.Checkpoint):
-            rows.append(f"  {when}  attempt {record.attempt} saved step {record.step}")
+        elif isinstance(record, lines.Checkpoint) and record is last[record.attempt]:
+            before = f", the last of {saves[record.attempt]} saves" if saves[record.attempt] > 1 else ""
+            rows.append(f"  {when}  attempt {record.attempt} saved step {record.step}{before}")
         elif isinstance(record, lines.End):
             words = f" ({record.cause})" if record.cause else ""
+            if record.state == "pending" and record.detail:
+                words += f": {record.detail.strip().splitlines()[-1]}"
             rows.append(f"  {when}  attempt {record.attempt} ended: {record.state}{words}")
         elif isinstance(record, lines.Note):
             rows.append(f"  {when}  {record.event} {record.text}".rstrip())

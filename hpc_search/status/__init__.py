@@ -278,7 +278,9 @@ def _why_nothing_runs(active: bool, left: int, begun: bool, stopped: str | None)
     if not left:
         return ()
     if stopped is not None:
-        return (f"stopped: {stopped or 'no reason given'}; `submit RUN` clears that and starts workers",)
+        first, _, rest = stopped.partition("\n")
+        more = " (all of it: ledger/stop)" if rest else ""
+        return (f"stopped: {first or 'no reason given'}{more}; `submit RUN` clears that and starts workers",)
     if active:
         return ()
     if begun:

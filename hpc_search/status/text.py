@@ -102,7 +102,7 @@ def _failures(status: Mapping[str, Any]) -> list[str]:
     lines = ["failures:"]
     for failure in failures[:_SHOWN]:
         detail = f": {failure.detail}" if failure.detail else ""
-        lines.append(f"  {failure.count} x {failure.cause}{detail}  (trial {failure.trial})")
+        lines.append(f"  {failure.count} x {failure.cause} (trial {failure.trial}){detail}")
     return [*lines, *_rest(len(failures)), f"  `show RUN {failures[0].trial}` prints the log of one"]
 
 

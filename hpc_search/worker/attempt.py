@@ -32,6 +32,8 @@ from hpc_search.worker.log import Log
 _GRACE: Final = 10.0
 #: The node has no room for another process: nothing that the trial could help.
 _EXHAUSTED: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+#: Why a trial stops at its first report where only that was asked for.
+CHECKED: Final = "checked"
 #: Seconds between two looks at a program's report file.
 _REPORT_POLL: Final = 1.0
 
@@ -173,7 +175,8 @@ class Attempt:
             self.host_died = True
             return
         words = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        text = f"{command[0]!r} cannot be started: {words}"
+        program = getattr(error, "filename", None) or command[0]
+        text = f"{os.fsdecode(program)!r} cannot be started: {words}"
         self._message = {"state": "failed", "cause": "error", "detail": text}
 
     def _spec(self) -> Spec:
@@ -252,7 +255,7 @@ class Attempt:
         if kind == "report":
             self._context.ledger.report(number, attempt, message["step"], message["metrics"])
             if self._context.to_first_report:
-                self.stop("checked")
+                self.stop(CHECKED)
         elif kind == "saved":
             self._step = max(self._step, message["step"])
             record = lines.Checkpoint(
@@ -268,6 +271,9 @@ class Attempt:
             self._step = max(self._step, message["step"])
             for skipped in message["skipped"]:
                 self._context.ledger.note("checkpoint skipped", skipped)
+        elif kind == "unsaved":
+            text = f"trial {number}, step {message['step']}: {message['detail']}"
+            self._context.ledger.note("checkpoint not saved", text)
         elif kind == "samples":
             self._samples = (message["ids"], message["scores"])
         elif kind == "end":
@@ -324,15 +330,14 @@ class Attempt:
             while data := os.read(process.output, 1 << 16):
                 self._context.log.write(data)
         if process.report is not None and self._status is not None:
-            self._command_result(process.report)
+            self._command_result(process.report, process.metric_file)
 
-    def _command_result(self, report: Path) -> None:
+    def _command_result(self, report: Path, metric_file: Path | None) -> None:
         found, problem = command.read_report(report)
         self._read_report(report)
         metrics: dict[str, Any] = command.final_metrics(found)
-        if self._search.trial.metric_file:
-            base = Path(command.working_directory(self._spec()) or ".")
-            metrics, problem = command.read_metric_file(base / self._search.trial.metric_file)
+        if metric_file is not None:
+            metrics, problem = command.read_metric_file(metric_file)
         if self._status == 0:
             self._message = command.result(metrics, problem, self._search.metric.name)
 

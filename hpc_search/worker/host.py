@@ -27,6 +27,7 @@ class Process:
     pid: int = 0
     popen: subprocess.Popen[bytes] | None = None
     report: Path | None = None
+    metric_file: Path | None = None
 
 
 class Host(Protocol):
@@ -128,10 +129,15 @@ class FreshHost:
 class CommandHost:
     """Starts a program a trial."""
 
-    def __init__(self, argv: Sequence[str], report: Path) -> None:
-        """Run *argv* with its placeholders filled; metrics come back in *report*."""
+    def __init__(self, argv: Sequence[str], report: Path, metric_file: str = "") -> None:
+        """Run *argv* with its placeholders filled; metrics come back in *report*.
+
+        Where *metric_file* is given they come from this file in the trial's own directory: workers that
+        run at the same time share the working directory.
+        """
         self._argv = argv
         self._report = report
+        self._metric_file = metric_file
 
     def spawn(self, spec: Spec) -> Process:
         """Start the program of the trial in a process group of its own.
@@ -144,6 +150,10 @@ class CommandHost:
         directory = Layout(Path(spec.root)).trial_files(spec.number)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._report.write_bytes(b"")
+        metric_file = directory / self._metric_file if self._metric_file else None
+        if metric_file is not None:
+            # What an earlier attempt left is not this one's result.
+            metric_file.unlink(missing_ok=True)
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         base: Mapping[str, str] = {**os.environ, **processes.thread_environment(spec.threads)}
@@ -164,7 +174,9 @@ class CommandHost:
             raise
         finally:
             os.close(writer)
-        return Process(output=reader, pid=popen.pid, popen=popen, report=self._report)
+        return Process(
+            output=reader, pid=popen.pid, popen=popen, report=self._report, metric_file=metric_file
+        )
 
     def close(self) -> None:
         """Nothing is left between trials."""

@@ -19,6 +19,7 @@ from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, library_versions, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.planning import Numbering, load_instance
+from hpc_search.planning.code import problem as code_problem
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.worker.attempt import Attempt, AttemptContext
 from hpc_search.worker.events import Events
@@ -38,6 +39,11 @@ _CENSUS: Final = 10.0
 _REQUEUES: Final = 50
 #: Silence after which a trial is hung: this, or this many medians.
 _STALL: Final = (1800.0, 5.0)
+_BROKEN: Final = "the trial's code cannot be imported"
+_BROKEN_HINT: Final = (
+    "  next: install what is missing on this machine and `submit` again; or correct the code and plan it\n"
+    "  into another directory (`plan CONFIG --run DIR`): this run keeps the code that it was planned with"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +213,12 @@ class Supervisor:
         search = self._plan.search
         if search.trial.command:
             report = self._layout.report_file(self._ledger.id)
-            self._host = CommandHost(search.trial.command, report)
+            self._host = CommandHost(search.trial.command, report, search.trial.metric_file)
             return True
+        damaged = self._plan.code_digest and code_problem(self._layout.code, self._plan.code_digest)
+        if damaged:
+            self._broken(damaged)
+            return False
         # One that dies once may have been killed with another step of the job.
         answer = self._open_template() or (None if self._stopping else self._open_template())
         if not isinstance(self._host, TemplateHost) or answer is None:
@@ -243,10 +253,11 @@ class Supervisor:
 
     def _broken(self, detail: str) -> None:
         """Stop the whole search: every other trial would fail in the same way."""
-        text = f"the trial's code cannot be imported:\n{detail}"
+        last = detail.strip().splitlines()[-1]
+        text = f"{_BROKEN}: {last}\n{_BROKEN_HINT}\n{detail if last != detail else ''}"
         self._ledger.note("broken", text)
-        sys.stderr.write(f"hpc_search: {text}" + "\n")
-        self._ledger.give_back(self._queue, detail="the trial's code cannot be imported")
+        sys.stderr.write(f"hpc_search: {text.rstrip()}" + "\n")
+        self._ledger.give_back(self._queue, detail=f"{_BROKEN}: {last}")
         self._queue = []
         durable.publish(self._layout.stop, text.encode())
 

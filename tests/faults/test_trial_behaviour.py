@@ -313,7 +313,7 @@ def test_a_program_that_is_gone_when_the_trial_starts_is_named(tmp_path: Path) -
 def test_metrics_come_from_the_file_that_the_search_names(tmp_path: Path) -> None:
     search = """
         name: file
-        command: [sh, -c, "echo '{{\\"acc\\": {x}}}' > out-{number}.json; cp out-{number}.json out.json"]
+        command: [sh, -c, "echo '{{\\"acc\\": {x}}}' > \\"{checkpoint_dir}/out.json\\""]
         metric: {name: acc, goal: max}
         metric_file: out.json
         space: {x: [0.25, 0.75]}

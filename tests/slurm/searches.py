@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from hpc_search.launchers.submission import submissions
+from hpc_search.launchers.submission import Answer, submissions
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.planning import load_plan
@@ -33,7 +33,7 @@ def train(trial):
     for step in range(trial.restore(state=state), STEPS):
         while step == HOLD and gate.exists():
             Path("held", f"{trial.number}-{trial.attempt}").touch()
-            time.sleep(0.05)
+            time.sleep(1.5)
             trial.save(step, state=state)
         state["total"] += trial.params["x"] * random.random()
         trial.report(step, total=state["total"])
@@ -91,16 +91,17 @@ class Search:
             self.write("search.yaml", search)
         self.call("plan", search if isinstance(search, Path) else "search.yaml", "--run", self.run)
 
-    def submit(self, *more: str, code: int = 0, **changes: Any) -> Output:
+    def submit(
+        self, *more: str, code: int = 0, environment: Mapping[str, str] | None = None, **changes: Any
+    ) -> Output:
         """Submit to SLURM by the cluster's profile with *changes*."""
         profile = self.directory / "profile.yaml"
         if not profile.exists():
             # The checkout may not be readable for the ordinary user.
             self.write(profile.name, PROFILE.read_text())
         given = [f"--set={key}={value}" for key, value in changes.items()]
-        return self.call(
-            "submit", self.run, "--launcher=slurm", "--profile", profile, *given, *more, code=code
-        )
+        command = ("submit", self.run, "--launcher=slurm", "--profile", profile, *given, *more)
+        return self.call(*command, code=code, environment=environment)
 
     def run_locally(self) -> None:
         """Do all the work here."""
@@ -169,7 +170,8 @@ class Search:
         """Return what shows where a test fails: jobs, logs of jobs and of workers."""
         logs = [*self.run.glob("submitit/*.log"), *self.run.glob("workers/*/log.txt")]
         texts = [f"== {path}\n{path.read_text(errors='replace')[-2000:]}" for path in logs]
-        return "\n".join(["", self.cluster.picture(), *texts])
+        ids = [job.id for one in submissions(self.layout) if isinstance(one, Answer) for job in one.jobs]
+        return "\n".join(["", self.cluster.picture(",".join(ids)) if ids else "", *texts])
 
 
 class HeldSearch(Search):
@@ -226,6 +228,17 @@ def on_this_machine(mark: str) -> list[str]:
             if mark.encode() in known and os.stat(entry / "ns" / "pid").st_ino == here:
                 found.append(f"{entry.name} {command.decode(errors='replace')}")
     return [line for line in found if not line.startswith(f"{os.getpid()} ")]
+
+
+def on_the_nodes(token: str) -> list[int]:
+    """Return the pids, on this machine, of the workers of *token* that run on the nodes."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (entry / "cmdline").read_text().split("\0")
+            if "work" in words and token in words and "srun" not in words[0]:
+                found.append(int(entry.name))
+    return found
 
 
 def counting_clients(directory: Path, calls: Path) -> str:

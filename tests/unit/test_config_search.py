@@ -193,7 +193,7 @@ def test_keys_of_later_versions_are_named_as_such(key: str) -> None:
         ("fixed: {a: .inf}", "fixed.a: is not finite"),
         ("space: {a: {uniform: [0, 1]}, b: [1], c: {log_uniform: [1, 2]}}", "continuous: 'a' and 'c'"),
         ("space: {a: [1, 2]}\nexpect_points: 3", "the search has 2 points, not 3"),
-        ("space: {a: [1, 2]}\nseeds: [0, 1, 2]\nmax_trials: 5", "2 points x 1 folds x 3 seeds = 6 trials"),
+        ("space: {a: [1, 2]}\nseeds: [0, 1, 2]\nmax_trials: 5", "2 points x 1 fold x 3 seeds = 6 trials"),
         ("space: {a: {int: [0, 100000]}}", "write max_trials: 100001"),
         ("folds: {kfold: 5}", "folds need the samples"),
         ("folds: {kfold: 1}\ndata: {index: a.csv}", "an integer between 2"),

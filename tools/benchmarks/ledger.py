@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import Ledger, history, library_versions, this_process
@@ -31,7 +31,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--workers", type=common.numbers, default=[1, 8, 32], metavar="1,8,32")
     parser.add_argument(
-        "--finished", type=int, default=0, metavar="N", help="trials finished before the window"
+        "--finished",
+        type=common.numbers,
+        default=[0],
+        metavar="0,1000000",
+        help="trials finished before the window; several are measured in turns",
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="window of ours")
     parser.add_argument(
@@ -67,35 +71,43 @@ class Cell:
         self.opened += [sample.opened for sample in window.samples]
 
 
+class Key(NamedTuple):
+    """What a cell measures."""
+
+    mode: str
+    workers: int
+    finished: int
+
+
 def run(given: argparse.Namespace, report: Report) -> None:
     """Measure and print."""
     with common.workplace(given, report) as place:
         modes = ["ours", "synced"] if given.sync_reports else ["ours"]
-        cells: dict[tuple[str, int], Cell] = {}
+        cells: dict[Key, Cell] = {}
         for number in range(given.rounds):
             with_peers = given.peers and number < given.peer_rounds
             for workers in given.workers:
-                for mode in modes:
-                    cell = cells.setdefault((mode, workers), Cell())
-                    _ours(place / f"{mode}-{workers}-{number}", given, workers, cell, sync=mode == "synced")
+                for finished in given.finished:
+                    for mode in modes:
+                        key = Key(mode, workers, finished)
+                        _ours(place / "ours", given.seconds, key, cells.setdefault(key, Cell()))
                 for peer in _PEERS if with_peers else ():
-                    cell = cells.setdefault((peer, workers), Cell())
+                    cell = cells.setdefault(Key(peer, workers, 0), Cell())
                     opener = peers.opener(peer, place / f"{peer}-{workers}-{number}")
                     cell.add(windows.run_window(opener, workers, given.peer_seconds))
             report.say(f"round {number + 1} of {given.rounds} done")
-        _print(cells, given, report)
+        _print(cells, report)
 
 
-def _ours(place: Path, given: argparse.Namespace, workers: int, cell: Cell, *, sync: bool) -> None:
-    needed = given.finished + int(_PER_SECOND * max(1.0, given.seconds))
-    layout, plan = synthetic.dna_run(place, needed)
-    if given.finished:
-        synthetic.mark_finished(layout, plan, given.finished)
-    window = windows.run_window(_opener(layout, plan, sync=sync), workers, given.seconds)
+def _ours(place: Path, seconds: float, key: Key, cell: Cell) -> None:
+    layout, plan = synthetic.dna_run(place, key.finished + int(_PER_SECOND * max(1.0, seconds)))
+    if key.finished:
+        synthetic.mark_finished(layout, plan, key.finished)
+    window = windows.run_window(_opener(layout, plan, sync=key.mode == "synced"), key.workers, seconds)
     cell.add(window)
-    twice, finished = check_journals(layout)
+    twice, ended = check_journals(layout)
     cell.twice += twice
-    cell.lost += max(0, sum(sample.trials for sample in window.samples) - finished)
+    cell.lost += max(0, sum(sample.trials for sample in window.samples) - ended)
     shutil.rmtree(place)
 
 
@@ -168,22 +180,20 @@ def check_journals(layout: Layout) -> tuple[int, int]:
     return sum(count > 1 for count in claims.values()), len(ends)
 
 
-def _print(cells: dict[tuple[str, int], Cell], given: argparse.Namespace, report: Report) -> None:
-    report.say(
-        f"claim + start + {synthetic.REPORTS} reports + durable finish, 9 parameters, "
-        f"{given.finished:,} trials finished before; trials a second"
-    )
-    for (mode, workers), cell in cells.items():
-        name = (_MODES | _PEERS)[mode]
-        report.say(
-            f"  {name:36} W={workers:<3} {common.spread(cell.rates):>32}/s{_ratio(cells, mode, workers)}"
-        )
-        if mode in _MODES:
+def _print(cells: dict[Key, Cell], report: Report) -> None:
+    what = f"claim + start + {synthetic.REPORTS} reports + durable finish, 9 parameters"
+    report.say(f"{what}; trials a second")
+    for key, cell in cells.items():
+        name = (_MODES | _PEERS)[key.mode]
+        rates = common.spread(cell.rates)
+        report.say(f"  {name:36} W={key.workers:<3} {rates:>32}/s{_ratio(cells, key)}")
+        if key.mode in _MODES:
             report.say(f"    waits in ms: claim {_waits(cell.claim)}; finish {_waits(cell.finish)}")
             opened = common.spread(cell.opened, "s")
             report.say(f"    claimed twice {cell.twice}, lost {cell.lost}; joining the run {opened}")
-    for workers in given.workers:
-        _figures(cells, workers, report)
+    for key, cell in cells.items():
+        if key.mode in _MODES:
+            _figures(cells, key, cell, report)
 
 
 def _waits(seconds: list[float]) -> str:
@@ -194,33 +204,32 @@ def _waits(seconds: list[float]) -> str:
     return ", ".join([*parts, f"max {common.number(1e3 * max(seconds, default=0.0))}"])
 
 
-def _ratio(cells: dict[tuple[str, int], Cell], mode: str, workers: int) -> str:
-    if mode in _PEERS:
+def _peer_rate(cells: dict[Key, Cell], peer: str, workers: int) -> float:
+    cell = cells.get(Key(peer, workers, 0))
+    return statistics.median(cell.rates) if cell is not None else 0.0
+
+
+def _ratio(cells: dict[Key, Cell], key: Key) -> str:
+    if key.mode in _PEERS:
         return ""
-    found = [
-        f"{common.number(statistics.median(cells[mode, workers].rates) / rate)} x {_PEERS[peer]}"
-        for peer in _PEERS
-        if (peer, workers) in cells and (rate := statistics.median(cells[peer, workers].rates)) > 0
-    ]
-    return f" = {', '.join(found)}" if found else ""
+    ours = statistics.median(cells[key].rates)
+    rates = {words: _peer_rate(cells, peer, key.workers) for peer, words in _PEERS.items()}
+    found = [f"{common.number(ours / rate)} x {words}" for words, rate in rates.items() if rate > 0]
+    text = f" = {', '.join(found)}" if found else ""
+    return f" with {key.finished:,} finished before{text}"
 
 
-def _figures(cells: dict[tuple[str, int], Cell], workers: int, report: Report) -> None:
-    asked = {"ours": (4000.0, 50.0), "synced": (1500.0, 20.0)}
-    for mode, (rate, times) in asked.items():
-        cell = cells.get((mode, workers))
-        if cell is None:
-            continue
-        name = f"{_MODES[mode]}, {workers} processes"
-        found = statistics.median(cell.rates)
-        report.figure(f"{name}: claimed twice or lost", cell.twice + cell.lost, 1, "trials", at_least=False)
-        if workers != 32:
-            continue
-        report.figure(name, found, rate, "trials/s", at_least=True)
-        if mode == "ours":
-            slowest = max(common.quantile(cell.claim, 0.999), common.quantile(cell.finish, 0.999))
-            report.figure(f"{name}: 99.9th percentile of waits", slowest, 0.25, "s", at_least=False)
-        peer = cells.get(("journal", workers))
-        if peer is not None and statistics.median(peer.rates) > 0:
-            ratio = found / statistics.median(peer.rates)
-            report.figure(f"{name}: over Optuna's journal", ratio, times, "times", at_least=True)
+def _figures(cells: dict[Key, Cell], key: Key, cell: Cell, report: Report) -> None:
+    rate, times = {"ours": (4000.0, 50.0), "synced": (1500.0, 20.0)}[key.mode]
+    name = f"{_MODES[key.mode]}, {key.workers} processes, {key.finished:,} finished"
+    report.figure(f"{name}: claimed twice or lost", cell.twice + cell.lost, 1, "trials", at_least=False)
+    if key.workers != 32:
+        return
+    found = statistics.median(cell.rates)
+    report.figure(name, found, rate, "trials/s", at_least=True)
+    if key.mode == "ours":
+        slowest = max(common.quantile(cell.claim, 0.999), common.quantile(cell.finish, 0.999))
+        report.figure(f"{name}: 99.9th percentile of waits", slowest, 0.25, "s", at_least=False)
+    peer = _peer_rate(cells, "journal", key.workers)
+    if peer > 0:
+        report.figure(f"{name}: over Optuna's journal", found / peer, times, "times", at_least=True)

@@ -1,0 +1,200 @@
+"""Workers that claim, finish, crash, come back late and find a damaged index, against a model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from hpc_search.ledger import Claimed, IndexDamagedError, Ledger, history, liveness, read_index
+from hpc_search.ledger.fold import fold
+from hpc_search.records import index
+from hpc_search.records import journal as lines
+from tests.ledger_run import LedgerRun, end_of, flip
+
+TRIALS = 5
+PIDS = 10**7
+
+
+class Worker:
+    """A ledger and the trials that its process holds in memory."""
+
+    def __init__(self, ledger: Ledger, pid: int) -> None:
+        self.ledger = ledger
+        self.pid = pid
+        self.claimed: list[Claimed] = []
+
+
+class Ledgers(RuleBasedStateMachine):
+    """Every process of the run in one; `alive` is what the kernel would say."""
+
+    living = Bundle("living")
+    zombies = Bundle("zombies")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # On a disk in memory: what is tested is the order of things, not the disk.
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+        self.directory = Path(tempfile.mkdtemp(dir=memory))
+        self.run = LedgerRun(self.directory / "run", trials=TRIALS)
+        self.alive: dict[int, Worker] = {}
+        self.finals: dict[int, tuple[int, float]] = {}
+        self.values = 0
+        self.patch = mock.patch.object(liveness, "start_time", lambda pid: 1 if pid in self.alive else None)
+        self.patch.start()
+
+    def teardown(self) -> None:
+        """End the run with one worker, and look at the results."""
+        try:
+            self.end()
+        finally:
+            self.patch.stop()
+            self.run.close()
+            shutil.rmtree(self.directory)
+
+    def make(self) -> Worker:
+        pid = PIDS + len(self.run._open)
+        worker = Worker(self.run.ledger(pid=pid, start_time=1), pid)
+        self.alive[pid] = worker
+        return worker
+
+    # -- what processes do
+    @rule(target=living)
+    def start(self) -> Worker:
+        worker = self.make()
+        worker.ledger.recover()
+        return worker
+
+    @rule(worker=living, limit=st.integers(1, 3))
+    def claim(self, worker: Worker, limit: int) -> None:
+        if not worker.claimed:
+            worker.claimed = worker.ledger.claim(limit)
+            self.check_claims(worker.claimed)
+
+    @rule(worker=living, state=st.sampled_from(["done", "failed", "pending"]), step=st.integers(0, 3))
+    def finish(self, worker: Worker, state: str, step: int) -> None:
+        self.finish_one(worker, state, step)
+
+    @rule(worker=living)
+    def flush(self, worker: Worker) -> None:
+        worker.ledger.flush()
+
+    @rule(worker=living)
+    def give_back(self, worker: Worker) -> None:
+        worker.ledger.give_back(worker.claimed)
+        worker.claimed = []
+
+    @rule(worker=living)
+    def beat_and_let_go(self, worker: Worker) -> None:
+        lost = worker.ledger.beat()
+        worker.claimed = [one for one in worker.claimed if one.trial.number not in lost]
+
+    @rule(worker=living)
+    def recover(self, worker: Worker) -> None:
+        worker.ledger.recover()
+
+    @rule(worker=living)
+    def reconcile(self, worker: Worker) -> None:
+        worker.ledger.reconcile()
+
+    @rule(worker=consumes(living))
+    def leave(self, worker: Worker) -> None:
+        worker.ledger.give_back(worker.claimed)
+        worker.ledger.exit("no work left")
+        del self.alive[worker.pid]
+
+    @rule(target=zombies, worker=consumes(living), torn=st.binary(max_size=20))
+    def crash(self, worker: Worker, torn: bytes) -> Worker:
+        """It is gone for all others; and it may still come back, as on a machine whose clock stood."""
+        del self.alive[worker.pid]
+        with self.run.layout.journal(worker.ledger.id, worker.ledger.journal.segment).open("ab") as file:
+            file.write(torn)
+        return worker
+
+    @rule(zombie=zombies, state=st.sampled_from(["done", "pending"]))
+    def come_back(self, zombie: Worker, state: str) -> None:
+        self.finish_one(zombie, state, 0)
+        zombie.ledger.flush()
+
+    @rule(worker=living)
+    def fold_the_dead(self, worker: Worker) -> None:
+        fold(self.run.layout, worker.ledger.me, many=1)
+
+    # -- what happens to the index
+    @rule(kind=st.sampled_from(["gone", "cut", "header", "record"]), place=st.integers(0, TRIALS - 1))
+    def damage(self, kind: str, place: int) -> None:
+        path = self.run.layout.claims
+        if not path.exists():
+            return
+        if kind == "gone":
+            path.unlink()
+        elif kind == "cut":
+            os.truncate(path, index.entry_offset(place) + 7)
+        elif path.stat().st_size >= index.index_bytes(TRIALS):
+            flip(path, 9 if kind == "header" else index.entry_offset(place) + 3)
+
+    # -- what must hold
+    def finish_one(self, worker: Worker, state: str, step: int) -> None:
+        if worker.claimed:
+            claimed = worker.claimed.pop(0)
+            self.values += 1
+            more: dict[str, Any] = {"cause": {"failed": "error", "pending": "preempted"}.get(state, "")}
+            worker.ledger.finish(end_of(claimed, state, float(self.values), step=step, **more))
+
+    def check_claims(self, claimed: list[Claimed]) -> None:
+        for one in claimed:
+            assert one.trial.number not in self.finals, "finished work is run again"
+
+    @invariant()
+    def a_final_result_never_changes(self) -> None:
+        try:
+            header, entries = read_index(self.run.layout)
+        except IndexDamagedError:
+            return
+        results = history.results(self.run.layout)
+        for number, entry in enumerate(entries):
+            if entry.final:
+                assert self.finals.setdefault(number, (entry.end, entry.value)) == (entry.end, entry.value)
+            if number in self.finals:
+                assert int(results[number].checksum, 16) == self.finals[number][0]
+        assert header.finals == sum(entry.final for entry in entries)
+
+    def end(self) -> None:
+        for worker in list(self.alive.values()):
+            del self.alive[worker.pid]
+        last = self.make()
+        for _ in range(100):
+            last.ledger.recover()
+            claimed = last.ledger.claim(3)
+            self.check_claims(claimed)
+            for one in claimed:
+                last.ledger.finish(end_of(one))
+            if not claimed and not last.ledger.waiting:
+                break
+        last.ledger.reconcile()
+        self.a_final_result_never_changes()
+        entries = self.run.entries()
+        assert all(entry.final for entry in entries), "a trial is lost"
+        results = history.results(self.run.layout)
+        assert sorted(results) == list(range(TRIALS))
+        assert {number: int(result.checksum, 16) for number, result in results.items()} == {
+            number: entry.end for number, entry in enumerate(entries)
+        }
+        accepted: dict[int, set[str]] = {}
+        for record in self.run.records("accepted"):
+            assert isinstance(record, lines.Accepted)
+            accepted.setdefault(record.trial, set()).add(record.end)
+        assert all(len(ends) == 1 for ends in accepted.values()), "two results were accepted"
+
+
+TestLedgers = Ledgers.TestCase
+TestLedgers.settings = settings(
+    max_examples=int(os.environ.get("LEDGER_EXAMPLES", "40")), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
