@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -79,7 +78,6 @@ class Slots:
             os.mkdir(self._layout.checkpoints, _MODE)
         with suppress(FileExistsError):
             os.mkdir(self._directory, _MODE)
-            durable.fsync_dir(self._layout.checkpoints)
         _remove_temporaries(self._directory)
 
     def save(self, step: int, state: Mapping[str, object], history: object = ()) -> Saved:
@@ -99,6 +97,8 @@ class Slots:
         size = self._write(slot, step, {"state": dict(state), "history": history})
         self._last = slot
         if not self._lower_removed:
+            # The name of the directory itself: most short trials never get here.
+            durable.fsync_dir(self._layout.checkpoints)
             self._remove_lower(found)
             self._lower_removed = True
         return Saved(step, slot, size, time.monotonic() - start)
@@ -127,12 +127,8 @@ class Slots:
 
         The directory is renamed first, so that a late save meets a missing name, never a half-empty place.
         """
-        directory = layout.checkpoint_dir(number)
-        aside = durable.temporary_name(directory)
-        with suppress(FileNotFoundError):
-            durable.replace_file(directory, aside)
         # What stays (a file that is open on a network file system) is under a temporary name, for fsck.
-        shutil.rmtree(aside, ignore_errors=True)
+        durable.take_away(layout.checkpoint_dir(number))
 
     def _slot_to_write(self, found: list[_Found]) -> int:
         if any(other.attempt > self._attempt for other in found):

@@ -23,6 +23,7 @@ from hpc_search.errors import DamagedError, RefusedError, TemporaryError
 from hpc_search.launchers import environment, leftovers, processes
 from hpc_search.launchers.base import ActiveJobs, Job, Launcher, Request, Submitted, UnclearError, token
 from hpc_search.layout import Layout
+from hpc_search.ledger.gone import owners
 from hpc_search.locks import coarse_lock
 from hpc_search.records.plan import Plan, Struct
 
@@ -39,7 +40,10 @@ _NAME: Final = re.compile(r"(\d{4,})\.(intent|jobs)\.json")
 
 
 class Intent(Struct, frozen=True, kw_only=True):
-    """NNNN.intent.json: what is about to be sent, by whom. ``created`` is for people only."""
+    """NNNN.intent.json: what is about to be sent, by whom. ``created`` is for people only.
+
+    ``gone`` are workers that own trials, of jobs that the scheduler, healthy, no longer knows: they are dead.
+    """
 
     format: str = FORMAT
     version: int = VERSION
@@ -50,6 +54,7 @@ class Intent(Struct, frozen=True, kw_only=True):
     first_seat: int = 0
     host: str = ""
     created: float = 0.0
+    gone: tuple[str, ...] = ()
 
 
 class Answer(Intent, frozen=True, kw_only=True):
@@ -232,7 +237,8 @@ def _send_missing(
     if missing <= 0:
         return Outcome(0, already, _already(active, order.pending), tuple(active), gone)
     answers = []
-    for intent in _cut(order, _next_number(known), missing):
+    dead = owners(order.layout, gone) if gone else ()
+    for intent in _cut(order, _next_number(known), missing, dead):
         leftovers.keep_script(order.layout, intent.token, order.launcher, _request(order, intent))
         if not durable.publish(order.layout.submit_intent(intent.number), _encode(intent)):
             message = "another `submit` of this run is at work, and this mount has no locks to wait for it"
@@ -243,8 +249,8 @@ def _send_missing(
     return Outcome(missing, already, _sent(missing, already, answers), tokens, gone, jobs)
 
 
-def _cut(order: Order, number: int, tasks: int) -> list[Intent]:
-    """Return the intents for *tasks* workers, each of at most the launcher's batch."""
+def _cut(order: Order, number: int, tasks: int, gone: tuple[str, ...] = ()) -> list[Intent]:
+    """Return the intents for *tasks* workers, each of at most the launcher's batch; the first says *gone*."""
     batch = order.launcher.batch(order.profile)
     host, now = processes.hostname(), time.time()
     return [
@@ -256,6 +262,7 @@ def _cut(order: Order, number: int, tasks: int) -> list[Intent]:
             first_seat=first,
             host=host,
             created=now,
+            gone=() if index else gone,
         )
         for index, first in enumerate(range(0, tasks, batch))
     ]

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, liveness, rebuild, recovery
+from hpc_search.ledger import gone, history, liveness, rebuild, recovery
 from hpc_search.ledger.index import Index, IndexDamagedError, Session, read_entry, read_header, read_index
 from hpc_search.ledger.journal import RESERVE_BYTES, Journal
 from hpc_search.ledger.liveness import Identity, Watch
@@ -286,24 +286,25 @@ class Ledger:
         if stray:
             # Given back by a worker that was killed before it wrote the header.
             self._session(self._recount)
-        owned: dict[int, list[int]] = {}
+        owned: dict[int, dict[int, Entry]] = {}
         for number, entry in enumerate(entries):
             if entry.state in (codec.CLAIMED, codec.RUNNING) and entry.owner != self.owner:
-                owned.setdefault(entry.owner, []).append(number)
-        for owner, numbers in owned.items():
-            self._recover_owner(f"{owner:016x}", numbers, entries)
+                owned.setdefault(entry.owner, {})[number] = entry
+        departed = gone.reported(self.layout) if owned else frozenset()
+        for owner, held in owned.items():
+            self._recover_owner(f"{owner:016x}", held, departed)
         count = sum(mark.record is not None for mark in self._marks)
         self.flush()
         return count + stray
 
-    def _recover_owner(self, worker: str, numbers: list[int], entries: list[Entry]) -> None:
+    def _recover_owner(self, worker: str, held: dict[int, Entry], departed: frozenset[str]) -> None:
         opening, exited = liveness.opening_of(self.layout, worker)
         beat = liveness.read_beat(self.layout, worker)
-        dead = opening is None or exited or liveness.certainly_gone(opening, self.me)
+        dead = exited or worker in departed
+        dead = dead or opening is None or liveness.certainly_gone(opening, self.me)
         dead = self._watch.sample(worker, beat) or dead
         left = recovery.left_by(self.layout, worker)
-        for number in numbers:
-            entry = entries[number]
+        for number, entry in held.items():
             known = left.ends.get((number, entry.attempt))
             if known is not None:
                 self._marks.append(_Mark(known[0], known[1], number, entry.attempt, worker))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hpc_search.checkpoint import Superseded
 from hpc_search.runners import processes
-from hpc_search.runners.messages import SocketChannel
+from hpc_search.runners.messages import SUPERSEDED, SocketChannel
 from hpc_search.trial import NonFiniteError, Pruned, Spec, Stopped, Trial, trial_seed
 
 #: Characters of a traceback kept in the end record; the log has all of it.
@@ -89,7 +89,7 @@ def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], obje
         trial.finish()
         return _result(spec, trial, returned)
     except Superseded:
-        return {"state": "pending", "cause": "preempted", "detail": "superseded by a later attempt"}
+        return {"state": "pending", "cause": "preempted", "detail": SUPERSEDED}
     except Stopped:
         return {"state": "pending", "cause": "preempted", "detail": channel.stop_requested()}
     except Pruned:

@@ -14,6 +14,8 @@ _FRAME: Final = struct.Struct("<II")
 _ENCODER: Final = msgspec.msgpack.Encoder()
 #: A message is small but for per-sample scores; more than this is a broken stream.
 MAX_BYTES: Final = 256 << 20
+#: Why a trial stops that somebody else has taken over.
+SUPERSEDED: Final = "superseded by a later attempt"
 
 
 class BrokenStreamError(Exception):

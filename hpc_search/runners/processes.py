@@ -83,11 +83,11 @@ def template_environment(base: Mapping[str, str], threads: int) -> dict[str, str
 
 
 def set_threads(threads: int) -> None:
-    """Set the number of threads of the libraries that are loaded."""
+    """Set the number of threads of the libraries that are loaded; the environment gave them one."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
-    if "threadpoolctl" in sys.modules or "numpy" in sys.modules:
+    if threads != 1 and "numpy" in sys.modules:
         with suppress(ImportError):
             import threadpoolctl  # type: ignore[import-untyped]
 

@@ -7,6 +7,7 @@ and reaper of the trials. ``python -m hpc_search.runners.template FD PARENT`` ta
 from __future__ import annotations
 
 import array
+import gc
 import os
 import re
 import selectors
@@ -88,6 +89,9 @@ class Template:
         except BaseException as error:  # noqa: BLE001 - the border around the user's imports
             self._send("broken", detail=child.printable(child.trace(error)))
             return
+        # A collection in a trial would write to, and so copy, every page that it shares with the template.
+        gc.collect()
+        gc.freeze()
         self._send("ready", doubt=fork_doubt() or _canary(), versions=_versions())
 
     def _spawn(self, spec: Spec) -> None:

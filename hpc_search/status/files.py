@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from hpc_search.layout import Layout, parse_journal
-from hpc_search.ledger import history, liveness
+from hpc_search.ledger import gone, history, liveness
 from hpc_search.records import index as codec
 from hpc_search.records import journal
 from hpc_search.records.index import Entry
@@ -44,12 +44,13 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 def read_workers(layout: Layout, held: Mapping[int, list[int]]) -> tuple[LiveWorker, ...]:
-    """Return the workers that have a journal without an exit, and are not certainly gone."""
+    """Return the workers that have a journal without an exit, and are not gone by what is known."""
     me = liveness.this_process()
+    departed = gone.reported(layout)
     found = []
     for worker in history.live_workers(layout):
         opening = _open_journal(layout, worker)
-        if opening is not None and not liveness.certainly_gone(opening, me):
+        if opening is not None and worker not in departed and not liveness.certainly_gone(opening, me):
             trials = tuple(held.get(int(worker, 16), ()))
             found.append(
                 LiveWorker(worker, opening.host, opening.seat, opening.device, opening.job_id, trials)

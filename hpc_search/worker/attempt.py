@@ -96,10 +96,10 @@ class Attempt:
         elif process.pid:
             processes.kill_group(process.pid, signal.SIGTERM)
 
-    def kill(self) -> None:
+    def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill the trial's process group."""
         if self._process is not None and self._process.pid:
-            processes.kill_group(self._process.pid)
+            processes.kill_group(self._process.pid, number)
 
     def template_message(self, message: dict[str, Any]) -> None:
         """Take the trial's pid and end from its parent."""
@@ -133,6 +133,7 @@ class Attempt:
                 context.events.wait(min(tick(), self._due()))
                 self._check()
             self._drain()
+            context.events.settle(stopping, verdict.stop_may_come(self._status, self._message))
         except BaseException:
             self.kill()
             raise
@@ -297,8 +298,7 @@ class Attempt:
             self._kill_at = now + _GRACE
         if now >= self._alive_at + self._context.stall and not self._message and not self._stalled:
             self._stalled = True
-            if self._process is not None and self._process.pid:
-                processes.kill_group(self._process.pid, signal.SIGTERM)
+            self.kill(signal.SIGTERM)
             # The trial notes TERM without dying, so that only KILL ends one that hangs.
             self._kill_at = now + min(_GRACE, self._context.stall)
         if now >= self._report_at and self._process is not None and self._process.report is not None:

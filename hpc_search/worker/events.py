@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -80,9 +81,13 @@ class Events:
             self.running.kill()
 
     def first_message(
-        self, sock: socket.socket, inbox: messages.Inbox, tick: Callable[[], float]
+        self,
+        sock: socket.socket,
+        inbox: messages.Inbox,
+        tick: Callable[[], float],
+        stopping: Callable[[], str],
     ) -> dict[str, Any] | None:
-        """Wait for one message on *sock*; None where the other side went away."""
+        """Wait for one message on *sock*; None where the other side went away or the worker has to stop."""
         found: list[dict[str, Any] | None] = []
 
         def receive() -> None:
@@ -95,10 +100,16 @@ class Events:
             found.extend(inbox.feed(data))
 
         self.watch(sock, receive)
-        while not found:
+        while not found and not stopping():
             self.wait(tick())
         self.forget(sock)
-        return found[0]
+        return found[0] if found else None
+
+    def settle(self, stopping: Callable[[], str], seconds: float) -> None:
+        """Wait *seconds* for a stop signal that may be on its way."""
+        until = time.monotonic() + seconds
+        while not stopping() and (left := until - time.monotonic()) > 0:
+            self.wait(left)
 
     def watch_template(self, sock: socket.socket, inbox: messages.Inbox) -> None:
         """Pass what the template says on to the running trial."""

@@ -21,6 +21,7 @@ from hpc_search.ledger.fold import fold
 from hpc_search.planning import Numbering, load_instance
 from hpc_search.planning.code import problem as code_problem
 from hpc_search.records.plan import Plan, PlannedTrial
+from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt, AttemptContext
 from hpc_search.worker.events import Events
 from hpc_search.worker.host import CommandHost, FreshHost, Host, TemplateHost
@@ -148,13 +149,18 @@ class Supervisor:
             # Nothing is left and yet not all have ended: the index has lost an end record.
             self._ledger.reconcile()
         self._ledger.exit(reason)
-        if not self._options.token or "SLURM_JOB_ID" not in os.environ:
+        if not self._is_task:
             return
         if self._stop_signal == signal.SIGTERM:
             # An exit 0 within the grace would mean COMPLETED and no requeue on older SLURM.
             self._sleep_until_killed()
         if self._stop_signal in (signal.SIGUSR1, signal.SIGUSR2):
             self._requeue(finals < trials)
+
+    @property
+    def _is_task(self) -> bool:
+        """Whether this is a task of an array of ours; a local worker inside of a job has a seat."""
+        return bool(self._options.token) and not self._options.seat and "SLURM_JOB_ID" in os.environ
 
     def _sleep_until_killed(self) -> None:
         if self._host is not None:
@@ -170,7 +176,9 @@ class Supervisor:
 
     # -- signals
     def _signalled(self, number: int) -> None:
-        if self._stopping and number in (signal.SIGINT, signal.SIGTERM):
+        # SLURM says TERM several times; a person who says it again has lost patience.
+        again = (signal.SIGINT,) if self._is_task else (signal.SIGINT, signal.SIGTERM)
+        if self._stopping and number in again:
             self._events.kill_running()
         self._stop(f"signal {signal.Signals(number).name}", number)
 
@@ -245,7 +253,7 @@ class Supervisor:
         host = TemplateHost(self._log.fd, search.threads, self._directory)
         self._host = host
         host.prepare(search.trial.callable, code)
-        answer = self._events.first_message(host.socket, host.inbox, self._tick)
+        answer = self._events.first_message(host.socket, host.inbox, self._tick, lambda: self._stopping)
         if answer is None:
             host.close()
             self._host = None
@@ -306,7 +314,7 @@ class Supervisor:
         """Let go of trials that others have taken over."""
         self._queue = [claimed for claimed in self._queue if claimed.trial.number not in numbers]
         if self._running in numbers:
-            self._events.stop_running("superseded")
+            self._events.stop_running(messages.SUPERSEDED)
 
     def _tick(self) -> float:
         """Do what is due; return the seconds until the next time."""
@@ -315,6 +323,9 @@ class Supervisor:
         if now - self._last_beat >= interval:
             self._last_beat = now
             self._lose(self._ledger.beat())
+        if self._ledger.waiting and now - self._last_flush > _FLUSH:
+            # A long trial does not keep the ones before it out of the index.
+            self._started()
         left = self._walltime.left()
         if left <= 0:
             self._stop("the time limit is near", signal.SIGUSR2)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Retry
+from hpc_search.runners.messages import SUPERSEDED
+from hpc_search.runners.processes import STOP_SIGNALS
+
+#: Seconds between the first and the last process of a step that a signal reaches.
+_SIGNAL_SPREAD: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,9 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
         # A result message with a good checksum is the end, whatever happened to the process then.
         return Verdict(state, "")
     progressed = seen.step > before.step
+    if seen.stopping == SUPERSEDED or message.get("detail") == SUPERSEDED:
+        # Whoever took the trial over decides what becomes of it.
+        return Verdict("pending", "preempted", SUPERSEDED)
     if (seen.stopping or state == "pending") and not seen.stalled:
         words = seen.stopping or str(message.get("detail", ""))
         return _again("preempted", words, before, retry, progressed=progressed)
@@ -62,6 +70,18 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
     if cause == "error" and before.errors < retry.error:
         return Verdict("pending", "error", detail)
     return Verdict("failed", cast("lines.Cause", cause), detail)
+
+
+def stop_may_come(status: int | None, message: Mapping[str, Any]) -> float:
+    """Return the seconds in which the stop signal that ended a trial may still reach its supervisor.
+
+    SLURM signals the processes of a step one after the other, in any order.
+    """
+    code = status or 0
+    # A shell exits with 128 and the number of the signal that ended its program.
+    killed = not message and (-code if code < 0 else code - 128) in (*STOP_SIGNALS, signal.SIGINT)
+    worker_killed = "killed by signal" in str(message.get("detail", ""))
+    return _SIGNAL_SPREAD if killed or worker_killed else 0.0
 
 
 def _again(cause: lines.Cause, detail: str, before: Entry, retry: Retry, *, progressed: bool) -> Verdict:

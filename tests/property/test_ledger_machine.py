@@ -110,12 +110,18 @@ class Ledgers(RuleBasedStateMachine):
         worker.ledger.exit("no work left")
         del self.alive[worker.pid]
 
-    @rule(target=zombies, worker=consumes(living), torn=st.binary(max_size=20))
-    def crash(self, worker: Worker, torn: bytes) -> Worker:
-        """It is gone for all others; and it may still come back, as on a machine whose clock stood."""
+    @rule(worker=consumes(living), torn=st.binary(max_size=20))
+    def crash(self, worker: Worker, torn: bytes) -> None:
+        """It dies in the middle of a line."""
         del self.alive[worker.pid]
-        with self.run.layout.journal(worker.ledger.id, worker.ledger.journal.segment).open("ab") as file:
+        path = self.run.layout.journal(worker.ledger.id, worker.ledger.journal.segment)
+        with path.open("ab") as file:
             file.write(torn)
+
+    @rule(target=zombies, worker=consumes(living))
+    def vanish(self, worker: Worker) -> Worker:
+        """It is dead for all others; and it may come back, as on a node that hung."""
+        del self.alive[worker.pid]
         return worker
 
     @rule(zombie=zombies, state=st.sampled_from(["done", "pending"]))
