@@ -42,13 +42,24 @@ class LedgerRun:
             lease=lease,
         )
         block = Block(
-            first=0, first_point=0, points=trials, folds=(), seeds=(0,), space=space, strategy=search.strategy,
+            first=0,
+            first_point=0,
+            points=trials,
+            folds=(),
+            seeds=(0,),
+            space=space,
+            strategy=search.strategy,
             digest="b10c",
-        )  # fmt: skip
+        )
         self.plan = Plan(
-            search_id="5ea4c4", run_id="5ea4c4-1d", created=1.0, search=search, blocks=(block,), points=trials,
+            search_id="5ea4c4",
+            run_id="5ea4c4-1d",
+            created=1.0,
+            search=search,
+            blocks=(block,),
+            points=trials,
             trials=trials,
-        )  # fmt: skip
+        )
         self.numbering = Numbering(self.plan)
         self.new_index()
         self._seats = count()

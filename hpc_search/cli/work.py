@@ -29,4 +29,7 @@ def run(given: argparse.Namespace) -> int:
 
     found = search.writable(search.open_run(given.run_dir))
     options = WorkerOptions(token=given.token, seat=given.seat, limit=given.trials)
-    return Supervisor(found.layout, found.plan, options).run()
+    code = Supervisor(found.layout, found.plan, options).run()
+    if not given.token:
+        print(search.after_work(found))
+    return code

@@ -18,6 +18,8 @@ from hpc_search.records import archive
 MANY: Final = 32
 #: An archive below this size is merged into the next one, so that archives stay few.
 _MERGE_BYTES: Final = 32 << 20
+#: Seconds after which a directory without a journal was left by a worker that never began.
+_STILLBORN: Final = 3600.0
 
 
 def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
@@ -33,7 +35,8 @@ def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
     try:
         with coarse_lock(layout.coarse_lock("archive"), timeout=0.0):
             return _fold(layout, gone)
-    except LockUnavailableError:
+    except (LockUnavailableError, OSError):
+        # Another one folds now, or the disk is full: the next worker tries again.
         return 0
 
 
@@ -41,9 +44,26 @@ def _is_gone(layout: Layout, worker: str, me: Identity) -> bool:
     opening, exited = liveness.opening_of(layout, worker)
     if exited:
         return True
-    if opening is None or not liveness.certainly_gone(opening, me):
+    if opening is None:
+        _remove_stillborn(layout, worker)
+        return False
+    if not liveness.certainly_gone(opening, me):
         return False
     return not _owns_anything(layout, worker)
+
+
+def _remove_stillborn(layout: Layout, worker: str) -> None:
+    """Remove the directory of a worker that was killed, or found the disk full, before its first record.
+
+    Its age is a difference of two times of the file server: the newest directory was made just now.
+    """
+    directory = layout.worker(worker)
+    with suppress(OSError):
+        newest = max(layout.worker(other).stat().st_mtime for other in history.live_workers(layout))
+        if newest - directory.stat().st_mtime > _STILLBORN:
+            layout.reserve(worker).unlink(missing_ok=True)
+            # Fails where there is a journal after all.
+            directory.rmdir()
 
 
 def _owns_anything(layout: Layout, worker: str) -> bool:

@@ -237,7 +237,7 @@ def build(made: Draft, layout: Layout) -> bool:
         won = durable.publish_dir(temporary, root)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise _explained(error, root) from error
+        raise _explained(error, layout.root) from error
     if not won:
         shutil.rmtree(temporary, ignore_errors=True)
         if not _already(made, layout):

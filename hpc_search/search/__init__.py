@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpc_search.search.launch import Wish, cancel, pending, preview, status, submit, wait, watch
+from hpc_search.search.launch import Wish, after_work, cancel, pending, preview, status, submit, wait, watch
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
     check_one,
@@ -18,6 +18,7 @@ __all__ = [
     "Planned",
     "Run",
     "Wish",
+    "after_work",
     "cancel",
     "check_one",
     "last_log",

@@ -150,6 +150,15 @@ def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
     return Ended(EXIT_FAILED if rows else EXIT_DONE, "\n".join(rows))
 
 
+def after_work(run: Run) -> str:
+    """Return one line on what is done and, where something is left, the next command."""
+    from hpc_search.progress import line
+
+    seen = status(run)
+    more = f"; `hpc-search submit {run.path}` goes on where it was" if seen.left else ""
+    return f"{line(seen)}{more}"
+
+
 def _trials(count: int) -> str:
     return "1 trial is" if count == 1 else f"{count} trials are"
 

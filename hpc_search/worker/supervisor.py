@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hpc_search import durable
+from hpc_search import checkpoint, durable
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, EXIT_TEMPORARY, TemporaryError
 from hpc_search.layout import Layout
-from hpc_search.ledger import Claimed, Ledger, library_versions, this_process
+from hpc_search.ledger import Claimed, Ledger, library_versions, read_entry, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.planning import Numbering, load_instance
 from hpc_search.planning.code import problem as code_problem
@@ -103,7 +103,9 @@ class Supervisor:
         self._events.on_signal(self._signalled)
         try:
             self._ledger.beat()
+            self._ledger.reconcile()
             self._ledger.recover()
+            self._drop_checkpoints()
             fold(self._layout, self._ledger.me)
             reason = self._work()
             self._leave(reason)
@@ -117,7 +119,20 @@ class Supervisor:
                 self._host.close()
             self._events.close()
             self._log.close()
+        if self._stop_signal == signal.SIGINT:
+            # Only a user does that, to a worker in the foreground.
+            return 128 + signal.SIGINT
         return EXIT_FAILED if reason == "broken" else EXIT_DONE
+
+    def _drop_checkpoints(self) -> None:
+        """Remove what workers left that were killed between an end record and its trial's checkpoints."""
+        if self._plan.search.keep_checkpoints:
+            return
+        with suppress(OSError):
+            for name in os.listdir(self._layout.checkpoints):
+                entry = read_entry(self._layout, int(name)) if name.isdecimal() else None
+                if entry is not None and entry.final:
+                    checkpoint.Slots.remove(self._layout, int(name))
 
     def _give_up(self, words: str) -> int:
         """Say why; whoever comes next takes over what this worker holds."""
@@ -330,7 +345,8 @@ class Supervisor:
         if left <= 0:
             self._stop("the time limit is near", signal.SIGUSR2)
             left = interval
-        return max(0.01, min(interval - (now - self._last_beat), left))
+        soon = _FLUSH if self._ledger.waiting else interval
+        return max(0.01, min(interval - (now - self._last_beat), left, soon))
 
 
 def visible_device() -> str:

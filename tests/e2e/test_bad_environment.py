@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.command_line import SEARCH, Desk, Said, desk
 from tests.waiting import wait_until
 
-#: Trials that take two seconds, save after every step, and say where they began.
+#: Trials that save after every step, say where they began, and wait at step 6 while `gate` is there.
 SLOW = """
 import time
 from pathlib import Path
@@ -25,8 +25,10 @@ def train(trial):
     first = trial.restore(state=state)
     with open("begun.txt", "a") as file:
         file.write(f"{trial.number} {first}\\n")
-    for step in range(first, 40):
-        time.sleep(0.05)
+    for step in range(first, 12):
+        while step == 6 and Path("gate").exists():
+            time.sleep(0.02)
+            trial.save(step, state=state)
         trial.report(step, acc=step)
         trial.save(step + 1, state=state)
     return {"acc": trial.params["x"]}
@@ -224,6 +226,7 @@ def slow(here: Desk) -> Iterator[Desk]:
     here.write("train.py", SLOW)
     here.write("search.yaml", SEARCH.replace("[1, 2, 3]", "[1, 2]") + "save_interval: 0\n")
     here.good("plan", "search.yaml", "--run", "r")
+    here.write("gate", "")
     yield here
     here("cancel", "r")
 
@@ -266,12 +269,13 @@ def test_ctrl_c_stops_with_a_checkpoint_and_the_next_submit_goes_on_from_it(
     assert "2 pending" in status
     assert "nothing runs: no live worker" in status
 
+    (slow.root / "gate").unlink()
     slow.go("r")
 
     begun = _begun(slow)
     assert begun[0] == (0, 0)
     assert begun[1][0] == 0
-    assert 0 < begun[1][1] <= 40
+    assert 0 < begun[1][1] <= 6
     assert begun[2:] == [(1, 0)]
     assert "attempt 1 ended: pending (preempted)" in slow.good("show", "r", "0")
 

@@ -396,7 +396,7 @@ def test_failed_trials_have_no_value_in_the_results(failing: Desk) -> None:
     with (failing.root / "r/results/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(KINDS)
-    assert {row["kind"] for row in rows if row["value"]} == {"fine"}
+    assert {row["param_kind"] for row in rows if row["value"]} == {"fine"}
 
 
 def test_a_rerun_of_a_failed_trial_does_not_call_it_equal(failing: Desk) -> None:

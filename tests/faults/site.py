@@ -103,6 +103,6 @@ class Site:
 def gone(process: psutil.Process) -> bool:
     """Return whether *process* ended, reaped or not."""
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True

@@ -25,7 +25,7 @@ log_bytes: 20000
 heartbeat: 0.5
 lease: 20
 """
-TRAIN = '''
+TRAIN = """
 import os, signal, subprocess, sys, time
 
 def train(trial):
@@ -112,7 +112,7 @@ def closes_output(trial):
 def changes_directory(trial):
     os.chdir("/")
     return {"acc": 0.5}
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_numbers_of_numpy_are_numbers(zoo: dict[str, lines.End]) -> None:
 
 # -- programs
 PROGRAMS = {
-    "good": 'report(step=1, acc=0.25); report(acc=0.5, step=2)',
+    "good": "report(step=1, acc=0.25); report(acc=0.5, step=2)",
     "exit3": 'print("about to fail"); sys.exit(3)',
     "killed": "os.kill(os.getpid(), 9)",
     "silent": "pass",

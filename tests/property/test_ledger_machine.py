@@ -41,7 +41,7 @@ class Ledgers(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         # On a disk in memory: what is tested is the order of things, not the disk.
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.directory = Path(tempfile.mkdtemp(dir=memory))
         self.run = LedgerRun(self.directory / "run", trials=TRIALS)
         self.alive: dict[int, Worker] = {}
@@ -74,9 +74,7 @@ class Ledgers(RuleBasedStateMachine):
 
     @rule(worker=living, limit=st.integers(1, 3))
     def claim(self, worker: Worker, limit: int) -> None:
-        if not worker.claimed:
-            worker.claimed = worker.ledger.claim(limit)
-            self.check_claims(worker.claimed)
+        self.claim_some(worker, limit)
 
     @rule(worker=living, state=st.sampled_from(["done", "failed", "pending"]), step=st.integers(0, 3))
     def finish(self, worker: Worker, state: str, step: int) -> None:
@@ -121,8 +119,22 @@ class Ledgers(RuleBasedStateMachine):
     @rule(target=zombies, worker=consumes(living))
     def vanish(self, worker: Worker) -> Worker:
         """It is dead for all others; and it may come back, as on a node that hung."""
+        self.claim_some(worker, 1)
         del self.alive[worker.pid]
         return worker
+
+    @rule(zombie=zombies)
+    def overtake(self, zombie: Worker) -> None:
+        """Another one ends what the zombie still believes to be its own."""
+        worker = self.make()
+        worker.ledger.recover()
+        for old in zombie.claimed[:1]:
+            worker.claimed = worker.ledger.claim(1, only=old.trial.number)
+            self.check_claims(worker.claimed)
+            self.finish_one(worker, "done", 0)
+            worker.ledger.flush()
+        worker.ledger.exit("no work left")
+        del self.alive[worker.pid]
 
     @rule(zombie=zombies, state=st.sampled_from(["done", "pending"]))
     def come_back(self, zombie: Worker, state: str) -> None:
@@ -134,7 +146,9 @@ class Ledgers(RuleBasedStateMachine):
         fold(self.run.layout, worker.ledger.me, many=1)
 
     # -- what happens to the index
-    @rule(kind=st.sampled_from(["gone", "cut", "header", "record"]), place=st.integers(0, TRIALS - 1))
+    @rule(
+        kind=st.sampled_from(["gone", "cut", "header", "record", "cursor"]), place=st.integers(0, TRIALS - 1)
+    )
     def damage(self, kind: str, place: int) -> None:
         path = self.run.layout.claims
         if not path.exists():
@@ -143,10 +157,20 @@ class Ledgers(RuleBasedStateMachine):
             path.unlink()
         elif kind == "cut":
             os.truncate(path, index.entry_offset(place) + 7)
+        elif kind == "cursor":
+            # As a worker leaves it that is killed between a record and the header.
+            header = index.parse_header(path.read_bytes())
+            with path.open("r+b") as file:
+                file.write(index.encode_header(header._replace(cursor=TRIALS)) if header else b"")
         elif path.stat().st_size >= index.index_bytes(TRIALS):
             flip(path, 9 if kind == "header" else index.entry_offset(place) + 3)
 
     # -- what must hold
+    def claim_some(self, worker: Worker, limit: int) -> None:
+        if not worker.claimed:
+            worker.claimed = worker.ledger.claim(limit)
+            self.check_claims(worker.claimed)
+
     def finish_one(self, worker: Worker, state: str, step: int) -> None:
         if worker.claimed:
             claimed = worker.claimed.pop(0)
@@ -202,5 +226,8 @@ class Ledgers(RuleBasedStateMachine):
 
 TestLedgers = Ledgers.TestCase
 TestLedgers.settings = settings(
-    max_examples=int(os.environ.get("LEDGER_EXAMPLES", "40")), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("LEDGER_EXAMPLES", "60")),
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )

@@ -12,12 +12,18 @@ from hpc_search.records import archive, index, journal, samples
 from hpc_search.records.index import Entry, Header
 
 #: What JSON carries without loss: whole numbers of 64 bits, finite floats, texts without lone surrogates.
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = (
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=8
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
 )
 PARAMS = st.dictionaries(TEXT, VALUES, max_size=5)
 NUMBERS = st.integers(0, 2**40)
@@ -126,7 +132,7 @@ def test_an_entry_with_any_changed_byte_is_not_believed(entry: Entry, place: int
 
 
 @settings(max_examples=200, deadline=None)
-@given(*[st.integers(0, 2**64 - 1)] * 4, st.integers(0, 10**6), st.integers(1, 255))  # type: ignore[arg-type]
+@given(*[st.integers(0, 2**64 - 1)] * 4, st.integers(0, 10**6), st.integers(1, 255))
 def test_a_header_is_read_back_equal_or_not_believed(
     trials: int, finals: int, cursor: int, generation: int, place: int, mask: int
 ) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any, Final
 
 from hpc_search.launchers.submission import Answer, submissions
 from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.ledger import history, read_index
 from hpc_search.planning import load_plan
+from hpc_search.records import index as codec
 from hpc_search.records import journal
 from tests.slurm.cluster import PROFILE, Cluster, Output
 from tests.waiting import wait_until
@@ -33,7 +35,7 @@ def train(trial):
     for step in range(trial.restore(state=state), STEPS):
         while step == HOLD and gate.exists():
             Path("held", f"{trial.number}-{trial.attempt}").touch()
-            time.sleep(1.5)
+            time.sleep(0.5)
             trial.save(step, state=state)
         state["total"] += trial.params["x"] * random.random()
         trial.report(step, total=state["total"])
@@ -49,6 +51,7 @@ strategy: grid
 heartbeat: 1
 lease: 20
 """
+_FINAL: Final = {"done", "failed", "pruned"}
 #: Every command by which SLURM can be asked or told something; srun starts the step itself.
 CLIENTS: Final = ("sbatch", "scontrol", "squeue", "sacct", "sacctmgr", "scancel", "sinfo", "sstat")
 COUNTING_CLIENT: Final = """#!/bin/sh
@@ -100,7 +103,15 @@ class Search:
             # The checkout may not be readable for the ordinary user.
             self.write(profile.name, PROFILE.read_text())
         given = [f"--set={key}={value}" for key, value in changes.items()]
-        command = ("submit", self.run, "--launcher=slurm", "--profile", profile, *given, *more)
+        command: list[str | Path] = [
+            "submit",
+            self.run,
+            "--launcher=slurm",
+            "--profile",
+            profile,
+            *given,
+            *more,
+        ]
         return self.call(*command, code=code, environment=environment)
 
     def run_locally(self) -> None:
@@ -124,12 +135,11 @@ class Search:
 
     def wait(self, timeout: float = 150) -> None:
         """Wait until every trial has ended."""
-        wait_until(lambda: self.left() == 0, timeout, on_timeout=lambda: self)
+        wait_until(lambda: self.states().keys() <= _FINAL, timeout, on_timeout=lambda: self)
 
-    def left(self) -> int:
-        """Return how many trials have not ended."""
-        status = self.status()
-        return sum(int(status[state]) for state in ("pending", "claimed", "running", "paused"))
+    def states(self) -> Counter[str]:
+        """Count the trials by state, from the index: asking the command line over and over takes a core."""
+        return Counter(codec.STATES[entry.state] for entry in read_index(self.layout)[1])
 
     def wait_for_the_end_of_all_jobs(self, timeout: float = 90) -> None:
         """Wait until squeue shows nothing of the run."""

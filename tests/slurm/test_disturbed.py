@@ -69,16 +69,19 @@ def test_a_task_cancelled_by_hand_gives_its_trial_to_the_next(held: Callable[[in
     search = held(2)
     search.submit("--workers=2")
     search.wait_until_held(2)
-    array = search.jobs()[0][0]
+    task = f"{search.jobs()[0][0]}_0"
 
-    search.cluster.run("scancel", f"{array}_0")
+    # Where a partition gives no grace, preempted steps are told twice at once.
+    for command in (["--signal=TERM"], ["--signal=TERM"], []):
+        search.cluster.run("scancel", *command, task)
 
     wait_until(lambda: len(search.jobs()) == 1, 60, on_timeout=lambda: search)
-    wait_until(lambda: search.status()["pending"] == 1, 30, on_timeout=lambda: search)
+    wait_until(lambda: search.states()["pending"] == 1, 30, on_timeout=lambda: search)
     search.gate.unlink()
     search.wait()
     ended = {record.trial: record.attempt for _, record in search.records("end") if record.state == "done"}
     assert sorted(ended.values()) == [1, 2]
+    assert list(search.first_steps(2).values()) == [HOLD]
     assert search.collect() == search.undisturbed()
 
 
@@ -110,7 +113,7 @@ def test_a_preempted_trial_is_saved_and_finished_by_the_requeued_task(
     whole_node = ("sbatch", "--parsable", "-p", "high", "--nodelist=node4", "--exclusive", "-o", "/dev/null")
     urgent = search.cluster.run(*whole_node, "--wrap", "sleep 1").stdout.strip()
 
-    wait_until(lambda: search.status()["pending"] == 1, 60, on_timeout=lambda: search)
+    wait_until(lambda: search.states()["pending"] == 1, 60, on_timeout=lambda: search)
     assert_saved_and_pending(search, 1)
     search.cluster.wait(urgent)
     search.gate.unlink()
@@ -118,8 +121,7 @@ def test_a_preempted_trial_is_saved_and_finished_by_the_requeued_task(
     assert_went_on(search, 1)
     seats = {record.restart: record.seat for _, record in search.records("open")}
     assert seats == {0: "slurm:0:0", 1: "slurm:0:0"}
-    array = search.run.joinpath("ledger", "submits", "0001.jobs.json").read_text()
-    assert '"tasks": 1' in array
+    assert len(search.tokens()) == 1
 
 
 def test_at_its_time_limit_a_worker_saves_and_requeues_itself(
@@ -131,7 +133,7 @@ def test_at_its_time_limit_a_worker_saves_and_requeues_itself(
     search.submit("--workers=1", time=1, prolog=counting_clients(tmp_path / "bin", calls))
     search.wait_until_held(1)
 
-    wait_until(lambda: search.status()["pending"] == 1, 90, on_timeout=lambda: search)
+    wait_until(lambda: search.states()["pending"] == 1, 90, on_timeout=lambda: search)
     assert_saved_and_pending(search, 1)
     search.gate.unlink()
     search.wait()

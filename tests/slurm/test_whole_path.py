@@ -7,7 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -81,19 +81,20 @@ def users_search(slurm: Cluster, user_directory: Path, ordinary_user_python: Pat
 
 
 @pytest.mark.torch
+@pytest.mark.timeout(600)  # the first who asks waits for the local run as well
 def test_the_quickstart_on_four_nodes_gives_the_bits_of_a_local_run(
     search: Search, quickstart_here: Path
 ) -> None:
     search.plan(QUICKSTART)
-    # Two cores a task, so that eight tasks need all four nodes.
-    search.submit("--workers=8", cpus=2)
+    # Four cores a task: one task a node.
+    search.submit("--workers=4", cpus=4)
 
     jobs = wait_until(search.jobs, 30, on_timeout=lambda: search)
     names = {(array, name) for array, name, _, _ in jobs}
-    assert len(jobs) == 8
+    assert len(jobs) == 4
     assert len(names) == 1, "one array in squeue"
     assert jobs[0][1].startswith("quickstart-digits-")
-    search.wait()
+    search.wait(400)
     here = Search(search.cluster, quickstart_here.parent)
     here.run, here.layout = quickstart_here, type(search.layout)(quickstart_here)
 
@@ -211,7 +212,7 @@ def test_an_ordinary_user_plans_submits_and_collects(users_search: Search, kind:
     ids=["partition", "account", "qos-limit"],
 )
 def test_after_a_refusal_in_the_words_of_slurm_a_correct_submit_goes_through(
-    users_search: Search, changes: dict[str, str], words: str, fields: str
+    users_search: Search, changes: dict[str, Any], words: str, fields: str
 ) -> None:
     search = users_search
     search.write("trial.py", TRIAL)

@@ -84,7 +84,7 @@ def test_every_trial_and_seed_has_its_own_stream_and_no_version_may_change_it() 
         (ValueError("out of memory"), False),
     ],
 )
-def test_out_of_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:  # noqa: FBT001
+def test_out_of_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
 
 

@@ -15,16 +15,43 @@ from hpc_search.runners import command
 from hpc_search.trial import Spec
 
 HOSTILE = [
-    "a b", "", "'", '"', "$(touch /tmp/x)", "`id`", "; rm -rf x", "a\nb", "*", "--flag=1", "{x}", "{{", "}}",
-    "\\", "é☃", "-", "%s", "a\tb", "{number}",
-]  # fmt: skip
+    "a b",
+    "",
+    "'",
+    '"',
+    "$(touch /tmp/x)",
+    "`id`",
+    "; rm -rf x",
+    "a\nb",
+    "*",
+    "--flag=1",
+    "{x}",
+    "{{",
+    "}}",
+    "\\",
+    "é☃",
+    "-",
+    "%s",
+    "a\tb",
+    "{number}",
+]
 
 
 def spec(**params: Any) -> Spec:
     return Spec(
-        root="RUN", run_id="r", search_id="s", worker="w" * 16, number=7, point=3, fold=None, seed=2, params=params,
-        attempt=4, metric="acc", threads=2,
-    )  # fmt: skip
+        root="RUN",
+        run_id="r",
+        search_id="s",
+        worker="w" * 16,
+        number=7,
+        point=3,
+        fold=None,
+        seed=2,
+        params=params,
+        attempt=4,
+        metric="acc",
+        threads=2,
+    )
 
 
 def filled(argv: list[str], **params: Any) -> list[str]:
@@ -44,7 +71,9 @@ def test_reserved_placeholders_are_known_and_parameters_come_first() -> None:
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_hostile_value_stays_inside_its_one_argument(value: str) -> None:
-    argv = filled([sys.executable, "-c", "import sys, json; print(json.dumps(sys.argv[1:]))", "{x}", "b"], x=value)
+    argv = filled(
+        [sys.executable, "-c", "import sys, json; print(json.dumps(sys.argv[1:]))", "{x}", "b"], x=value
+    )
     assert argv[3:] == [value, "b"]
     done = subprocess.run(argv, capture_output=True, check=True)
     assert json.loads(done.stdout) == [value, "b"]
@@ -58,10 +87,18 @@ def test_double_braces_are_braces() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (1e-05, "1e-05"), (0.1, "0.1"), (3, "3"), (True, "true"), (False, "false"), (None, ""), ("x", "x"),
-        ([1, "a"], '[1, "a"]'), ({"k": None}, '{"k": null}'), (10**30, "1" + "0" * 30),
+        (1e-05, "1e-05"),
+        (0.1, "0.1"),
+        (3, "3"),
+        (True, "true"),
+        (False, "false"),
+        (None, ""),
+        ("x", "x"),
+        ([1, "a"], '[1, "a"]'),
+        ({"k": None}, '{"k": null}'),
+        (10**30, "1" + "0" * 30),
     ],
-)  # fmt: skip
+)
 def test_values_are_written_so_that_they_read_back(value: object, text: str) -> None:
     assert filled(["{x}"], x=value) == [text]
 
@@ -116,7 +153,9 @@ def test_an_enormous_report_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert "larger than" in written(tmp_path, '{"acc": 0.12345}\n')[1]
 
 
-@pytest.mark.parametrize("line", [{"acc": 1}, {"step": 1.5, "acc": 1}, {"step": -1, "acc": 1}, {"step": 10**20, "acc": 1}])
+@pytest.mark.parametrize(
+    "line", [{"acc": 1}, {"step": 1.5, "acc": 1}, {"step": -1, "acc": 1}, {"step": 10**20, "acc": 1}]
+)
 def test_a_report_without_a_step_that_counts_has_none(line: dict[str, Any]) -> None:
     assert command.reported(line)[0] is None
 

@@ -124,7 +124,9 @@ def test_a_worker_that_stands_in_two_archives_is_counted_once(built: RunBuilder)
 
 
 @pytest.mark.parametrize("first_archived", [False, True])
-def test_lines_repeated_in_a_later_segment_are_counted_once(built: RunBuilder, *, first_archived: bool) -> None:
+def test_lines_repeated_in_a_later_segment_are_counted_once(
+    built: RunBuilder, *, first_archived: bool
+) -> None:
     built.end(0, 0.2, worker=1)
     layout = built.write()
     worker = worker_id(1)
@@ -135,8 +137,7 @@ def test_lines_repeated_in_a_later_segment_are_counted_once(built: RunBuilder, *
     layout.journal(worker, 2).write_bytes(rows[0] + b"".join(rows[2:]) + extra)
     numbers = [lines.parse_line(line.data).n for line in history.lines(layout)]  # type: ignore[union-attr]
     assert sorted(number for number in numbers if number) == [*range(1, len(rows)), 99]
-    ends = [line for line in history.lines(layout, frozenset({b"end"}))]
-    assert len(ends) == 1
+    assert len(list(history.lines(layout, frozenset({b"end"})))) == 1
 
 
 def test_a_parameter_called_n_is_not_taken_for_the_number_of_a_line(built: RunBuilder) -> None:

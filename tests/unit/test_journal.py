@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xxhash
@@ -35,9 +36,7 @@ def journal(layout: Layout) -> Iterator[Journal]:
 
 
 def opening(segment: int) -> lines.Open:
-    return lines.Open(
-        worker=WORKER, run_id="r", segment=segment, host="h", boot_id="b", pid=1, start_time=1
-    )
+    return lines.Open(worker=WORKER, run_id="r", segment=segment, host="h", boot_id="b", pid=1, start_time=1)
 
 
 def note(number: int) -> lines.Note:
@@ -54,14 +53,16 @@ def read(layout: Layout) -> list[lines.AnyRecord]:
 
 
 def events(layout: Layout) -> list[str]:
-    return [record.event if isinstance(record, lines.Note) else type(record).__name__ for record in read(layout)]
+    return [
+        record.event if isinstance(record, lines.Note) else type(record).__name__ for record in read(layout)
+    ]
 
 
-def failing_once(call: Callable[..., int], number: int, after: int = 0) -> Callable[..., int]:
+def failing_once(call: Callable[..., Any], number: int, after: int = 0) -> Callable[..., Any]:
     """Return *call* that fails once with *number*, after *after* good calls."""
     left = [after]
 
-    def fail(*arguments: object) -> int:
+    def fail(*arguments: object) -> Any:
         left[0] -= 1
         if left[0] == -1:
             raise OSError(number, os.strerror(number))
@@ -240,7 +241,9 @@ def test_the_chain_verifies_over_the_bytes_of_a_segment(layout: Layout, journal:
     assert chain_holds(layout, 1)
 
 
-def test_a_changed_line_with_a_checksum_made_to_fit_breaks_the_chain(layout: Layout, journal: Journal) -> None:
+def test_a_changed_line_with_a_checksum_made_to_fit_breaks_the_chain(
+    layout: Layout, journal: Journal
+) -> None:
     journal.append(note(0))
     journal.append(end())
     path = layout.journal(WORKER, 1)
@@ -274,7 +277,9 @@ def test_the_chain_of_a_new_segment_starts_anew(
     assert chain_holds(layout, 2)
 
 
-def test_thousands_of_records_without_a_sync_do_not_pile_up_in_memory(layout: Layout, journal: Journal) -> None:
+def test_thousands_of_records_without_a_sync_do_not_pile_up_in_memory(
+    layout: Layout, journal: Journal
+) -> None:
     for number in range(5000):
         journal.append(note(number))
     assert len(journal._unsynced) < 5000

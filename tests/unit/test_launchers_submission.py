@@ -156,6 +156,19 @@ def test_workers_that_are_gone_are_replaced_by_as_many_as_are_missing(layout: La
     assert [request.tasks for request in scheduler.sent] == [6, 4]
 
 
+def test_a_submission_names_the_workers_of_jobs_that_are_gone(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler()
+    monkeypatch.setattr(submission, "owners", lambda _, tokens: tuple(f"worker of {name}" for name in tokens))
+    first = submission.submit(order(layout, scheduler))
+    scheduler.jobs.clear()
+
+    submission.submit(order(layout, scheduler))
+
+    assert [one.gone for one in submission.submissions(layout)] == [(), (f"worker of {first.tokens[0]}",)]
+
+
 def test_no_more_workers_than_trials_left(layout: Layout) -> None:
     scheduler = Scheduler()
 

@@ -29,7 +29,9 @@ def test_a_slot_is_read_back_from_its_name() -> None:
     assert parse_slot(name) == (3, WORKER, 1)
 
 
-@pytest.mark.parametrize("name", [f"a1-{WORKER}.2.h5", f"a-{WORKER}.0.h5", "a1-xyz.0.h5", f".a1-{WORKER}.0.h5"])
+@pytest.mark.parametrize(
+    "name", [f"a1-{WORKER}.2.h5", f"a-{WORKER}.0.h5", "a1-xyz.0.h5", f".a1-{WORKER}.0.h5"]
+)
 def test_another_name_is_no_slot(name: str) -> None:
     assert parse_slot(name) is None
 
@@ -38,7 +40,9 @@ def test_a_segment_is_read_back_from_its_name() -> None:
     assert parse_journal(LAYOUT.journal(WORKER, 12).name) == 12
 
 
-@pytest.mark.parametrize("name", ["journal.jsonl", "journal.1.jsonl.bak", "journal.x.jsonl", ".journal.1.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["journal.jsonl", "journal.1.jsonl.bak", "journal.x.jsonl", ".journal.1.jsonl"]
+)
 def test_another_name_is_no_segment(name: str) -> None:
     assert parse_journal(name) is None
 

@@ -30,7 +30,9 @@ fixed: {epochs: 2}
 strategy: grid
 seeds: [0, 1]
 """
-DATA = SEARCH + "data: {index: data.csv, id: id, label: y}\nfolds: {stratified: 2, seed: 0, test_share: 0.2}\n"
+DATA = (
+    SEARCH + "data: {index: data.csv, id: id, label: y}\nfolds: {stratified: 2, seed: 0, test_share: 0.2}\n"
+)
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ def plan(base: Path, text: str = SEARCH) -> bool:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def test_a_run_holds_its_plan_its_code_and_an_untouched_index(base: Path) -> None:
@@ -93,7 +97,9 @@ def test_the_same_search_again_changes_nothing(base: Path) -> None:
 def test_a_changed_search_is_refused_with_the_difference(base: Path) -> None:
     plan(base)
     before = content(base / "run")
-    with pytest.raises(UsageError, match=r"(?s)holds another search:.*-.*0\.1, 0\.2.*\+.*0\.1, 0\.3.*--run DIR"):
+    with pytest.raises(
+        UsageError, match=r"(?s)holds another search:.*-.*0\.1, 0\.2.*\+.*0\.1, 0\.3.*--run DIR"
+    ):
         plan(base, SEARCH.replace("0.2]", "0.3]"))
     assert content(base / "run") == before
 

@@ -9,12 +9,13 @@ import pytest
 from hpc_search.errors import UsageError
 from hpc_search.planning.data import load_table
 from hpc_search.records.plan import DataSpec
+from hpc_search.splits import Table
 
 SPEC = DataSpec(index="data.csv", id="sample", label="y", group="patient")
 GOOD = "sample,y,patient\n1,a,p\n2,b,q\n"
 
 
-def table(tmp_path: Path, text: str | bytes, spec: DataSpec = SPEC) -> object:
+def table(tmp_path: Path, text: str | bytes, spec: DataSpec = SPEC) -> Table:
     (tmp_path / "data.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     return load_table(spec, tmp_path)
 
@@ -26,28 +27,28 @@ def told(tmp_path: Path, text: str | bytes) -> str:
 
 
 def test_ids_labels_and_groups_are_read(tmp_path: Path) -> None:
-    found = load_csv(tmp_path, GOOD)
+    found = table(tmp_path, GOOD)
     assert (found.ids, found.labels, found.groups) == ((1, 2), ("a", "b"), ("p", "q"))
-
-
-def load_csv(tmp_path: Path, text: str) -> object:
-    return table(tmp_path, text)
 
 
 def test_columns_that_are_not_named_are_not_needed(tmp_path: Path) -> None:
     found = table(tmp_path, "id\nx\ny\n", DataSpec(index="data.csv"))
-    assert (found.ids, found.labels, found.groups) == (("x", "y"), None, None)  # type: ignore[attr-defined]
+    assert (found.ids, found.labels, found.groups) == (("x", "y"), None, None)
 
 
-@pytest.mark.parametrize(("ids", "expected"), [("1,2", (1, 2)), ("01,2", ("01", "2")), ("1,x", ("1", "x")), ("-1,1", ("-1", "1"))])
-def test_ids_are_whole_numbers_only_where_all_are(tmp_path: Path, ids: str, expected: tuple[object, ...]) -> None:
+@pytest.mark.parametrize(
+    ("ids", "expected"), [("1,2", (1, 2)), ("01,2", ("01", "2")), ("1,x", ("1", "x")), ("-1,1", ("-1", "1"))]
+)
+def test_ids_are_whole_numbers_only_where_all_are(
+    tmp_path: Path, ids: str, expected: tuple[object, ...]
+) -> None:
     text = "id\n" + "\n".join(ids.split(",")) + "\n"
-    assert table(tmp_path, text, DataSpec(index="data.csv")).ids == expected  # type: ignore[attr-defined]
+    assert table(tmp_path, text, DataSpec(index="data.csv")).ids == expected
 
 
 def test_a_byte_order_mark_and_windows_lines_are_taken(tmp_path: Path) -> None:
     found = table(tmp_path, "\ufeff" + GOOD.replace("\n", "\r\n"))
-    assert found.ids == (1, 2)  # type: ignore[attr-defined]
+    assert found.ids == (1, 2)
 
 
 def test_a_missing_file_is_named_with_where_it_is_looked_for(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
 
 
 # -- functions
-def call(tmp_path: Path, body: str, name: str, spec: DataSpec | None = None) -> object:
+def call(tmp_path: Path, body: str, name: str, spec: DataSpec | None = None) -> Table:
     (tmp_path / f"{name}.py").write_text(body)
     return load_table(spec or DataSpec(function=f"{name}:table", id="id", label="y"), tmp_path)
 
@@ -89,7 +90,7 @@ def test_a_function_gives_a_mapping_a_frame_or_a_table(tmp_path: Path) -> None:
         "gives_table",
     )
     assert mapping == frame == made
-    assert all(type(item) is int for item in frame.ids)  # type: ignore[attr-defined]
+    assert all(type(item) is int for item in frame.ids)
 
 
 @pytest.mark.parametrize(

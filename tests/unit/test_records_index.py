@@ -68,7 +68,7 @@ def test_only_the_last_three_states_are_final() -> None:
 def test_a_counter_beyond_its_field_saturates(fields: dict[str, int]) -> None:
     entry = index.parse_entry(index.encode_entry(Entry(state=index.PENDING, **fields)))
     assert entry is not None
-    (name, value), = fields.items()
+    ((name, value),) = fields.items()
     assert getattr(entry, name) == (0 if value < 0 else entry_limit(name))
 
 

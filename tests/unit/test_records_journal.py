@@ -15,7 +15,7 @@ END = journal.End(
     trial=3,
     attempt=2,
     state="done",
-    params={"lr": 1e-3, "layers": [1, 2], "name": "a\n\"b\"", "none": None},
+    params={"lr": 1e-3, "layers": [1, 2], "name": 'a\n"b"', "none": None},
     value=0.5,
     metrics={"val_acc": 0.5},
     samples=(1, 0, 10, "00"),
@@ -66,7 +66,9 @@ def test_a_line_cut_short_does_not_verify(cut: int) -> None:
     assert journal.parse_line(line[: -cut - 1]) is None
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b"\0" * 200, b'","c":"0123456789abcdef"}', b'x,"c":"' + b"g" * 16 + b'"}'])
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b"\0" * 200, b'","c":"0123456789abcdef"}', b'x,"c":"' + b"g" * 16 + b'"}']
+)
 def test_garbage_does_not_verify(line: bytes) -> None:
     assert journal.checksum(line) is None
     assert journal.parse_line(line) is None

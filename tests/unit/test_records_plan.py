@@ -25,7 +25,9 @@ from hpc_search.records.plan import (
 )
 from hpc_search.space import Choice, LogUniform, Space
 
-SPACE = Space({"a": Choice((1, "x", None, {"k": [1]})), "lr": LogUniform(1e-5, 1e-2)}, ({"b": (1, 2)},), {"e": 3})
+SPACE = Space(
+    {"a": Choice((1, "x", None, {"k": [1]})), "lr": LogUniform(1e-5, 1e-2)}, ({"b": (1, 2)},), {"e": 3}
+)
 SEARCH = Search(
     name="example",
     trial=TrialSpec(callable="train.py:train"),
@@ -40,12 +42,23 @@ SEARCH = Search(
 
 def plan(**more: Any) -> Plan:
     block = Block(
-        first=0, first_point=0, points=5, folds=(0, 1, 2, 3, 4), seeds=(0, 1), space=SPACE, strategy=SEARCH.strategy
+        first=0,
+        first_point=0,
+        points=5,
+        folds=(0, 1, 2, 3, 4),
+        seeds=(0, 1),
+        space=SPACE,
+        strategy=SEARCH.strategy,
     )
     fields: dict[str, Any] = {
-        "search_id": "ab", "run_id": "ab-cd", "created": 1.0, "search": SEARCH, "blocks": (block,), "points": 5,
+        "search_id": "ab",
+        "run_id": "ab-cd",
+        "created": 1.0,
+        "search": SEARCH,
+        "blocks": (block,),
+        "points": 5,
         "trials": 50,
-    }  # fmt: skip
+    }
     return Plan(**fields | more)
 
 
@@ -73,7 +86,7 @@ def test_a_plan_cut_short_is_refused(keep: int) -> None:
 
 
 def test_a_plan_of_a_later_version_says_which_it_is() -> None:
-    with pytest.raises(DamagedError, match="version 99.*reads version 1"):
+    with pytest.raises(DamagedError, match=r"version 99.*reads version 1"):
         parse_plan(encode_plan(plan(version=99)), "plan.json")
 
 

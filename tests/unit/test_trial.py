@@ -51,10 +51,20 @@ def root(tmp_path: Path) -> Path:
 
 def make(root: Path, line: Line, **more: Any) -> Trial:
     fields: dict[str, Any] = {
-        "root": str(root), "run_id": "r", "search_id": "s", "worker": WORKER, "number": 3, "point": 1, "fold": None,
-        "seed": 0, "params": {"lr": 0.1, "width": 4}, "attempt": 1, "metric": "acc", "sampled": ("lr", "width"),
+        "root": str(root),
+        "run_id": "r",
+        "search_id": "s",
+        "worker": WORKER,
+        "number": 3,
+        "point": 1,
+        "fold": None,
+        "seed": 0,
+        "params": {"lr": 0.1, "width": 4},
+        "attempt": 1,
+        "metric": "acc",
+        "sampled": ("lr", "width"),
         "save_interval": 60.0,
-    }  # fmt: skip
+    }
     return Trial(Spec(**fields | more), line, line.clock)
 
 
@@ -283,7 +293,7 @@ def test_the_directory_is_made_when_asked_for_and_persists(root: Path, line: Lin
 
 def test_a_search_without_folds_has_no_split(root: Path, line: Line) -> None:
     with pytest.raises(UsageError, match="no folds"):
-        make(root, line).split
+        _ = make(root, line).split
 
 
 def with_splits(root: Path, ids: tuple[str | int, ...]) -> Layout:

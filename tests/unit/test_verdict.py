@@ -70,7 +70,13 @@ def test_what_would_come_out_the_same_is_not_tried_again(cause: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(-9, "SIGKILL; the kernel"), (-11, "SIGSEGV"), (3, "exit status 3"), (None, "not be started"), (-99, "signal 99")],
+    [
+        (-9, "SIGKILL; the kernel"),
+        (-11, "SIGSEGV"),
+        (3, "exit status 3"),
+        (None, "not be started"),
+        (-99, "signal 99"),
+    ],
 )
 def test_a_death_without_a_word_is_an_error_that_says_how(status: int | None, words: str) -> None:
     found = judge(Observed(status=status), Entry(), Retry(), {})

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from hpc_search.worker import walltime
 from hpc_search.worker.walltime import Walltime, parse_duration, parse_job, requeue_this_job
 
 VARIABLES = ("SLURM_JOB_ID", "SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME")
@@ -31,7 +30,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, result: object) -> list[list[str]]:
             raise result
         return result
 
-    monkeypatch.setattr(walltime.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return calls
 
 
@@ -95,7 +94,12 @@ def test_times_that_make_no_sense_are_asked_for_once(
 
 @pytest.mark.parametrize(
     "result",
-    [shown("slurm_load_jobs error", 1), shown("?"), FileNotFoundError(), subprocess.TimeoutExpired("scontrol", 15)],
+    [
+        shown("slurm_load_jobs error", 1),
+        shown("?"),
+        FileNotFoundError(),
+        subprocess.TimeoutExpired("scontrol", 15),
+    ],
 )
 def test_a_controller_that_does_not_answer_means_no_limit(
     monkeypatch: pytest.MonkeyPatch, result: object
@@ -119,7 +123,9 @@ def test_a_requeue_is_asked_for_only_inside_a_job(monkeypatch: pytest.MonkeyPatc
     assert calls == [["scontrol", "requeue", "5"]]
 
 
-@pytest.mark.parametrize("result", [shown("", 1), FileNotFoundError(), subprocess.TimeoutExpired("scontrol", 15)])
+@pytest.mark.parametrize(
+    "result", [shown("", 1), FileNotFoundError(), subprocess.TimeoutExpired("scontrol", 15)]
+)
 def test_a_refused_requeue_is_no_error(monkeypatch: pytest.MonkeyPatch, result: object) -> None:
     answer(monkeypatch, result)
     monkeypatch.setenv("SLURM_JOB_ID", "5")
