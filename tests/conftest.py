@@ -22,6 +22,18 @@ _GRACE_S: Final = 10.0
 _HELPERS: Final = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --slow."""
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow tests out unless they are asked for."""
+    for item in items:
+        if item.get_closest_marker("slow") is not None and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: tools/test --slow"))
+
+
 def pytest_report_header() -> list[str]:
     """Say what decides about results here."""
     return [

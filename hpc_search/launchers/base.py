@@ -64,14 +64,16 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class ActiveJobs:
-    """Tasks of one token that are not over: waiting, running, and on machines that cannot be seen from here.
+    """Tasks of one token that are not over: waiting, running, on machines that cannot be seen from here.
 
-    ``reasons`` counts why the waiting ones wait, in the scheduler's words.
+    ``ending`` ones were told to end, or have ended, and claim nothing more. ``reasons`` counts why the
+    waiting ones wait, in the scheduler's words.
     """
 
     pending: int = 0
     running: int = 0
     elsewhere: int = 0
+    ending: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -157,19 +157,28 @@ class SlurmLauncher:
 
 
 def parse_squeue(text: str) -> dict[str, ActiveJobs]:
-    """Return the live tasks by token from lines ``NAME|STATE|REASON``; every state but PENDING is running."""
-    tasks: Counter[tuple[str, bool]] = Counter()
+    """Return the tasks by token from lines ``NAME|STATE|REASON``.
+
+    Every state but PENDING and COMPLETING is running; one that is cancelled or preempted is COMPLETING
+    until it is killed.
+    """
+    tasks: Counter[tuple[str, str]] = Counter()
     reasons: dict[str, Counter[str]] = {}
     for line in text.splitlines():
         name, _, rest = line.strip().partition("|")
         state, _, reason = rest.partition("|")
         if not name:
             continue
-        waits = state == "PENDING"
-        tasks[name, waits] += 1
-        reasons.setdefault(name, Counter()).update([reason] if waits else [])
+        kind = {"PENDING": "pending", "COMPLETING": "ending"}.get(state, "running")
+        tasks[name, kind] += 1
+        reasons.setdefault(name, Counter()).update([reason] if kind == "pending" else [])
     return {
-        name: ActiveJobs(tasks[name, True], tasks[name, False], reasons=dict(counts))
+        name: ActiveJobs(
+            pending=tasks[name, "pending"],
+            running=tasks[name, "running"],
+            ending=tasks[name, "ending"],
+            reasons=dict(counts),
+        )
         for name, counts in reasons.items()
     }
 

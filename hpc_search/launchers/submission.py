@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -355,7 +356,11 @@ def _tidy(layout: Layout, known: Sequence[Intent], gone: tuple[str, ...]) -> Non
 def _already(active: Mapping[str, ActiveJobs], pending: int) -> str:
     waiting = sum(jobs.pending for jobs in active.values())
     running = sum(jobs.running for jobs in active.values())
-    workers = f"{running} running and {waiting} waiting workers for {pending} trials"
+    reasons: Counter[str] = Counter()
+    for jobs in active.values():
+        reasons.update(jobs.reasons)
+    why = f" ({', '.join(sorted(filter(None, reasons)))})" if any(reasons) else ""
+    workers = f"{running} running and {waiting} waiting{why} workers for {pending} trials"
     return f"already submitted: {workers}; nothing was sent"
 
 

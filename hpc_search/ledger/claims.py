@@ -86,6 +86,7 @@ class Ledger:
     def _opening(self, segment: int) -> lines.Open:
         me = self.me
         return lines.Open(
+            version=lines.VERSION,
             worker=self.id,
             run_id=self.plan.run_id,
             segment=segment,

@@ -78,14 +78,22 @@ def this_process(token: str = "", seat: str = "", device: str = "cpu") -> Identi
     )
 
 
+def _boot(boot: str) -> str:
+    return boot.partition("/")[0]
+
+
 def certainly_gone(opening: codec.Open, me: Identity) -> bool:
     """Return whether the process of *opening* cannot be alive.
 
-    True where it ran on this boot of this host and its pid is gone or reused, or where *me* sits on the
-    same seat with a higher restart count.
+    True where it ran on this boot of this host and its pid is gone or reused, where the host was booted
+    again since, or where *me* sits on the same seat with a higher restart count. Where two machines share
+    a hostname, that costs duplicate attempts, never results.
     """
     if opening.host == me.host and opening.boot_id == me.boot_id and me.boot_id:
         return start_time(opening.pid) != opening.start_time
+    if opening.host == me.host and _boot(opening.boot_id) != _boot(me.boot_id):
+        # The machine was started again since.
+        return True
     same_seat = bool(me.token) and (opening.token, opening.seat) == (me.token, me.seat)
     return same_seat and me.restart > opening.restart
 

@@ -34,6 +34,7 @@ def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entr
         ooms=min(255, before.ooms + (end.cause == "oom")),
         stalls=min(255, stalls),
         flags=codec.FLAG_EFFECTIVE if end.effective else 0,
+        batch=next((value for value in end.effective.values() if isinstance(value, int)), 0),
     )
 
 

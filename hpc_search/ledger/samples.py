@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from hpc_search import durable
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records import samples as codec
+
+
+def append_scores(
+    layout: Layout, worker: str, trial: int, attempt: int, ids: Sequence[str | int], scores: Sequence[float]
+) -> tuple[int, int, int, str]:
+    """Append the scores of a trial durably; return where they are, for its end record."""
+    return append_samples(layout, worker, codec.encode_samples(trial, attempt, ids, scores))
 
 
 def append_samples(layout: Layout, worker: str, data: bytes) -> tuple[int, int, int, str]:

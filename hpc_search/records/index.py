@@ -13,7 +13,8 @@ MAGIC: Final = b"HPCSIDX1"
 #: magic, version, record size, trials, final trials, cursor, generation, crc32 of the rest
 _HEADER: Final = struct.Struct("<8sIIQQQQ12xI")
 HEADER_BYTES: Final = _HEADER.size
-_RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBII")
+#: 64 bytes, so that no record straddles a page: the fields of Entry, 8 bytes reserved, crc32 of the rest
+_RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBI8xI")
 RECORD_BYTES: Final = _RECORD.size
 _ZERO: Final = bytes(RECORD_BYTES)
 VERSION: Final = 1
@@ -62,7 +63,7 @@ class Entry(NamedTuple):
     #: Attempts in a row that ended for infrastructure reasons without a newer checkpoint.
     stalls: int = 0
     flags: int = 0
-    #: Halvings of the out-of-memory ladder so far, or the effective batch size it led to.
+    #: Effective value of the parameter that out-of-memory retries halve, 0 where none was.
     batch: int = 0
 
     @property

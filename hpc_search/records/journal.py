@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, dataclass_transform
 import msgspec
 import xxhash
 
+#: Version of the lines, in every segment's first one.
+VERSION: Final = 1
 #: States of an ``end`` record that are final for the trial.
 FINAL: Final = ("done", "failed", "pruned")
 Cause = Literal["", "error", "oom", "timeout", "nonfinite", "noop", "lost", "preempted"]
@@ -38,9 +40,11 @@ class Open(Record, tag="open", kw_only=True):
     boot_id: str
     pid: int
     start_time: int
+    #: Version of the lines of this segment; always written.
+    version: int = 0
     #: Token of the submission, "" for a worker started by hand.
     token: str = ""
-    #: ``JOB:TASK:PACK`` under SLURM, ``local:INDEX`` under the local launcher.
+    #: ``slurm:TASK:PROCESS`` under SLURM, ``local:INDEX`` under the local launcher.
     seat: str = ""
     restart: int = 0
     cluster: str = ""
@@ -72,13 +76,12 @@ class Propose(Record, tag="propose", kw_only=True):
 
 
 class Start(Record, tag="start", kw_only=True):
-    """A process of ``trial`` was started; ``step`` is what it resumes from, ``log`` its byte offset."""
+    """A process of ``trial`` was started; ``log`` is its first byte in the worker's log."""
 
     trial: int
     attempt: int
     pid: int = 0
     log: int = 0
-    step: int = 0
 
 
 class Report(Record, tag="report", kw_only=True):
@@ -196,10 +199,15 @@ def checksum(line: bytes) -> str | None:
 def parse_line(line: bytes) -> AnyRecord | None:
     """Return the record of *line* (without newline); None where the checksum fails.
 
-    Raises:
-        msgspec.ValidationError: The line verifies but has a kind or shape that is not known.
+    A kind that this version does not know, or a shape, was written by a newer one: None as well.
     """
-    return _DECODER.decode(line) if checksum(line) is not None else None
+    if checksum(line) is None:
+        return None
+    try:
+        record: AnyRecord = _DECODER.decode(line)
+    except msgspec.ValidationError:
+        return None
+    return record
 
 
 def kind(line: bytes) -> bytes:

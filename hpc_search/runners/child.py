@@ -10,6 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -42,7 +43,8 @@ def run(spec: Spec, sock: socket.socket, log: int) -> None:
         status = 1
     finally:
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with suppress(BaseException):
+                stream.flush()
         os._exit(status)
 
 

@@ -169,6 +169,15 @@ def result(metrics: Mapping[str, Any], problem: str, metric: str) -> dict[str, A
     return {"state": "done", "metrics": finite, "value": value}
 
 
+def ended(report: Path, metric_file: Path | None, metric: str) -> dict[str, Any]:
+    """Return the end message of a program that exited with 0."""
+    lines, problem = read_report(report)
+    metrics = final_metrics(lines)
+    if metric_file is not None:
+        metrics, problem = read_metric_file(metric_file)
+    return result(metrics, problem, metric)
+
+
 def working_directory(spec: Spec) -> str | None:
     """Return where the program runs: the directory of the search file, where it exists."""
     return spec.directory if spec.directory and os.path.isdir(spec.directory) else None

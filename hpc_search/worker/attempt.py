@@ -9,24 +9,19 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from hpc_search import checkpoint, durable
 from hpc_search.errors import UsageError
-from hpc_search.layout import Layout
-from hpc_search.ledger import Claimed, Ledger
-from hpc_search.ledger.samples import append_samples
+from hpc_search.ledger import Claimed
+from hpc_search.ledger.samples import append_scores
 from hpc_search.records import journal as lines
-from hpc_search.records import samples as samples_codec
-from hpc_search.records.plan import Plan
 from hpc_search.runners import command, messages, processes
 from hpc_search.trial import Spec
 from hpc_search.worker import verdict
-from hpc_search.worker.events import Events
+from hpc_search.worker.context import AttemptContext
 from hpc_search.worker.host import Host, Process
-from hpc_search.worker.log import Log
 
 #: Seconds between TERM and KILL of a hung trial, and between its result and its end.
 _GRACE: Final = 10.0
@@ -34,26 +29,10 @@ _GRACE: Final = 10.0
 _EXHAUSTED: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 #: Why a trial stops at its first report where only that was asked for.
 CHECKED: Final = "checked"
+#: Pieces of 64 KiB that are read after the end.
+_DRAIN: Final = 64
 #: Seconds between two looks at a program's report file.
 _REPORT_POLL: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptContext:
-    """What every attempt of a worker shares."""
-
-    layout: Layout
-    plan: Plan
-    ledger: Ledger
-    log: Log
-    events: Events
-    device: str
-    directory: str
-    node: str
-    stall: float
-    #: Called when the trial's process runs.
-    started: Callable[[], None]
-    to_first_report: bool = False
 
 
 class Attempt:
@@ -76,7 +55,7 @@ class Attempt:
         self._alive_at = time.monotonic()
         self._kill_at = math.inf
         self._report_at = 0.0
-        self._report_lines = 0
+        self._report_lines = self._report_size = 0
         self.host_died = False
         self.seconds = 0.0
         self._effective, self._accumulation = verdict.effective(
@@ -117,6 +96,7 @@ class Attempt:
         """The trial ended with the template."""
         self.host_died = True
         self._ended = True
+        self.kill()
 
     # -- the life of the attempt
     def run(self, host: Host, tick: Callable[[], float], stopping: Callable[[], str]) -> None:
@@ -270,6 +250,11 @@ class Attempt:
             self._context.ledger.journal.append(record)
         elif kind == "restored":
             self._step = max(self._step, message["step"])
+            if message["step"]:
+                note = lines.Note(
+                    event="resumed", trial=number, attempt=attempt, text=f"step {message['step']}"
+                )
+                self._context.ledger.journal.append(note)
             for skipped in message["skipped"]:
                 self._context.ledger.note("checkpoint skipped", skipped)
         elif kind == "unsaved":
@@ -305,7 +290,11 @@ class Attempt:
             self._report_at = now + _REPORT_POLL
             self._read_report(self._process.report)
 
-    def _read_report(self, path: Path) -> list[dict[str, Any]]:
+    def _read_report(self, path: Path) -> None:
+        size = path.stat().st_size if path.exists() else 0
+        if size == self._report_size:
+            return
+        self._report_size = size
         found, _ = command.read_report(path)
         for line in found[self._report_lines :]:
             self._alive_at = time.monotonic()
@@ -314,7 +303,6 @@ class Attempt:
                 trial = self._claimed.trial
                 self._context.ledger.report(trial.number, self._claimed.attempt, step, metrics)
         self._report_lines = max(self._report_lines, len(found))
-        return found
 
     # -- the end
     def _drain(self) -> None:
@@ -327,19 +315,14 @@ class Attempt:
                 while data := process.channel.recv(1 << 20):
                     self._feed(data)
         with suppress(BlockingIOError, OSError):
-            while data := os.read(process.output, 1 << 16):
-                self._context.log.write(data)
-        if process.report is not None and self._status is not None:
-            self._command_result(process.report, process.metric_file)
-
-    def _command_result(self, report: Path, metric_file: Path | None) -> None:
-        found, problem = command.read_report(report)
-        self._read_report(report)
-        metrics: dict[str, Any] = command.final_metrics(found)
-        if metric_file is not None:
-            metrics, problem = command.read_metric_file(metric_file)
-        if self._status == 0:
-            self._message = command.result(metrics, problem, self._search.metric.name)
+            for _ in range(_DRAIN):
+                # A process that the trial left behind may print for ever.
+                self._context.log.write(os.read(process.output, 1 << 16))
+        if process.report is not None:
+            self._read_report(process.report)
+            if self._status == 0:
+                metric = self._search.metric.name
+                self._message = command.ended(process.report, process.metric_file, metric)
 
     def _close(self) -> None:
         process = self._process
@@ -384,16 +367,14 @@ class Attempt:
             node=context.node,
             device=context.device,
             log=(log_start, context.log.size()),
-            samples=self._write_samples() if done else None,
+            samples=self._keep_samples() if done else None,
         )
         context.ledger.finish(end)
         if judged.state in lines.FINAL and not self._search.keep_checkpoints:
             checkpoint.Slots.remove(context.layout, trial.number)
 
-    def _write_samples(self) -> tuple[int, int, int, str] | None:
+    def _keep_samples(self) -> tuple[int, int, int, str] | None:
         if self._samples is None:
             return None
-        ids, scores = self._samples
-        trial = self._claimed.trial
-        data = samples_codec.encode_samples(trial.number, self._claimed.attempt, ids, scores)
-        return append_samples(self._context.layout, self._context.ledger.id, data)
+        context, number = self._context, self._claimed.trial.number
+        return append_scores(context.layout, context.ledger.id, number, self._claimed.attempt, *self._samples)

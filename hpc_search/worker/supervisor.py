@@ -18,11 +18,13 @@ from hpc_search.errors import EXIT_DONE, EXIT_FAILED, EXIT_TEMPORARY, TemporaryE
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, library_versions, read_entry, this_process
 from hpc_search.ledger.fold import fold
+from hpc_search.locks import LockUnavailableError
 from hpc_search.planning import Numbering, load_instance
 from hpc_search.planning.code import problem as code_problem
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
-from hpc_search.worker.attempt import Attempt, AttemptContext
+from hpc_search.worker.attempt import Attempt
+from hpc_search.worker.context import AttemptContext
 from hpc_search.worker.events import Events
 from hpc_search.worker.host import CommandHost, FreshHost, Host, TemplateHost
 from hpc_search.worker.log import Log
@@ -32,6 +34,8 @@ from hpc_search.worker.walltime import Walltime, requeue_this_job
 _KNOWN_ENDS: Final = 3
 #: Seconds of work that a worker claims ahead.
 _AHEAD: Final = 10.0
+#: Trials that it claims ahead at most: each heartbeat looks at every one.
+_MOST_AHEAD: Final = 256
 #: Marks wait at most this long for the next claim.
 _FLUSH: Final = 0.5
 #: Seconds between two looks at how many workers there are.
@@ -75,7 +79,7 @@ class Supervisor:
         self._device = options.device or visible_device()
         instance = load_instance(layout)
         self._directory = instance.origin
-        self._walltime = Walltime.of_this_job()
+        self._walltime = Walltime.of_this_job(begins=bool(options.token))
         me = this_process(options.token, options.seat, self._device)
         numbering = Numbering(plan)
 
@@ -226,7 +230,7 @@ class Supervisor:
                 self._census = (now, max(1, len(os.listdir(self._layout.workers))))
         pending = self._ledger.pending_estimate()
         median = max(statistics.median(self._durations[-51:]), 1e-4)
-        return int(max(1, min(_AHEAD / median, pending / (2 * self._census[1]))))
+        return int(max(1, min(_AHEAD / median, pending / (2 * self._census[1]), _MOST_AHEAD)))
 
     def _reason(self, otherwise: str) -> str:
         return self._stopping or otherwise
@@ -315,7 +319,9 @@ class Supervisor:
         """Show the trial that started, and the ones that ended, in the index: not more often than needed."""
         now = time.monotonic()
         if now - self._last_flush > _FLUSH:
-            self._ledger.flush()
+            with suppress(LockUnavailableError):
+                # The marks wait on; only a claim needs the lock.
+                self._ledger.flush()
             self._last_flush = now
 
     def _stall(self) -> float:

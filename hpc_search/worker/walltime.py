@@ -33,9 +33,9 @@ def parse_job(text: str) -> tuple[float, float] | None:
     return None if limit is None or run is None else (limit, run)
 
 
-def _ask(env: Mapping[str, str]) -> tuple[float, float] | None:
+def _ask(env: Mapping[str, str], *, begins: bool) -> tuple[float, float] | None:
     start, end = env.get("SLURM_JOB_START_TIME", ""), env.get("SLURM_JOB_END_TIME", "")
-    if start.isdecimal() and end.isdecimal() and int(end) > int(start):
+    if begins and start.isdecimal() and end.isdecimal() and int(end) > int(start):
         # Both are slurmctld's; the job began no later than this process.
         return float(int(end) - int(start)), 0.0
     job = env.get("SLURM_JOB_ID", "")
@@ -62,9 +62,9 @@ class Walltime:
     ends: float
 
     @classmethod
-    def of_this_job(cls) -> Walltime:
-        """Ask the environment, else SLURM once."""
-        known = _ask(os.environ)
+    def of_this_job(cls, *, begins: bool = True) -> Walltime:
+        """Ask the environment where the job *begins* with this process, else SLURM once."""
+        known = _ask(os.environ, begins=begins)
         if known is None:
             return cls(None, float("inf"))
         limit, run = known

@@ -155,6 +155,12 @@ class Search:
         run_id = load_plan(self.layout).run_id[-8:]
         return [row.split("|") for row in shown if f"-{run_id}-" in row]
 
+    def incarnations(self) -> list[str]:
+        """Return how each start of the only task of the run ended, in order, as sacct tells."""
+        (token,) = self.tokens()
+        asked = self.cluster.run("sacct", "-X", "-D", "-n", "-P", f"--name={token}", "-o", "Start,State")
+        return [row.split("|")[1].split()[0] for row in sorted(asked.stdout.splitlines())]
+
     def records(self, *kinds: str) -> list[tuple[str, Any]]:
         """Return (worker, record) of each journal line of these kinds."""
         wanted = frozenset(kind.encode() for kind in kinds)
@@ -196,10 +202,10 @@ class HeldSearch(Search):
         self.write("trial.py", HELD_TRIAL)
         self.plan(HELD_SEARCH % ", ".join(map(str, range(1, trials + 1))))
 
-    def wait_until_held(self, trials: int, attempt: int = 1) -> None:
+    def wait_until_held(self, trials: int, attempt: int = 1, timeout: float = 120) -> None:
         """Wait until so many trials stand at the gate in this attempt."""
         held = self.directory / "held"
-        wait_until(lambda: len(list(held.glob(f"*-{attempt}"))) == trials, 120, on_timeout=lambda: self)
+        wait_until(lambda: len(list(held.glob(f"*-{attempt}"))) == trials, timeout, on_timeout=lambda: self)
 
     def undisturbed(self) -> bytes:
         """Return results.csv of the same search, planned anew and run on this machine without a gate."""

@@ -65,6 +65,21 @@ def test_a_cancelled_search_keeps_its_checkpoints_and_submit_completes_it(
     assert_went_on(search, 4)
 
 
+def test_a_cancelled_search_can_be_submitted_again_at_once(held: Callable[[int], HeldSearch]) -> None:
+    search = held(6)
+    search.submit("--workers=2")
+    search.wait_until_held(2)
+    search.call("cancel", search.run)
+    search.gate.unlink()
+
+    # SLURM shows cancelled tasks for as long as they may take to end.
+    said = search.submit("--workers=2").stdout
+
+    assert "2 workers submitted" in said
+    search.wait()
+    assert search.collect() == search.undisturbed()
+
+
 def test_a_task_cancelled_by_hand_gives_its_trial_to_the_next(held: Callable[[int], HeldSearch]) -> None:
     search = held(2)
     search.submit("--workers=2")
@@ -122,6 +137,7 @@ def test_a_preempted_trial_is_saved_and_finished_by_the_requeued_task(
     seats = {record.restart: record.seat for _, record in search.records("open")}
     assert seats == {0: "slurm:0:0", 1: "slurm:0:0"}
     assert len(search.tokens()) == 1
+    wait_until(lambda: search.incarnations() == ["PREEMPTED", "COMPLETED"], 30, on_timeout=lambda: search)
 
 
 def test_at_its_time_limit_a_worker_saves_and_requeues_itself(
@@ -140,3 +156,21 @@ def test_at_its_time_limit_a_worker_saves_and_requeues_itself(
     search.wait_for_the_end_of_all_jobs()
     assert_went_on(search, 1)
     assert Counter(calls.read_text().splitlines()) == {"0 scontrol show": 2, "0 scontrol requeue": 1}
+    wait_until(lambda: search.incarnations() == ["REQUEUED", "COMPLETED"], 30, on_timeout=lambda: search)
+
+
+@pytest.mark.slow
+def test_trials_that_need_more_than_the_time_limit_end_without_any_warning_of_slurm(
+    held: Callable[[int], HeldSearch],
+) -> None:
+    search = held(1)
+    search.submit("--workers=1", time=1, signal_delay=0)
+    search.wait_until_held(1)
+
+    # Held for as long as the job has; the worker's own clock ends it.
+    search.wait_until_held(1, attempt=2, timeout=120)
+    assert search.states() == {"running": 1}
+    search.gate.unlink()
+    search.wait()
+    assert_went_on(search, 1)
+    wait_until(lambda: search.incarnations() == ["REQUEUED", "COMPLETED"], 30, on_timeout=lambda: search)

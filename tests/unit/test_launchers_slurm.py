@@ -245,11 +245,12 @@ def test_jobs_that_only_accounting_knows_are_found(programs: Path) -> None:
 
 
 def test_names_of_states_that_are_unknown_count_as_alive() -> None:
-    text = "a|PENDING|Priority\na|RUNNING|None\na|BRAND_NEW|x\nb|PENDING|Resources\n\n"
+    text = "a|PENDING|Priority\na|RUNNING|None\na|BRAND_NEW|x\nb|PENDING|Resources\nc|COMPLETING|None\n\n"
 
     assert parse_squeue(text) == {
         "a": ActiveJobs(1, 2, reasons={"Priority": 1}),
         "b": ActiveJobs(1, 0, reasons={"Resources": 1}),
+        "c": ActiveJobs(ending=1),
     }
 
 

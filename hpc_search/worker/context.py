@@ -1,0 +1,30 @@
+"""What every attempt of a worker shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hpc_search.layout import Layout
+from hpc_search.ledger import Ledger
+from hpc_search.records.plan import Plan
+from hpc_search.worker.events import Events
+from hpc_search.worker.log import Log
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptContext:
+    """What every attempt of a worker shares."""
+
+    layout: Layout
+    plan: Plan
+    ledger: Ledger
+    log: Log
+    events: Events
+    device: str
+    directory: str
+    node: str
+    stall: float
+    #: Called when the trial's process runs.
+    started: Callable[[], None]
+    to_first_report: bool = False
