@@ -18,6 +18,8 @@ from tests.waiting import wait_until
 
 #: Seconds in which a process that was told to end may still be there.
 _GRACE_S: Final = 10.0
+#: The group of tests that share the cluster or the quickstart's run.
+_SHARED: Final = "shared"
 #: Helpers of multiprocessing that live as long as the interpreter.
 _HELPERS: Final = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
@@ -28,10 +30,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out unless they are asked for."""
+    """Leave the slow tests out unless they are asked for; keep together what shares something costly.
+
+    With ``-n 2 --dist loadgroup`` one process runs the tests on SLURM and those that share the
+    quickstart's run, first because they take longest, and the other one the rest, file by file.
+    """
+    items.sort(key=lambda item: _group(item) != _SHARED)
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
         if item.get_closest_marker("slow") is not None and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: tools/test --slow"))
+
+
+def _group(item: pytest.Item) -> str:
+    shares = "finished_quickstart" in getattr(item, "fixturenames", ())
+    return _SHARED if shares or "slurm" in item.path.parts else item.path.name
 
 
 def pytest_report_header() -> list[str]:
