@@ -82,7 +82,7 @@ def parts(status: Status) -> tuple[str, str, str]:
         speed.append(f"{status.rate_per_min:.3g}/min")
     if status.eta_seconds is not None:
         speed.append(f"{time_left(status.eta_seconds)} left")
-    best = f"best {plain(status.metric)} {status.best.value:.5g}" if status.best is not None else ""
+    best = f"best trial's {plain(status.metric)} {status.best.value:.5g}" if status.best is not None else ""
     return counts, ", ".join(speed), best
 
 

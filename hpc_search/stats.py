@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Literal, NamedTuple
+
+import msgspec
 
 Goal = Literal["max", "min"]
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, gc=False):
     """One finished trial. ``value`` is the selection metric, None unless the trial is done."""
 
     trial: int
@@ -34,24 +37,33 @@ class FoldValue(NamedTuple):
     value: float
 
 
-class PointScore(NamedTuple):
+class PointScore(msgspec.Struct, gc=False):
     """One point with a finished trial.
 
-    ``values`` are in the order of the trials' numbers. ``mean`` and ``sd`` (n - 1 in the denominator,
-    None below two values) are of the ``n`` values there are, of ``expected``. ``reasons`` counts why
-    values are missing: "failed(oom)", "pruned", "no value", "not finished". Ranks start at 1;
-    incomplete points stand below every complete one.
+    ``rows`` are its finished trials by number. ``mean`` and ``sd`` (n - 1 in the denominator, None
+    below two values) are of the ``n`` values there are, of ``expected``. ``reasons`` counts why values
+    are missing: "failed(oom)", "pruned", "no value", "not finished". Ranks start at 1; incomplete points
+    stand below every complete one.
     """
 
     point: int
-    rank: int
     complete: bool
     n: int
     expected: int
     mean: float | None
     sd: float | None
-    values: tuple[FoldValue, ...]
+    rows: list[Row]
     reasons: dict[str, int]
+    rank: int = 0
+
+    @property
+    def values(self) -> tuple[FoldValue, ...]:
+        """The values in the order of the trials' numbers."""
+        return tuple(
+            FoldValue(row.fold, row.seed, row.value)
+            for row in self.rows
+            if row.value is not None and not _reason(row)
+        )
 
 
 def mean(values: Sequence[float]) -> float:
@@ -73,7 +85,7 @@ def sample_sd(values: Sequence[float], middle: float | None = None) -> float | N
     if len(values) < 2:
         return None
     middle = mean(values) if middle is None else middle
-    spread = math.hypot(*sorted(value - middle for value in values))
+    spread = math.hypot(*sorted([value - middle for value in values]))
     if math.isinf(spread):
         # Deviations of values near the largest float overflow; quarters of them do not.
         spread = math.hypot(*sorted(value / 4 - middle / 4 for value in values)) * 4
@@ -92,40 +104,26 @@ def rank_points(rows: Iterable[Row], goal: Goal, expected: Callable[[int], int])
         expected: The number of trials of a point (folds x seeds).
     """
     points: defaultdict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        points[row.point].append(row)
-    scores = [_score(point, found, expected(point)) for point, found in points.items()]
-    sign = -1.0 if goal == "max" else 1.0
-    scores.sort(key=lambda score: _order(score, sign))
-    return [score._replace(rank=rank) for rank, score in enumerate(scores, start=1)]
-
-
-def _order(score: PointScore, sign: float) -> tuple[bool, int, float, int]:
-    missing = 0 if score.complete else -score.n
-    return not score.complete, missing, 0.0 if score.mean is None else sign * score.mean, score.point
-
-
-def _score(point: int, rows: list[Row], expected: int) -> PointScore:
+    values: defaultdict[int, list[float]] = defaultdict(list)
     # By trial number: fold-major, whatever the order of arrival.
-    rows.sort()
-    values = [
-        FoldValue(row.fold, row.seed, row.value)
-        for row in rows
-        if row.state == "done" and row.value is not None and math.isfinite(row.value)
-    ]
-    numbers = [found.value for found in values]
-    middle = mean(numbers) if numbers else None
-    return PointScore(
-        point=point,
-        rank=0,
-        complete=len(numbers) >= expected,
-        n=len(numbers),
-        expected=expected,
-        mean=middle,
-        sd=sample_sd(numbers, middle),
-        values=tuple(values),
-        reasons={} if len(numbers) >= expected else _reasons(rows, expected),
-    )
+    for row in sorted(rows, key=attrgetter("trial")):
+        points[row.point].append(row)
+        if row.state == "done" and row.value is not None and math.isfinite(row.value):
+            values[row.point].append(row.value)
+    scores = [_score(point, points[point], values[point], expected(point)) for point in sorted(points)]
+    # Stable sorts by one number each, the last key first: far quicker than one by tuples.
+    scores.sort(key=lambda score: score.mean or 0.0, reverse=goal == "max")
+    scores.sort(key=lambda score: -math.inf if score.complete else -score.n)
+    for rank, score in enumerate(scores, start=1):
+        score.rank = rank
+    return scores
+
+
+def _score(point: int, rows: list[Row], values: list[float], expected: int) -> PointScore:
+    middle = mean(values) if values else None
+    n = len(values)
+    reasons = {} if n >= expected else _reasons(rows, expected)
+    return PointScore(point, n >= expected, n, expected, middle, sample_sd(values, middle), rows, reasons)
 
 
 def _reasons(rows: list[Row], expected: int) -> dict[str, int]:

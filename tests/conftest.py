@@ -18,8 +18,8 @@ from tests.waiting import wait_until
 
 #: Seconds in which a process that was told to end may still be there.
 _GRACE_S: Final = 10.0
-#: The group of tests that share the cluster or the quickstart's run.
-_SHARED: Final = "shared"
+#: Tests that share the cluster or the finished quickstart.
+_SHARED: Final = ("tests/slurm/", "tests/e2e/test_quickstart.py", "tests/e2e/test_rerun_show.py")
 #: Helpers of multiprocessing that live as long as the interpreter.
 _HELPERS: Final = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
@@ -30,21 +30,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out unless they are asked for; keep together what shares something costly.
-
-    With ``-n 2 --dist loadgroup`` one process runs the tests on SLURM and those that share the
-    quickstart's run, first because they take longest, and the other one the rest, file by file.
-    """
-    items.sort(key=lambda item: _group(item) != _SHARED)
+    """Leave the slow tests out unless they are asked for; begin with those that take longest."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_SHARED))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
         if item.get_closest_marker("slow") is not None and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: tools/test --slow"))
 
 
-def _group(item: pytest.Item) -> str:
-    shares = "finished_quickstart" in getattr(item, "fixturenames", ())
-    return _SHARED if shares or "slurm" in item.path.parts else item.path.name
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With ``-n 2`` one process runs the tests that share a cluster or a run, the other one file by file.
+
+    xdist's own groups (3.8) are not seen under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class Grouped(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "shared" if nodeid.startswith(_SHARED) else nodeid.split("::", 1)[0]
+
+    return Grouped(config, log)
 
 
 def pytest_report_header() -> list[str]:

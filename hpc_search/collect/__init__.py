@@ -135,7 +135,7 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
             sealed = seal_results(layout)
             found = documents.outcome(plan, sealed.attempts.results)
             files, notes = _write_results(layout, found, sealed)
-            if audit or (audit is None and sealed.attempts.lines < AUDIT_LINES):
+            if audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES)):
                 durable.replace(layout.audit, audit_log.audit_text(layout))
         except OSError as error:
             raise _unwritable(layout, error) from error
@@ -198,8 +198,7 @@ def _warnings(plan: Plan, sealed: Sealed) -> list[str]:
 
 def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tuple[str, ...]) -> Collected:
     plan = found.plan
-    states = Counter(end.state for end in found.ends)
-    complete = sum(score.complete for score in found.scores)
+    states, complete = found.states, found.complete
     return Collected(
         name=plan.search.name,
         run_id=plan.run_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -15,6 +16,12 @@ from hpc_search.ledger import history
 _SHOWN = frozenset(
     {"k", "n", "t", "c", "chain", "trial", "attempt", "worker", "params", "block", "event", "log"}
 )
+
+
+def fewer_lines(layout: Layout, most: int) -> bool:
+    """Return whether the journals have fewer than *most* lines, reading no more than it takes to know."""
+    counts = (file.data.count(b"\n") for file in history.journal_files(layout))
+    return all(total < most for total in accumulate(counts))
 
 
 def audit_text(layout: Layout) -> bytes:

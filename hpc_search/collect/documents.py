@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from hpc_search.collect.columns import Column, json_text, spread
+from hpc_search.collect.columns import Column, json_text, picked, spread
 from hpc_search.collect.reading import Attempt
 from hpc_search.collect.times import iso_seconds
 from hpc_search.records import journal as codec
 from hpc_search.records.plan import Plan
-from hpc_search.stats import FoldValue, PointScore, Row, rank_points
+from hpc_search.stats import FoldValue, PointScore, rank_points
 
 #: How many points stand in top_k.json.
 TOP_K: Final = 10
@@ -23,16 +24,20 @@ VERSION: Final = 1
 class Outcome(NamedTuple):
     """The finished trials of a run by number, and its points, best first.
 
-    ``params`` are the distinct parameters; ``which[i]`` is the place of those of ``ends[i]``.
+    ``params`` are the distinct parameters, ``parameters`` the same as columns; ``which[i]`` is the place
+    of those of ``ends[i]``. ``states`` counts trials, ``complete`` points.
     """
 
     plan: Plan
     ends: list[Attempt]
     scores: list[PointScore]
     params: list[dict[str, Any]]
+    parameters: list[Column]
     which: list[int]
     #: Place of the parameters of each point.
     of_point: dict[int, int]
+    states: Counter[str]
+    complete: int
 
     @property
     def best(self) -> PointScore | None:
@@ -56,28 +61,33 @@ class Outcome(NamedTuple):
 def outcome(plan: Plan, results: Mapping[int, Attempt]) -> Outcome:
     """Return the outcome of *results*; numbers that the plan does not have are left out."""
     ends = [results[number] for number in sorted(results) if 0 <= number < plan.trials]
-    rows = (
-        Row(end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value)
-        for end in ends
-    )  # fmt: skip
+    scores = rank_points(ends, plan.metric.goal, lambda point: trials_of_point(plan, point))
     # Trials of one point have the same parameters, mostly in the same bytes: those are parsed once.
-    places: dict[bytes, int] = {}
-    which = [places.setdefault(bytes(end.params), len(places)) for end in ends]
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
-    of_point: dict[int, int] = {}
-    for end, place in zip(ends, which, strict=True):
-        of_point.setdefault(end.point, place)
-    scores = rank_points(rows, plan.metric.goal, lambda point: trials_of_point(plan, point))
-    return Outcome(plan, ends, scores, list(map(decode, places)), which, of_point)
+    texts = [bytes(end.params) for end in ends]
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    which = [places[text] for text in texts]
+    params = list(map(msgspec.json.Decoder(dict[str, Any]).decode, places))
+    return Outcome(
+        plan,
+        ends,
+        scores,
+        params,
+        spread("param_", parameter_names(plan, params), params, "null"),
+        which,
+        # The first trial of a point says what its parameters are.
+        dict(zip(reversed([end.point for end in ends]), reversed(which), strict=True)),
+        Counter([end.state for end in ends]),
+        sum([score.complete for score in scores]),
+    )
 
 
 def trials_of_point(plan: Plan, point: int) -> int:
     """Return how many trials *point* has: folds x seeds, over every block that has it."""
-    return sum(
-        max(1, len(block.folds)) * len(block.seeds)
-        for block in plan.blocks
-        if block.first_point <= point < block.first_point + block.points
-    )
+    trials = 0
+    for block in plan.blocks:
+        if block.first_point <= point < block.first_point + block.points:
+            trials += max(1, len(block.folds)) * len(block.seeds)
+    return trials
 
 
 def parameter_names(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -93,7 +103,8 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 def result_columns(found: Outcome) -> list[Column]:
     """Return results.csv: one row a finished trial by number, nothing about how it came to be."""
     ends = found.ends
-    metrics = [end.metrics or {} for end in ends]
+    nothing: dict[str, Any] = {}
+    metrics = [end.metrics or nothing for end in ends]
     return [
         Column("trial", [end.trial for end in ends], kind="int"),
         Column("point", [end.point for end in ends], kind="int"),
@@ -102,22 +113,20 @@ def result_columns(found: Outcome) -> list[Column]:
         Column("state", [end.state for end in ends], kind="str"),
         Column("cause", [end.cause for end in ends], kind="str"),
         Column("value", [end.value for end in ends], kind="float"),
-        *_parameters(found, found.which),
+        *picked(found.parameters, found.which),
         *_effective_columns(ends),
         *spread("metric_", sorted(_keys(metrics)), metrics),
     ]
 
 
-def _parameters(found: Outcome, pick: Sequence[int]) -> list[Column]:
-    return spread("param_", parameter_names(found.plan, found.params), found.params, "null", pick)
-
-
 def _effective_columns(ends: Sequence[Attempt]) -> list[Column]:
-    rows = [end.effective or {} for end in ends]
+    nothing: dict[str, Any] = {}
+    rows = [end.effective or nothing for end in ends]
     names = sorted(_keys(rows))
     columns = spread("effective_", names, rows, null="null")
-    if any(end.accumulation != 1 for end in ends) and "accumulation" not in names:
-        columns.append(Column("effective_accumulation", [end.accumulation for end in ends], kind="int"))
+    accumulation = [end.accumulation for end in ends]
+    if set(accumulation) - {1} and "accumulation" not in names:
+        columns.append(Column("effective_accumulation", accumulation, kind="int"))
     return columns
 
 
@@ -125,7 +134,7 @@ def attempt_columns(
     attempts: Sequence[Attempt], results: Mapping[int, Attempt], openings: Mapping[str, codec.Open]
 ) -> list[Column]:
     """Return attempts.csv: one row an attempt that ended, the ones given back included."""
-    ends = sorted(attempts, key=lambda end: (end.trial, end.attempt, end.worker, end.checksum))
+    ends = sorted(attempts, key=attrgetter("trial", "attempt", "worker", "checksum"))
     jobs = {worker: (opening.job_id, opening.seat) for worker, opening in openings.items()}
     opened = [jobs.get(end.worker, ("", "")) for end in ends]
     return [
@@ -144,14 +153,8 @@ def attempt_columns(
         Column("device", [end.device for end in ends]),
         Column("job", [job for job, _ in opened]),
         Column("seat", [seat for _, seat in opened]),
-        Column("detail", [last_line(end.detail) for end in ends]),
+        Column("detail", [end.detail and codec.headline(end.detail) for end in ends]),
     ]
-
-
-def last_line(text: str) -> str:
-    """Return the last line of *text* that is not blank."""
-    lines = text.strip().splitlines() if text else []
-    return lines[-1].strip() if lines else ""
 
 
 def summary_columns(found: Outcome) -> list[Column]:
@@ -159,22 +162,24 @@ def summary_columns(found: Outcome) -> list[Column]:
     scores = found.scores
     return [
         Column("point", [score.point for score in scores]),
-        *_parameters(found, [found.of_point[score.point] for score in scores]),
+        *picked(found.parameters, [found.of_point[score.point] for score in scores]),
         Column("mean", [score.mean for score in scores]),
         Column("sd", [score.sd for score in scores]),
         Column("n", [score.n for score in scores]),
         Column("expected", [score.expected for score in scores]),
         Column("complete", [score.complete for score in scores]),
         Column("rank", [score.rank for score in scores]),
-        Column("missing", ["; ".join(f"{n} {why}" for why, n in score.reasons.items()) for score in scores]),
+        Column("missing", [_missing(score.reasons) if score.reasons else "" for score in scores]),
     ]
+
+
+def _missing(reasons: Mapping[str, int]) -> str:
+    return "; ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
 def header(found: Outcome, kind: str) -> dict[str, Any]:
     """Return what every JSON document begins with: format, names, ids, metric, counts."""
     plan = found.plan
-    states = Counter(end.state for end in found.ends)
-    complete = sum(score.complete for score in found.scores)
     return {
         "format": f"hpc_search.{kind}",
         "version": VERSION,
@@ -184,9 +189,9 @@ def header(found: Outcome, kind: str) -> dict[str, Any]:
         "metric": {"name": plan.metric.name, "goal": plan.metric.goal},
         "trials": plan.trials,
         "finished": len(found.ends),
-        **{state: states[state] for state in codec.FINAL},
+        **{state: found.states[state] for state in codec.FINAL},
         "points": plan.points,
-        "points_complete": complete,
+        "points_complete": found.complete,
     }
 
 
@@ -207,16 +212,17 @@ def search_results(found: Outcome) -> bytes:
     """Return search_results.json: the header, and every finished trial on a line of its own."""
     encoder = msgspec.json.Encoder()
     head = encoder.encode(header(found, "search_results"))[:-1]
-    trials = encoder.encode_lines([_trial(end) for end in found.ends]).rstrip(b"\n")
+    nothing: dict[str, Any] = {}
+    trials = [
+        _Trial(
+            end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value,
+            end.params, end.metrics or nothing, end.effective or nothing,
+        )
+        for end in found.ends
+    ]  # fmt: skip
     # A newline within a text is escaped, so every newline here ends a trial.
-    return head + b',"results":[\n' + trials.replace(b"\n", b",\n") + b"\n]}\n"
-
-
-def _trial(end: Attempt) -> _Trial:
-    return _Trial(
-        end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value,
-        end.params, end.metrics or {}, end.effective or {},
-    )  # fmt: skip
+    lines = encoder.encode_lines(trials)[:-1].replace(b"\n", b",\n")
+    return b"".join((head, b',"results":[\n', lines, b"\n]}\n"))
 
 
 def best_hyperparams(found: Outcome) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from hpc_search.collect.columns import ABSENT, Column, json_text
+from hpc_search.collect.columns import ABSENT, Absent, Column, json_text
 
 #: Integers beyond this are not exact as floats.
 _EXACT: Final = 2**53
@@ -30,27 +30,31 @@ def parquet_bytes(columns: Sequence[Column]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def kind_of(values: Iterable[Any]) -> str:
+def kind_of(values: Sequence[Any]) -> str:
     """Return the common type of *values* ("int", "float", "str", "bool"), "" where JSON has to serve."""
-    present = [value for value in values if value is not None]
-    kinds = set(map(type, present))
+    kinds = set(map(type, values)) - {type(None)}
     if kinds == {bool}:
         return "bool"
+    integers = [value for value in values if type(value) is int] if int in kinds else [0]
     if kinds == {int}:
-        return "int" if all(-_INT64 <= value < _INT64 for value in present) else ""
+        return "int" if -_INT64 <= min(integers) <= max(integers) < _INT64 else ""
     if kinds and kinds <= {int, float}:
-        exact = all(-_EXACT <= value <= _EXACT for value in present if type(value) is int)
-        return "float" if exact else ""
+        return "float" if -_EXACT <= min(integers) <= max(integers) <= _EXACT else ""
     return "str" if kinds <= {str} else ""
 
 
 def _column(pa: Any, column: Column) -> Any:
-    values = [None if value is ABSENT else value for value in column.values]
+    values = column.values
+    if Absent in set(map(type, values)):
+        values = [None if value is ABSENT else value for value in values]
     kind = column.kind or kind_of(values)
     if not kind:
         values = [None if value is None else json_text(value) for value in values]
     made = _array(pa, kind or "str", values)
-    return made if column.pick is None else made.take(_array(pa, "int", column.pick))
+    if column.pick is None:
+        return made
+    places = array("q", column.pick)
+    return made.take(pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)]))
 
 
 def _array(pa: Any, kind: str, values: Sequence[Any]) -> Any:
@@ -62,14 +66,16 @@ def _array(pa: Any, kind: str, values: Sequence[Any]) -> Any:
     validity = _bits(value is not None for value in values) if None in values else None
     buffers = [None if validity is None else pa.py_buffer(validity)]
     if kind == "str":
-        texts = [b"" if value is None else value.encode() for value in values]
-        offsets = array("q", accumulate(map(len, texts), initial=0))
-        buffers += [pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(texts))]
+        texts = values if validity is None else ["" if value is None else value for value in values]
+        joined = "".join(texts)
+        lengths = map(len, texts if joined.isascii() else map(str.encode, texts))
+        offsets = array("q", accumulate(lengths, initial=0))
+        buffers += [pa.py_buffer(offsets), pa.py_buffer(joined.encode())]
     elif kind == "bool":
         buffers.append(pa.py_buffer(_bits(map(bool, values))))
     else:
         numbers = values if validity is None else [0 if value is None else value for value in values]
-        buffers.append(pa.py_buffer(array("q" if kind == "int" else "d", numbers).tobytes()))
+        buffers.append(pa.py_buffer(array("q" if kind == "int" else "d", numbers)))
     return pa.Array.from_buffers(types[kind], len(values), buffers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -10,21 +11,21 @@ import msgspec
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records import journal as codec
+from hpc_search.stats import Row
 
-#: An end record and its line. Scanning for it is 10 times faster than looking at every line.
+#: The line of an end record. Scanning for it is 10 times faster than looking at every line.
 _END: Final = re.compile(rb'\n(\{"k":"end".*)')
 
 
-class Attempt(msgspec.Struct, gc=False, kw_only=True, rename={"ended": "t", "checksum": "c"}):
+class Attempt(Row, gc=False, kw_only=True, rename={"ended": "t", "checksum": "c"}):
     """What collect needs of an end record; ``params`` stays the bytes that the worker wrote.
 
     ``worker`` is set by the reader. Objects without the garbage collector: 100,000 of them would be
     walked again and again.
     """
 
-    trial: int
     attempt: int
-    state: str
+    state: codec.EndState
     params: msgspec.Raw
     checksum: str
     worker: str = ""
@@ -32,9 +33,8 @@ class Attempt(msgspec.Struct, gc=False, kw_only=True, rename={"ended": "t", "che
     point: int = 0
     fold: int | None = None
     seed: int = 0
-    cause: str = ""
+    cause: codec.Cause = ""
     detail: str = ""
-    value: float | None = None
     metrics: dict[str, Any] | None = None
     effective: dict[str, Any] | None = None
     accumulation: int = 1
@@ -52,45 +52,48 @@ class Attempts(NamedTuple):
     """What the journals hold of ended attempts.
 
     ``ends`` are in no order and each comes once; ``results`` is trial -> its one accepted end.
-    ``openings`` is worker -> the newest opening record. ``lines`` counts every line of every journal,
-    ``damaged`` whole end records whose checksum fails.
+    ``openings`` is worker -> the newest opening record. ``damaged`` counts whole end records whose
+    checksum fails.
     """
 
     ends: list[Attempt]
     results: dict[int, Attempt]
     openings: dict[str, codec.Open]
-    lines: int
     damaged: int
 
 
 def read_attempts(layout: Layout) -> Attempts:
     """Return every ended attempt of a run; report lines are passed over without being parsed."""
-    ends: dict[tuple[str, str], Attempt] = {}
+    # A later segment repeats lines; the checksum covers their number and time.
+    ends: defaultdict[str, dict[str, Attempt]] = defaultdict(dict)
     openings: dict[str, codec.Open] = {}
-    lines = damaged = 0
+    damaged = 0
     for file in history.journal_files(layout):
-        lines += file.data.count(b"\n")
-        damaged += _take_ends(file.data, file.worker, ends)
+        damaged += _take_ends(file.data, file.worker, ends[file.worker])
         opening = _opening(file.data)
         before = openings.get(file.worker)
         if opening is not None and (before is None or before.segment < opening.segment):
             openings[file.worker] = opening
-    found = list(ends.values())
-    return Attempts(found, _results(layout, found), openings, lines, damaged)
+    found = [end for of_worker in ends.values() for end in of_worker.values()]
+    return Attempts(found, _results(layout, found), openings, damaged)
 
 
-def _take_ends(data: bytes, worker: str, ends: dict[tuple[str, str], Attempt]) -> int:
+def _take_ends(data: bytes, worker: str, ends: dict[str, Attempt]) -> int:
     damaged = 0
+    decode, checksum = _DECODER.decode, codec.checksum
     for match in _END.finditer(data):
         line = match[1]
-        digest = codec.checksum(line)
-        if digest is not None:
-            end = _DECODER.decode(line)
-            end.worker = worker
-            # A later segment repeats lines; the checksum covers their number and time.
-            ends[worker, digest] = end
-        elif match.end() < len(data):
+        digest = checksum(line)
+        if digest is None:
+            damaged += match.end() < len(data)
+            continue
+        try:
+            end = ends[digest] = decode(line)
+        except msgspec.ValidationError:
+            # Written by a newer version.
             damaged += 1
+        else:
+            end.worker = worker
     return damaged
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,14 +19,14 @@ def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def iso_seconds(times: Iterable[float]) -> list[str]:
+def iso_seconds(times: Sequence[float]) -> list[str]:
     """Return *times* as ISO 8601 in UTC to the second, "" for 0: quick for many times close together."""
+    seconds = [int(time) if _LOW <= time <= _HIGH else 0 for time in times]
+    texts: dict[int, str] = {}
     minutes: dict[int, str] = {}
-    texts = []
-    for time in times:
-        minute, second = divmod(int(time) if _LOW <= time <= _HIGH else 0, 60)
-        prefix = minutes.get(minute)
-        if prefix is None:
-            prefix = minutes[minute] = datetime.fromtimestamp(minute * 60, UTC).isoformat()[:16]
-        texts.append(prefix + _SECONDS[second] if time else "")
-    return texts
+    for time in set(seconds):
+        minute, second = divmod(time, 60)
+        if minute not in minutes:
+            minutes[minute] = datetime.fromtimestamp(minute * 60, UTC).isoformat()[:16]
+        texts[time] = minutes[minute] + _SECONDS[second]
+    return [texts[second] if time else "" for time, second in zip(times, seconds, strict=True)]

@@ -189,7 +189,7 @@ def _minutes(cursor: Cursor) -> int | None:
         days, hours, minutes, seconds, only_days, only_hours = (int(part or 0) for part in match.groups())
         total = (days + only_days) * 1440 + (hours + only_hours) * 60 + minutes + (seconds > 0)
     elif isinstance(text, str) and re.fullmatch(r"[0-9.]+ *[A-Za-z]+", text):
-        length = cursor.seconds()
+        length = cursor.seconds(number_of="minutes")
         if length is None:
             return None
         total = -int(-length // 60)

@@ -141,9 +141,9 @@ class Cursor:
         hint = f"write {said[value.lower()]}" if isinstance(value, str) and value.lower() in said else ""
         return self._no("is not a boolean", expected="true or false", hint=hint)
 
-    def seconds(self, *, zero: bool = False) -> float | None:
+    def seconds(self, *, zero: bool = False, number_of: str = "seconds") -> float | None:
         """Return a length of time in seconds, from a number or from ``30s``, ``5 min``, ``1h``."""
-        expected = "seconds as a number, or a time such as 30s, 5 min, 1h"
+        expected = f"{number_of} as a number, or a time such as 30s, 5 min, 1h"
         value = self.node.value if isinstance(self.node, Scalar) else None
         if isinstance(value, str):
             match = _DURATION.fullmatch(value.strip())

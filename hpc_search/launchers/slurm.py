@@ -264,13 +264,21 @@ def parameters(request: Request) -> dict[str, Any]:
         "mem": profile.mem or None,
         "cpus_per_task": profile.cpus or None,
         "array_parallelism": profile.throttle or request.tasks,
-        "signal_delay_s": profile.signal_delay,
+        "signal_delay_s": signal_delay(profile),
         "stderr_to_stdout": True,
         "use_srun": False,
         "wckey": None,
         "setup": _setup(request),
         "additional_parameters": _additional(request),
     }
+
+
+def signal_delay(profile: Profile) -> int:
+    """Return the seconds before the end at which SLURM warns: at most a quarter of the walltime.
+
+    SLURM sends it up to 60 s early; a warning at the start would stop every trial at once.
+    """
+    return min(profile.signal_delay, profile.time * 15) if profile.time else profile.signal_delay
 
 
 def _additional(request: Request) -> dict[str, Any]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Final, NamedTuple
+
+import msgspec
 
 from hpc_search.layout import WORKER_ID, Layout, parse_journal
 from hpc_search.records import archive, seal
 from hpc_search.records import journal as codec
 
-_ENDS: Final = frozenset({b"end", b"accepted"})
+_END: Final = msgspec.json.Decoder(codec.End)
 _NUMBER: Final = re.compile(rb'\{"k":"[a-z]+","n":(\d+)')
 
 
@@ -105,12 +109,12 @@ def worker_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
 
 def verified(data: bytes, kinds: frozenset[bytes] | None = None) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, line) of the lines of *data* that verify; others are passed over."""
-    prefixes = tuple(b'{"k":"' + kind + b'"' for kind in kinds) if kinds is not None else (b'{"k":"',)
-    offset = 0
-    for line in data.split(b"\n"):
-        if line.startswith(prefixes) and codec.checksum(line) is not None:
-            yield offset, line
-        offset += len(line) + 1
+    names = b"" if kinds is None else b'(?:%b)"' % b"|".join(sorted(kinds))
+    line = rb'(\{"k":"' + names + b".*)"
+    # Scanning for a newline and what follows it is far quicker than looking at every line.
+    for match in chain(filter(None, [re.match(line, data)]), re.finditer(b"\n" + line, data)):
+        if codec.checksum(match[1]) is not None:
+            yield match.start(1), match[1]
 
 
 def lines(layout: Layout, kinds: frozenset[bytes] | None = None) -> Iterator[Line]:
@@ -162,22 +166,35 @@ def results(layout: Layout) -> dict[int, Result]:
     record (design 5, Records).
     """
     final: dict[int, list[Result]] = {}
-    accepted: dict[int, set[str]] = {}
-    for line in lines(layout, _ENDS):
+    for line in lines(layout, frozenset({b"end"})):
+        try:
+            end = _END.decode(line.data)
+        except msgspec.ValidationError:
+            # A shape that this version does not know.
+            continue
+        if end.state in codec.FINAL:
+            result = Result(end, line.worker, line.data[-18:-2].decode())
+            final.setdefault(end.trial, []).append(result)
+    chosen = {trial: found[0] for trial, found in final.items()}
+    doubled = {trial: found for trial, found in final.items() if len(found) > 1}
+    if doubled:
+        sealed, accepted = seals(layout), _accepted(layout)
+        chosen |= {n: _choose(found, sealed.get(n), accepted[n]) for n, found in doubled.items()}
+    return chosen
+
+
+def _accepted(layout: Layout) -> defaultdict[int, set[str]]:
+    """Return trial -> the checksums of end records that somebody accepted."""
+    accepted: defaultdict[int, set[str]] = defaultdict(set)
+    for line in lines(layout, frozenset({b"accepted"})):
         record = codec.parse_line(line.data)
         if isinstance(record, codec.Accepted):
-            accepted.setdefault(record.trial, set()).add(record.end)
-        elif isinstance(record, codec.End) and record.state in codec.FINAL:
-            result = Result(record, line.worker, line.data[-18:-2].decode())
-            final.setdefault(record.trial, []).append(result)
-    sealed = seals(layout)
-    return {trial: _choose(found, sealed.get(trial), accepted.get(trial)) for trial, found in final.items()}
+            accepted[record.trial].add(record.end)
+    return accepted
 
 
-def _choose(found: list[Result], sealed: str | None, accepted: set[str] | None) -> Result:
-    if len(found) == 1:
-        return found[0]
-    for wanted in ({sealed} if sealed else set(), accepted or set()):
+def _choose(found: list[Result], sealed: str | None, accepted: set[str]) -> Result:
+    for wanted in ({sealed} if sealed else set(), accepted):
         candidates = [result for result in found if result.checksum in wanted]
         if candidates:
             return min(candidates, key=_order)

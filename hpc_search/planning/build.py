@@ -28,6 +28,8 @@ _DIRECTORIES: Final = (
     "ledger/seals", "ledger/submits", "ledger/stages", "ledger/archive",
     "workers", "checkpoints", "samples", "submitit",
 )  # fmt: skip
+#: A larger file among a command's arguments is taken for data.
+_SOURCE_BYTES: Final = 1 << 20
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _LIBRARIES: Final = ("torch", "numpy", "pandas", "h5py", "scikit-learn", "submitit", "msgspec")
 
@@ -61,15 +63,26 @@ def draft(path: Path) -> Draft:
     search = config.load_search(path)
     base = path.resolve().parent
     references = [code.parse_reference(text) for text in (search.trial.callable,) if text]
+    file = base / search.trial.callable.rpartition(":")[0]
+    if file.suffix == ".py" and not file.is_file():
+        raise UsageError(f"trial: there is no file {file}", hint="the path is relative to the search file")
     for reference in references:
         source = code.find_source(reference, base)
         if source is not None:
             code.check_function(reference, source)
     if not references:
         _check_command(search, base)
-    snapshot = code.snapshot(base, references, search.trial.files)
+    programs = [part for part in search.trial.command if _is_source(base, part)]
+    snapshot = code.snapshot(base, references, (*search.trial.files, *programs))
     manifests = _manifests(search, base)
     return Draft(_plan(search, snapshot, manifests), snapshot, manifests, base)
+
+
+def _is_source(base: Path, part: str) -> bool:
+    """Return whether an argument is a file beside the search file: kept, so that a change is noticed."""
+    file = base / part
+    local = not part.startswith(("/", "-", "..")) and not set(part) & set("{*?[")
+    return local and file.is_file() and file.stat().st_size <= _SOURCE_BYTES
 
 
 def _check_command(search: Search, base: Path) -> None:

@@ -15,12 +15,14 @@ _JOURNAL_BYTES: Final = 2000
 _SHOWN: Final = 8
 
 
-def describe(plan: Plan, run: str, *, fresh: bool) -> str:
+def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False) -> str:
     """Return the plan as the user shall check it."""
     search = plan.search
+    words = "planned now" if fresh else "already planned"
+    made = "not made: dry run" if dry else f"{words}; run id {plan.run_id}"
     lines = [
         f"{search.name}: {counts(plan)}",
-        f"  run        {run} ({'planned now' if fresh else 'already planned'}; run id {plan.run_id})",
+        f"  run        {run} ({made})",
         f"  trial      {search.trial.callable or ' '.join(search.trial.command)}",
         f"  metric     {search.metric.name} ({search.metric.goal})",
         f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",

@@ -213,3 +213,15 @@ def parse_line(line: bytes) -> AnyRecord | None:
 def kind(line: bytes) -> bytes:
     """Return the kind of *line* without parsing it, b"" where it cannot be one."""
     return line[6 : line.find(b'"', 6)] if line.startswith(b'{"k":"') else b""
+
+
+def headline(detail: str) -> str:
+    """Return the line of an end record's detail that says what went wrong.
+
+    In a traceback that is the first unindented line after the last frame (a message may go on over more
+    lines), else the first line.
+    """
+    found = [line for line in detail.splitlines() if line.strip()]
+    frames = [number for number, line in enumerate(found) if line.startswith('  File "')]
+    after = found[frames[-1] + 1 :] if frames else found
+    return next((line.strip() for line in after if not line.startswith(" ")), "")

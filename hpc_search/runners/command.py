@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from hpc_search.errors import UsageError
+from hpc_search.layout import Layout
 from hpc_search.runners.child import printable, read_metrics
 from hpc_search.trial import MAX_STEP, Spec
 
@@ -73,7 +74,10 @@ def text_of(value: object) -> str:
 
 def environment(base: Mapping[str, str], spec: Spec, report: Path, directory: Path) -> dict[str, str]:
     """Return the program's environment: the trial as JSON and where to report."""
+    layout = Layout(Path(spec.root))
+    parts = ("train", "val") if spec.fold is not None else ()
     trial = {
+        "split": {part: str(layout.split_manifest(spec.fold or 0, part)) for part in parts},
         "number": spec.number,
         "point": spec.point,
         "fold": spec.fold,

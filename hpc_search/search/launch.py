@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -57,11 +57,14 @@ def launcher_named(name: str) -> Launcher:
     return local.LocalLauncher()
 
 
-def _profile(wish: Wish) -> Profile:
+def _profile(run: Run, wish: Wish) -> Profile:
+    """Return the profile that was given, else the one of the run's last submission, else the defaults."""
     from hpc_search.config import profile
 
-    found = profile.load_profile(wish.profile) if wish.profile else profile.Profile(name="default")
-    return profile.profile_with(found, list(wish.assignments))
+    path = wish.profile or (run.layout.profile if run.layout.profile.exists() else None)
+    found = profile.load_profile(path) if path else profile.Profile(name="default")
+    workers = [f"workers={wish.workers}"] if wish.workers is not None else []
+    return profile.profile_with(found, [*workers, *wish.assignments])
 
 
 def _order(run: Run, wish: Wish, pending: int) -> Order:
@@ -71,7 +74,7 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
         layout=run.layout,
         plan=run.plan,
         launcher=launcher_named(wish.launcher),
-        profile=_profile(wish),
+        profile=_profile(run, wish),
         pending=pending,
         workers=wish.workers,
         chdir=load_instance(run.layout).origin,
@@ -107,7 +110,12 @@ def submit(run: Run, wish: Wish) -> Sent:
     order = _order(run, wish, pending(run))
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
-    if outcome.sent:
+    failed = status(run).failed if order.pending <= 0 else 0
+    if failed:
+        words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
+        words += ". The run keeps its code: plan corrected code anew with --run DIR"
+        outcome = replace(outcome, text=words)
+    if outcome.sent and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, dump_profile(order.profile).encode())
     return Sent(outcome, order.launcher)
 
@@ -129,6 +137,9 @@ def wait(run: Run, sent: Sent) -> Ended:
             progress.update(status(run))
 
         waited = sent.launcher.wait(sent.outcome.tokens, tick, lambda: pending(run))
+    if waited.signal and sent.launcher.name == "slurm":
+        words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.path}` ends them"
+        return Ended(128 + waited.signal, words)
     return _ended(run, waited.signal, waited.lost)
 
 

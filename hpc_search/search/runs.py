@@ -75,7 +75,9 @@ def writable(run: Run) -> Run:
     if instance.path == here:
         return run
     message = f"{here} is a copy of, or was moved from, {instance.path}: it can be read, not run"
-    raise UsageError(message, hint="work in the original, or plan the search anew with --run DIR")
+    original = Path(instance.path).exists()
+    hint = "work in the original" if original else f"move it back: mv {here} {instance.path}"
+    raise UsageError(message, hint=f"{hint}, or plan the search anew with --run DIR")
 
 
 class Planned(NamedTuple):

@@ -186,12 +186,15 @@ def _copy(run: Run, target: Layout) -> None:
 def rerun_text(outcome: Reran) -> str:
     """Return what a rerun gave, beside the recorded result."""
     end, recorded = outcome.end, outcome.recorded
+    if outcome.changed:
+        trial = outcome.trial
+        where = f"fold {trial.fold} and seed {trial.seed}" if trial.fold is not None else f"seed {trial.seed}"
+        head = f"parameters of your own, with {where} of trial {trial.number}, ran in {outcome.directory}"
+        return f"{head}\n  now       {_ending(end)}"
     rows = [f"trial {outcome.trial.number} ran again in {outcome.directory}"]
     rows.append(f"  now       {_ending(end)}")
     rows.append(f"  recorded  {_ending(recorded)}")
-    if outcome.changed:
-        rows.append("  not compared: the parameters differ from the planned ones")
-    elif outcome.equal is None:
+    if outcome.equal is None:
         rows.append("  not compared: there are not two values")
     else:
         rows.append("  equal to the last bit" if outcome.equal else "  DIFFERENT")
@@ -203,8 +206,7 @@ def _ending(end: lines.End | None) -> str:
         return "no result"
     if end.state == "done":
         return f"done, value {end.value!r}, {end.seconds:.2f} s"
-    last = end.detail.strip().splitlines()[-1:] or [""]
-    return f"{end.state} ({end.cause}): {last[0]}"
+    return f"{end.state} ({end.cause}): {lines.headline(end.detail)}"
 
 
 def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
@@ -222,6 +224,7 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
     from hpc_search.config import load_point
 
     point = load_point(path)
+    _check_names(run, path, point["parameters"])
     number = find_number(run, point["parameters"], point["fold"], point["seed"])
     if number is None:
         number = find_seat(run, point["fold"], point["seed"])
@@ -230,6 +233,20 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
         words = f"fold {fold} and seed {seed}" if fold is not None else f"seed {seed}"
         raise UsageError(f"{path}: the run has no trial with {words}")
     return number, point["parameters"]
+
+
+def _check_names(run: Run, path: Path, given: Mapping[str, Any]) -> None:
+    names = run.plan.search.space.names
+    unknown = sorted(set(given) - set(names))
+    missing = sorted(set(names) - set(given))
+    if unknown or missing:
+        words = [
+            f"{word} {', '.join(found)}"
+            for word, found in (("unknown", unknown), ("missing", missing))
+            if found
+        ]
+        message = f"{path}: these are not the parameters of the search: {'; '.join(words)}"
+        raise UsageError(message, hint=f"the search has: {', '.join(names)}")
 
 
 def find_seat(run: Run, fold: int | None, seed: int) -> int | None:

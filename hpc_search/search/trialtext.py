@@ -67,7 +67,7 @@ def _attempts(records: Records) -> list[str]:
         elif isinstance(record, lines.End):
             words = f" ({record.cause})" if record.cause else ""
             if record.state == "pending" and record.detail:
-                words += f": {record.detail.strip().splitlines()[-1]}"
+                words += f": {lines.headline(record.detail)}"
             rows.append(f"  {when}  attempt {record.attempt} ended: {record.state}{words}")
         elif isinstance(record, lines.Note):
             rows.append(f"  {when}  {record.event} {record.text}".rstrip())

@@ -17,7 +17,7 @@ from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
-from hpc_search.status.files import Failure, LiveWorker, read_failures, read_workers
+from hpc_search.status.files import Failure, LiveWorker, last_submission, read_failures, read_workers
 from hpc_search.status.text import render
 
 __all__ = ["Best", "BestPoint", "Eta", "Failure", "LiveWorker", "Status", "read_status"]
@@ -127,7 +127,9 @@ def read_status(
     finals = [entry for entry in known if entry.final]
     rate = recent_rate(sorted(entry.changed for entry in finals), _moment(now) if active else None)
     stopped = _stopped(layout)
+    best = _best(plan, read.entries)
 
+    begun = any(entry.attempt for entry in known)
     return Status(
         name=plan.search.name,
         run_id=plan.run_id,
@@ -137,8 +139,8 @@ def read_status(
         **{name: counts[state] for state, name in enumerate(codec.STATES)},
         unknown=len(read.entries) - len(known),
         causes=_causes(finals),
-        best=_best(plan, read.entries),
-        best_point=_best_point(plan, read.entries),
+        best=best,
+        best_point=_best_point(plan, read.entries, best),
         rate_per_min=None if rate is None else rate.per_second * 60,
         eta_seconds=eta(rate, left) if rate is not None and active else None,
         busy_seconds=math.fsum(entry.seconds for entry in known),
@@ -146,7 +148,7 @@ def read_status(
         failures=read_failures(layout, failed_trials(read.entries)),
         stopped=stopped,
         source=read.source,
-        notes=(*read.notes, *_why_nothing_runs(active, left, any(entry.attempt for entry in known), stopped)),
+        notes=(*read.notes, *_why_nothing_runs(layout, left if not active else 0, begun, stopped)),
     )
 
 
@@ -250,7 +252,10 @@ def _best(plan: Plan, entries: Sequence[Entry | None]) -> Best | None:
     return Best(number, block.first_point + split_number(block, number)[0], best[2])
 
 
-def _best_point(plan: Plan, entries: Sequence[Entry | None]) -> BestPoint | None:
+def _best_point(plan: Plan, entries: Sequence[Entry | None], best: Best | None) -> BestPoint | None:
+    if plan.trials == plan.points:
+        # Every point has one trial.
+        return None if best is None else BestPoint(best.point, best.value, 1)
     values: defaultdict[int, list[float]] = defaultdict(list)
     expected: Counter[int] = Counter()
     for block in plan.blocks:
@@ -274,15 +279,17 @@ def _stopped(layout: Layout) -> str | None:
         return None
 
 
-def _why_nothing_runs(active: bool, left: int, begun: bool, stopped: str | None) -> tuple[str, ...]:
-    if not left:
+def _why_nothing_runs(layout: Layout, left: int, begun: bool, stopped: str | None) -> tuple[str, ...]:
+    if not left and stopped is None:
         return ()
     if stopped is not None:
         first, _, rest = stopped.partition("\n")
         more = " (all of it: ledger/stop)" if rest else ""
         return (f"stopped: {first or 'no reason given'}{more}; `submit RUN` clears that and starts workers",)
-    if active:
-        return ()
-    if begun:
+    token = last_submission(layout)
+    if not token and begun:
         return ("nothing runs: no live worker; `submit RUN` starts workers for what is left",)
-    return ("nothing was started yet: `submit RUN` starts workers",)
+    if not token:
+        return ("nothing was started yet: `submit RUN` starts workers",)
+    look = f"`squeue --me --name={token}` says whether its tasks still wait"
+    return (f"no worker runs now; last submission {token}: {look}; `submit RUN` starts what is missing",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -35,7 +36,7 @@ class LiveWorker(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """``count`` failed trials with one cause and last line of detail ("" where it was not read)."""
+    """``count`` failed trials with one cause and headline ("" where it was not read)."""
 
     cause: str
     detail: str
@@ -80,7 +81,7 @@ def _open_journal(layout: Layout, worker: str) -> journal.Open | None:
 
 
 def read_failures(layout: Layout, failed: Mapping[int, Entry]) -> tuple[Failure, ...]:
-    """Return the failed trials grouped by cause and last line of detail, most frequent first."""
+    """Return the failed trials grouped by cause and headline, most frequent first."""
     wanted = dict(_examples(failed))
     details = dict(_details(layout, wanted))
     groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
@@ -126,7 +127,7 @@ def _journals(layout: Layout, workers: set[str]) -> Iterator[bytes]:
 
 
 def _detail(data: bytes, end: int) -> str | None:
-    """Return the last line of detail of the end record with the checksum *end*, found by its bytes."""
+    """Return the headline of the end record with the checksum *end*, found by its bytes."""
     at = data.find(b',"c":"%016x"}' % end)
     if at < 0:
         return None
@@ -134,5 +135,23 @@ def _detail(data: bytes, end: int) -> str | None:
     if journal.checksum(line) is None:
         return None
     fields: dict[str, Any] = msgspec.json.decode(line)
-    lines = str(fields.get("detail", "")).strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    return journal.headline(str(fields.get("detail", "")))
+
+
+class _Submission(msgspec.Struct, frozen=True):
+    token: str = ""
+    launcher: str = ""
+
+
+def last_submission(layout: Layout) -> str:
+    """Return the token of the newest submission to SLURM, "" where there is none."""
+    try:
+        names = sorted(path.name for path in layout.submits.iterdir() if path.name.endswith(".json"))
+    except OSError:
+        return ""
+    for name in reversed(names):
+        with suppress(OSError, msgspec.DecodeError):
+            found = msgspec.json.decode((layout.submits / name).read_bytes(), type=_Submission)
+            if found.launcher == "slurm":
+                return found.token
+    return ""

@@ -21,6 +21,7 @@ from hpc_search.ledger.fold import fold
 from hpc_search.locks import LockUnavailableError
 from hpc_search.planning import Numbering, load_instance
 from hpc_search.planning.code import problem as code_problem
+from hpc_search.records.journal import headline
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
@@ -280,7 +281,7 @@ class Supervisor:
 
     def _broken(self, detail: str) -> None:
         """Stop the whole search: every other trial would fail in the same way."""
-        last = detail.strip().splitlines()[-1]
+        last = headline(detail)
         text = f"{_BROKEN}: {last}\n{_BROKEN_HINT}\n{detail if last != detail else ''}"
         self._ledger.note("broken", text)
         sys.stderr.write(f"hpc_search: {text.rstrip()}" + "\n")

@@ -107,7 +107,7 @@ def test_a_search_file_that_cannot_be_read(here: Desk, name: str, words: str) ->
     ("trial", "words"),
     [
         ("train.py:tran", "train.py has no function 'tran'\n  next: did you mean 'train'?"),
-        ("trian.py:train", "the module 'trian' is not found"),
+        ("trian.py:train", "there is no file"),
         ("no.such:train", "the module 'no.such' is not found"),
         ("syntax.py:train", "syntax.py:2: the file is not valid Python"),
     ],

@@ -95,10 +95,11 @@ def test_workers_are_those_without_an_exit_and_not_certainly_gone(tmp_path: Path
     assert (worker.id, worker.node, worker.seat, worker.trials) == (worker_id(2), "node-a", "local:2", (4, 5))
 
 
-def test_failures_are_grouped_by_cause_and_last_line(tmp_path: Path) -> None:
+def test_failures_are_grouped_by_cause_and_by_what_was_raised(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path / "run", points=6, folds=0)
     for trial in (5, 1, 3):
-        run.end(trial, state="failed", cause="error", detail=f"line {trial}\nValueError: bad\n", worker=trial)
+        trace = f'Trace\n  File "t.py", line {trial}, in f\n    raise E\nValueError: bad\nand more words\n'
+        run.end(trial, state="failed", cause="error", detail=trace, worker=trial)
     run.end(2, state="failed", cause="oom", detail="CUDA out of memory")
     run.write()
 
@@ -241,7 +242,7 @@ def test_progress_prints_a_plain_line_at_most_every_ten_seconds(tmp_path: Path) 
     lines = out.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("4/8 trials | 3 done, 1 running, 1 failed")
-    assert "best val_acc 0.3" in lines[0]
+    assert "best trial's val_acc 0.3" in lines[0]
 
 
 def test_progress_in_a_terminal_is_one_bar(tmp_path: Path) -> None:
