@@ -21,6 +21,7 @@ from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, seal_results
 from hpc_search.errors import TemporaryError, UsageError
 from hpc_search.layout import Layout
+from hpc_search.ledger.index import read_header
 from hpc_search.planning import load_plan
 from hpc_search.records.plan import Plan
 
@@ -130,6 +131,9 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
         TemporaryError: The disk is full, or other collects were faster every time.
     """
     plan = plan or load_plan(layout)
+    # Before the journals are read: an end stands in its journal before the index counts it.
+    header = read_header(layout)
+    ended = header.finals if header is not None else 0
     with _collector_paused():
         try:
             sealed = seal_results(layout)
@@ -139,7 +143,7 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
                 durable.replace(layout.audit, audit_log.audit_text(layout))
         except OSError as error:
             raise _unwritable(layout, error) from error
-        return _collected(layout, found, files, (*notes, *_warnings(plan, sealed)))
+        return _collected(layout, found, files, (*notes, *_warnings(plan, sealed, ended)))
 
 
 @contextmanager
@@ -186,11 +190,13 @@ def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[tupl
     return tuple(name for name in _FILES if name in contents), notes
 
 
-def _warnings(plan: Plan, sealed: Sealed) -> list[str]:
+def _warnings(plan: Plan, sealed: Sealed, ended: int) -> list[str]:
+    gone = max(0, ended - len(sealed.attempts.results))
     foreign = sum(not 0 <= trial < plan.trials for trial in sealed.attempts.results)
     counted = {
         "end records do not verify and were passed over": sealed.attempts.damaged,
         "results that an earlier collect published are no longer in the journals": sealed.lost,
+        "trials ended by the index, but no journal holds their results (was workers/ deleted?)": gone,
         "results have numbers that the plan does not have and were left out": foreign,
     }
     return [f"warning: {count} {what}" for what, count in counted.items() if count]

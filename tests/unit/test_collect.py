@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -399,3 +400,15 @@ def test_a_seal_of_an_unknown_version_is_refused() -> None:
 
     with pytest.raises(Exception, match="version 2"):
         parse_seal(line)
+
+
+def test_results_whose_journals_were_deleted_are_missed_aloud(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run")
+    for trial in range(3):
+        run.end(trial, 0.5)
+    run.write()
+    shutil.rmtree(run.layout.workers)
+
+    text = collect(run.layout).text()
+
+    assert "warning: 3 trials ended by the index, but no journal holds their results" in text
