@@ -213,6 +213,7 @@ class Trial:
             return 0
         state: Any = loaded.state
         self.restored = checkpoint.put_back(objects, state["objects"])
+        self._progress.used.update(state["read"])
         self.history = [(step, dict(metrics)) for step, metrics in loaded.history]
         checkpoint.restore(state["rng"])
         self._progress.durable_step = loaded.step
@@ -243,6 +244,8 @@ class Trial:
         state = {
             "objects": checkpoint.state_of(objects),
             "rng": checkpoint.capture(),
+            # An attempt that resumes at the last step reads nothing again.
+            "read": sorted(self.params.read | self._progress.used),
         }
         try:
             saved = self._slots.save(step, state, [[at, metrics] for at, metrics in self.history])

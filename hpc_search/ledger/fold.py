@@ -9,6 +9,7 @@ from typing import Final
 from hpc_search import durable
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, liveness
+from hpc_search.ledger.gone import reported
 from hpc_search.ledger.index import IndexDamagedError, read_index
 from hpc_search.ledger.liveness import Identity
 from hpc_search.locks import LockUnavailableError, coarse_lock
@@ -29,7 +30,8 @@ def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
     that crashed is folded once the index shows nothing as its own. The archive is published before
     anything is removed.
     """
-    gone = [worker for worker in history.live_workers(layout) if _is_gone(layout, worker, me)]
+    departed = reported(layout)
+    gone = [worker for worker in history.live_workers(layout) if _is_gone(layout, worker, me, departed)]
     if len(gone) < many:
         return 0
     try:
@@ -40,14 +42,14 @@ def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
         return 0
 
 
-def _is_gone(layout: Layout, worker: str, me: Identity) -> bool:
+def _is_gone(layout: Layout, worker: str, me: Identity, departed: frozenset[str]) -> bool:
     opening, exited = liveness.opening_of(layout, worker)
     if exited:
         return True
     if opening is None:
         _remove_stillborn(layout, worker)
         return False
-    if not liveness.certainly_gone(opening, me):
+    if worker not in departed and not liveness.certainly_gone(opening, me):
         return False
     return not _owns_anything(layout, worker)
 

@@ -14,7 +14,6 @@ import selectors
 import signal
 import socket
 import sys
-import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -218,4 +217,3 @@ if __name__ == "__main__":
         run_fresh(sys.argv[2:])
     else:
         main(sys.argv[1:])
-    time.sleep(0)

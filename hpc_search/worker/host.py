@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -40,8 +40,7 @@ class Host(Protocol):
         """End what is left of the host."""
 
 
-def _pair(spec: Spec) -> tuple[socket.socket, socket.socket, int, int]:
-    del spec
+def _pair() -> tuple[socket.socket, socket.socket, int, int]:
     ours, theirs = socket.socketpair()
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
@@ -82,7 +81,7 @@ class TemplateHost:
 
     def spawn(self, spec: Spec) -> Process:
         """Ask the template to fork the trial."""
-        ours, theirs, reader, writer = _pair(spec)
+        ours, theirs, reader, writer = _pair()
         try:
             template.send_spawn(self.socket, msgspec.to_builtins(spec), theirs.fileno(), writer)
         finally:
@@ -105,7 +104,7 @@ class FreshHost:
 
     def spawn(self, spec: Spec) -> Process:
         """Start a process and send it the trial."""
-        ours, theirs, reader, writer = _pair(spec)
+        ours, theirs, reader, writer = _pair()
         fds = [theirs.fileno(), writer]
         arguments = [sys.executable, "-P", "-m", "hpc_search.runners.template", "fresh"]
         popen = subprocess.Popen(
@@ -180,8 +179,3 @@ class CommandHost:
 
     def close(self) -> None:
         """Nothing is left between trials."""
-
-
-def spec_of(fields: dict[str, Any]) -> Spec:
-    """Return the spec made of *fields*."""
-    return Spec(**fields)
