@@ -191,6 +191,18 @@ def test_what_was_saved_is_restored_with_history_and_generators(root: Path, line
     assert line.sent[-1] == ("restored", {"step": 1, "skipped": []})
 
 
+def test_what_was_read_before_the_save_counts_for_the_attempt_that_resumes(root: Path, line: Line) -> None:
+    first = make(root, line, sampled=("lr", "width"), save_interval=0.0)
+    first.params["lr"]
+    first.used("width")
+    first.save(1, state={"n": 1})
+
+    second = make(root, line, sampled=("lr", "width"), attempt=2)
+    assert second.unread == ["lr", "width"]
+    assert second.restore(state={}) == 1
+    assert second.unread == []
+
+
 def test_nothing_saved_restores_to_step_zero(root: Path, line: Line) -> None:
     assert make(root, line).restore(state={}) == 0
     assert line.sent == [("restored", {"step": 0, "skipped": []})]
