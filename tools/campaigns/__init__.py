@@ -1,0 +1,1 @@
+"""Fault campaigns: seeded, replayable, with counts; run by `tools/chaos`."""
