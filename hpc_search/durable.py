@@ -17,6 +17,8 @@ from typing import Final
 #: errno values that mean "no room here": free the reserve, then try again later.
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+#: A name that another client replaces in a tight loop is stale nearly every time.
+_STALE_TRIES: Final = 50
 #: Prefix of temporary names; `fsck` removes leftovers.
 TEMPORARY: Final = ".t-"
 
@@ -24,6 +26,22 @@ TEMPORARY: Final = ".t-"
 def temporary_name(path: Path) -> Path:
     """Return an unpredictable name beside *path*."""
     return path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of *path*; a stale handle (another client replaced the name) is opened again.
+
+    Raises:
+        FileNotFoundError: There is none, or its directory went meanwhile.
+        OSError: It cannot be read.
+    """
+    for _ in range(_STALE_TRIES):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
 
 
 def fsync_dir(path: Path) -> None:

@@ -37,6 +37,11 @@ class Layout:
         return self.root / "instance.json"
 
     @property
+    def digests(self) -> Path:
+        """Digests of what plan made, and a copy of plan.json."""
+        return self.root / "digests.json"
+
+    @property
     def code(self) -> Path:
         """The user's sources as planned."""
         return self.root / "code.zip"
@@ -84,6 +89,24 @@ class Layout:
     def coarse_lock(self, verb: str) -> Path:
         """The lock that keeps two commands *verb* ("submit", "collect", "archive") apart."""
         return self.ledger / f"{verb}.lock"
+
+    @property
+    def mode_exclusive(self) -> Path:
+        """Present once locks cannot be trusted here: trials are claimed by exclusively created names."""
+        return self.ledger / "mode.exclusive"
+
+    @property
+    def open(self) -> Path:
+        """The superblocks that are worked on, and the seals of those that ended."""
+        return self.ledger / "open"
+
+    def superblock(self, number: int) -> Path:
+        """Claims and accepted ends of superblock *number*."""
+        return self.open / f"{number:06d}"
+
+    def superblock_seal(self, first: int, end: int) -> Path:
+        """The accepted ends of the trials *first* to *end* - 1, which are all final."""
+        return self.open / f"sealed.{first:08d}-{end:08d}"
 
     @property
     def seals(self) -> Path:
@@ -169,15 +192,24 @@ class Layout:
         """Slot 0 or 1 of an attempt at trial *number*."""
         return self.checkpoint_dir(number) / f"a{attempt}-{worker}.{slot}.h5"
 
-    def trial_files(self, number: int) -> Path:
-        """Directory that a trial may use for files of its own; it persists over attempts."""
-        return self.checkpoint_dir(number) / "files"
+    def trial_files(self, number: int, rung: int = 0) -> Path:
+        """Directory that a trial may use for files of its own; it persists over attempts of one *rung*.
+
+        Where memory ran out and the batch was halved, what was kept with the larger one is of no use.
+        """
+        files = self.checkpoint_dir(number) / "files"
+        return files / f"halved-{rung}" if rung else files
 
     # -- the rest
     @property
     def profile(self) -> Path:
         """The profile of the last submission."""
         return self.root / "profile.yaml"
+
+    @property
+    def doctor(self) -> Path:
+        """What `doctor` found here last."""
+        return self.root / "doctor.json"
 
     @property
     def submitit(self) -> Path:

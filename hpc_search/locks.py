@@ -22,6 +22,10 @@ class LockUnavailableError(TemporaryError):
     """The mount has no working locks, or one was not released before the deadline."""
 
 
+class LockRefusedError(LockUnavailableError):
+    """The file system refuses to lock: waiting would not help."""
+
+
 class IndexLock:
     """An exclusive flock on its own file, taken by polling with a short jittered back-off.
 
@@ -39,7 +43,8 @@ class IndexLock:
         """Take the lock.
 
         Raises:
-            LockUnavailableError: The mount refuses locks, or the deadline passed.
+            LockRefusedError: The mount refuses locks.
+            LockUnavailableError: The deadline passed.
         """
         if self._fd < 0:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -65,9 +70,7 @@ class IndexLock:
             if error.errno == errno.EINTR:
                 return False
             message = f"{self._path}: the file system refuses locks ({os.strerror(error.errno or 0)})"
-            raise LockUnavailableError(
-                message, hint="put the run on a file system with working flock"
-            ) from error
+            raise LockRefusedError(message, hint="`doctor RUN` says what works there") from error
         return True
 
     def release(self) -> None:

@@ -7,9 +7,10 @@ import math
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 
@@ -19,6 +20,8 @@ from hpc_search.layout import Layout
 
 #: Steps are below this: the index holds them in 32 bits.
 MAX_STEP: Final = 2**32
+#: Reports of earlier attempts that are made again at a restore.
+_TOLD_AGAIN: Final = 1000
 
 
 class Stopped(BaseException):
@@ -94,9 +97,12 @@ class Spec:
     #: Names with more than one value in the search: each must be read.
     sampled: tuple[str, ...] = ()
     accumulation: int = 1
+    #: How often the batch was halved: a checkpoint of another rung is none of this attempt's.
+    rung: int = 0
     device: str = "cpu"
     threads: int = 1
     save_interval: float = 300.0
+    save_in_background: bool = False
     keep_checkpoints: bool = False
     code: str = ""
     directory: str = ""
@@ -105,11 +111,10 @@ class Spec:
 
 @dataclass(slots=True)
 class _Progress:
-    last_save: float
     saved: Mapping[str, Any] | None = None
     saved_step: int = -1
-    durable_step: int = -1
     stop_reports: int = 0
+    samples: dict[str, Any] | None = None
     used: set[str] = field(default_factory=set)
 
 
@@ -135,9 +140,8 @@ class Trial:
         """Make the trial of *spec*, talking over *channel*."""
         self._spec = spec
         self._channel = channel
-        self._clock = clock
         self._layout = Layout(Path(spec.root))
-        self._progress = _Progress(last_save=clock())
+        self._progress = _Progress()
         self._split: Split | None = None
         self.params = Params(spec.params)
         self.number = spec.number
@@ -152,17 +156,23 @@ class Trial:
         #: Whether the trial asked for its accumulation: only then may a smaller batch take its place.
         self.accumulates = False
         self._slots = checkpoint.Slots(self._layout, spec.run_id, spec.number, spec.attempt, spec.worker)
+        self._saves = checkpoint.Saves(
+            self._slots, channel.send, clock, spec.save_interval, background=spec.save_in_background
+        )
 
     @property
     def accumulation(self) -> int:
         """Micro-batches a step."""
-        self.accumulates = True
+        if not self.accumulates:
+            self.accumulates = True
+            # Told at once: whoever is killed for its memory says nothing afterwards.
+            self._channel.send("accumulates")
         return self._spec.accumulation
 
     @property
     def directory(self) -> Path:
         """A directory that persists over the trial's attempts, made when first asked for."""
-        path = self._layout.trial_files(self.number)
+        path = self._layout.trial_files(self.number, self._spec.rung)
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
 
@@ -192,14 +202,15 @@ class Trial:
         if not math.isfinite(values.get(self._spec.metric, 0.0)):
             raise NonFiniteError(f"{self._spec.metric} is {values[self._spec.metric]} at step {step}")
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        self.history = [entry for entry in self.history if entry[0] != step]
+        if self.history and step <= self.history[-1][0]:
+            self.history = [entry for entry in self.history if entry[0] != step]
         self.history.append((step, finite))
         self._channel.send("report", step=step, metrics=finite)
         if self._channel.stop_requested():
             # A save normally follows the report; only a trial that has none stops here.
             self._progress.stop_reports += 1
             if self._progress.saved is None or self._progress.stop_reports > 1:
-                raise Stopped
+                self._stop()
 
     def restore(self, **objects: Any) -> int:
         """Put back the state of the newest valid checkpoint; return its step, 0 where there is none.
@@ -207,56 +218,74 @@ class Trial:
         Modules, optimizers, schedules, generators and anything with ``state_dict`` are restored in
         place, and so are dicts, lists, arrays and tensors; all random generators come back too.
         """
+        self._saves.collect()
         loaded = self._slots.newest()
-        self._channel.send("restored", step=loaded.step if loaded else 0, skipped=list(self._slots.skipped))
+        if loaded is not None and loaded.state.get("rung", 0) != self._spec.rung:
+            # Steps of another batch size are other samples: it begins anew.
+            loaded = None
+        self._channel.send(
+            "restored",
+            step=loaded.step if loaded else 0,
+            skipped=list(self._slots.skipped),
+            differs=checkpoint.differences(loaded) if loaded else [],
+        )
         if loaded is None:
             return 0
-        state: Any = loaded.state
+        self._put_back(objects, loaded)
+        return loaded.step
+
+    def _put_back(self, objects: Mapping[str, Any], loaded: checkpoint.Loaded) -> None:
+        state = loaded.state
+        checkpoint.settings.restore(state.get("settings", {}))
         self.restored = checkpoint.put_back(objects, state["objects"])
         self._progress.used.update(state["read"])
         self.history = [(step, dict(metrics)) for step, metrics in loaded.history]
+        # What a worker was told last before it died may be in no journal; told twice is told once.
+        for step, metrics in self.history[-_TOLD_AGAIN:]:
+            self._channel.send("report", step=step, metrics=metrics)
+        if state.get("samples"):
+            self._send_samples(state["samples"])
         checkpoint.restore(state["rng"])
-        self._progress.durable_step = loaded.step
-        return loaded.step
+        self._saves.step = loaded.step
 
     def save(self, step: int, /, **objects: Any) -> None:
         """Save the state as of *step* where a save is due: by time, or because the worker has to stop.
+
+        A search with ``save_in_background: true`` writes what is due by time beside the training, of a copy.
 
         Raises:
             Stopped: The worker has to stop; the state is saved.
         """
         step = _step("save", step)
-        progress = self._progress
-        progress.saved, progress.saved_step = objects, step
+        self._progress.saved, self._progress.saved_step = objects, step
         stop = self._channel.stop_requested()
-        if stop or self._clock() - progress.last_save >= self._spec.save_interval:
-            self._write(step, objects)
+        self._saves.save_if_due(step, stop, lambda: self._content(objects))
         if stop:
-            raise Stopped
+            self._stop()
 
     def finish(self) -> None:
         """Save the last state where the search keeps checkpoints (called after the function returns)."""
-        progress = self._progress
-        if self._spec.keep_checkpoints and progress.saved and progress.durable_step != progress.saved_step:
-            self._write(progress.saved_step, progress.saved)
+        progress, objects = self._progress, self._progress.saved
+        self._saves.collect()
+        if self._spec.keep_checkpoints and objects and self._saves.step != progress.saved_step:
+            self._saves.save(progress.saved_step, "stop", lambda: self._content(objects))
 
-    def _write(self, step: int, objects: Mapping[str, Any]) -> None:
+    def settle(self) -> None:
+        """Wait for a save in the background (called however the function ended)."""
+        with suppress(Stopped):
+            self._saves.settle()
+
+    def _content(self, objects: Mapping[str, Any]) -> tuple[dict[str, Any], object]:
         state = {
             "objects": checkpoint.state_of(objects),
             "rng": checkpoint.capture(),
-            # An attempt that resumes at the last step reads nothing again.
+            "settings": checkpoint.settings.capture(),
+            # An attempt that resumes at the last step reads nothing again, and reports no samples again.
             "read": sorted(self.params.read | self._progress.used),
+            "samples": self._progress.samples,
+            "rung": self._spec.rung,
         }
-        try:
-            saved = self._slots.save(step, state, [[at, metrics] for at, metrics in self.history])
-        except OSError as error:
-            # The older slot is intact, and a full disk may have room at the next save.
-            self._progress.last_save = self._clock()
-            self._channel.send("unsaved", step=step, detail=error.strerror or str(error))
-            return
-        self._progress.last_save = self._clock()
-        self._progress.durable_step = step
-        self._channel.send("saved", step=step, slot=saved.slot, bytes=saved.bytes, seconds=saved.seconds)
+        return state, [[at, metrics] for at, metrics in self.history]
 
     def report_samples(self, ids: Sequence[str | int], scores: Sequence[float]) -> None:
         """Give the selection metric of each sample, for statistics over samples; the last call counts.
@@ -269,10 +298,14 @@ class Trial:
             raise UsageError(f"report_samples: {len(ids)} ids and {len(values)} scores")
         if not all(map(math.isfinite, values)):
             raise UsageError("report_samples: a score is not finite")
-        names = [_plain(item) for item in ids]
+        names = [item.item() if hasattr(item, "item") else item for item in ids]
         if not all(isinstance(name, str | int) for name in names):
             raise UsageError("report_samples: an id is neither a text nor a whole number")
-        self._channel.send("samples", ids=names, scores=values)
+        self._send_samples({"ids": names, "scores": values})
+
+    def _send_samples(self, samples: dict[str, Any]) -> None:
+        self._progress.samples = samples
+        self._channel.send("samples", **samples)
 
     def alive(self) -> None:
         """Say that the trial makes progress where it neither reports nor saves for long.
@@ -282,20 +315,22 @@ class Trial:
         """
         self._channel.send("alive")
         if self._channel.stop_requested() and self._progress.saved is None:
-            raise Stopped
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        self._channel.send("stopping")
+        raise Stopped
 
     def used(self, *names: str) -> None:
         """Say that the hyperparameters *names* are used where they are not read by name."""
-        unknown = [name for name in names if name not in self.params]
-        if unknown:
+        if unknown := [name for name in names if name not in self.params]:
             raise UsageError(f"trial.used: no hyperparameter {', '.join(map(repr, unknown))}")
         self._progress.used.update(names)
 
     @property
     def unread(self) -> list[str]:
         """Names that the search varies and the trial never read."""
-        known = self.params.read | self._progress.used
-        return [name for name in self._spec.sampled if name not in known]
+        return [name for name in self._spec.sampled if name not in self.params.read | self._progress.used]
 
 
 def _step(call: str, value: Any) -> int:
@@ -313,10 +348,6 @@ def _number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise UsageError(f"trial.report: {name} is {value!r}, not a number") from None
-
-
-def _plain(item: Any) -> Any:
-    return item.item() if hasattr(item, "item") else item
 
 
 class _Manifest(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import Claimed, Identity, Ledger, history, new_index, read_index, this_process
+from hpc_search.ledger import Claimed, Identity, Ledger, finals, history, new_index, read_state, this_process
+from hpc_search.mounts import Claiming
 from hpc_search.planning import Numbering
 from hpc_search.records import index
 from hpc_search.records import journal as lines
@@ -27,7 +28,14 @@ NO_PID = 2**22 + 1
 class LedgerRun:
     """One run below *root*; `ledger` joins it as another worker."""
 
-    def __init__(self, root: Path, trials: int = 6, retry: Retry | None = None, lease: float = 900.0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        trials: int = 6,
+        retry: Retry | None = None,
+        lease: float = 900.0,
+        claiming: Claiming = "lock",
+    ) -> None:
         self.layout = Layout(root)
         for name in ("ledger/seals", "ledger/archive", "workers", "samples", "checkpoints"):
             (root / name).mkdir(parents=True)
@@ -59,9 +67,13 @@ class LedgerRun:
             blocks=(block,),
             points=trials,
             trials=trials,
+            claiming=claiming,
         )
         self.numbering = Numbering(self.plan)
-        self.new_index()
+        if claiming == "lock":
+            self.new_index()
+        else:
+            self.layout.open.mkdir()
         self._seats = count()
         self._open: list[Ledger] = []
 
@@ -88,11 +100,11 @@ class LedgerRun:
     def close(self) -> None:
         """Close every descriptor."""
         for ledger in self._open:
-            ledger.close_in_child()
+            ledger.close()
 
     def entries(self) -> list[Entry]:
         """Return the index."""
-        return read_index(self.layout)[1]
+        return read_state(self.layout, self.plan.trials)[1]
 
     def states(self) -> list[str]:
         """Return the state of every trial by the index."""
@@ -100,7 +112,7 @@ class LedgerRun:
 
     def finals(self) -> int:
         """Return the header's count of final trials."""
-        return read_index(self.layout)[0].finals
+        return finals(self.layout)
 
     def records(self, *kinds: str) -> Iterator[lines.AnyRecord]:
         """Yield the records of these kinds in all journals."""

@@ -3,19 +3,27 @@
 Importing this imports neither h5py nor numpy nor torch; saving and loading do, where the state has them.
 """
 
+from hpc_search.checkpoint import settings
 from hpc_search.checkpoint.file import Meta
+from hpc_search.checkpoint.gradients import Gradients
 from hpc_search.checkpoint.objects import put_back, state_of
 from hpc_search.checkpoint.rng import capture, restore
+from hpc_search.checkpoint.saves import Saves
+from hpc_search.checkpoint.settings import differences
 from hpc_search.checkpoint.slots import Loaded, Saved, Slots, Superseded
 
 __all__ = [
+    "Gradients",
     "Loaded",
     "Meta",
     "Saved",
+    "Saves",
     "Slots",
     "Superseded",
     "capture",
+    "differences",
     "put_back",
     "restore",
+    "settings",
     "state_of",
 ]

@@ -51,11 +51,20 @@ class Source:
         """Return the bytes; only what is not contiguous or not in host memory is copied."""
         if self.spec.nbytes == 0:
             return memoryview(b"")
-        if self.spec.kind == "bytes":
+        if isinstance(self.value, bytes | memoryview):
             return memoryview(self.value)
         if self.spec.kind == "tensor":
             return tensor_memory(self.value.cpu().resolve_conj().resolve_neg().contiguous())
         return array_memory(self.value)
+
+    def private(self) -> Source:
+        """Return the same bytes in memory that nobody else can change."""
+        if isinstance(self.value, bytes):
+            return self
+        view = self.view()
+        # What came from a device is a copy already.
+        copied = self.spec.kind == "tensor" and self.value.device.type != "cpu"
+        return Source(self.spec, view if copied else bytes(view))
 
 
 def tensor_memory(tensor: torch.Tensor) -> memoryview:
@@ -95,7 +104,7 @@ def from_tensor(tensor: torch.Tensor, path: str) -> tuple[Source, tuple[int, ...
     import torch
 
     tensor = tensor.detach()
-    plain = type(tensor) is torch.Tensor and tensor.layout == torch.strided
+    plain = type(tensor) is torch.Tensor and tensor.layout == torch.strided and not tensor.is_nested
     if not plain or tensor.is_quantized or tensor.is_meta:
         raise UsageError(
             f"{path}: only plain dense tensors can be saved, found {type(tensor).__name__}"

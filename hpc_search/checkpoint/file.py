@@ -30,18 +30,21 @@ _CHUNK: Final = 1 << 19
 _EARLY: Final = 32 << 20
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+#: Bytes that a file ever has beside its data: what describes them, and HDF5's own.
+_MOST_REST: Final = tree.MOST_TEXT + (128 << 20)
 #: Libraries whose versions decide whether a resumed trial is bit-identical.
 _LIBRARIES: Final[tuple[str, ...]] = ("h5py", "numpy", "torch")
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose checkpoint it is, of which step, and what wrote it."""
+    """Whose checkpoint it is, of which step, and what wrote it; ``serial`` counts the saves of an attempt."""
 
     run_id: str
     trial: int
     attempt: int
     worker: str
     step: int
+    serial: int = 0
     versions: dict[str, str] = {}
     byteorder: Literal["little", "big"] = sys.byteorder
     format: Literal["hpc_search.checkpoint"] = "hpc_search.checkpoint"
@@ -83,7 +86,16 @@ def write(path: Path, meta: Meta, state: object) -> int:
         DamagedError: What was written reads back different.
         OSError: It could not be written.
     """
-    encoded = tree.encode(state)
+    return write_encoded(path, meta, tree.encode(state))
+
+
+def write_encoded(path: Path, meta: Meta, encoded: Encoded) -> int:
+    """Do what `write` does, of a state that is encoded already.
+
+    Raises:
+        DamagedError: What was written reads back different.
+        OSError: It could not be written.
+    """
     temporary = durable.temporary_name(path)
     fd = os.open(temporary, _NEW, 0o600)
     try:
@@ -109,6 +121,7 @@ def read(path: Path) -> tuple[Meta, Any]:
         image = _read_image(fd)
         structure = tree.parse(image.text)
         _check_specs(structure.specs, image.rows)
+        _check_memory(sum(row.span.length for row in image.rows))
         return image.meta, tree.decode(structure, _load_all(fd, structure, image))
 
 
@@ -256,6 +269,8 @@ def _read_image(fd: int) -> _Image:
     size = os.fstat(fd).st_size
     sealed = seal.parse(_pread(fd, Span(0, min(size, hdf5.USERBLOCK))), size)
     data = Span(sealed.data_offset, sealed.data_length)
+    if size - data.length > _MOST_REST:
+        raise ValueError(f"it has {size - data.length} bytes beside its data, at most {_MOST_REST} are read")
     if _checksum_of_rest(fd, size, data) != sealed.rest:
         raise ValueError("the checksum of its structure is wrong")
     with os.fdopen(os.dup(fd), "rb") as stream:
@@ -290,6 +305,13 @@ def _check_specs(specs: Sequence[buffers.Spec], rows: Sequence[_Row]) -> None:
     for spec, row in zip(specs, rows, strict=True):
         if spec.nbytes != row.span.length:
             raise ValueError(f"{spec} needs {spec.nbytes} bytes, its table has {row.span.length}")
+
+
+def _check_memory(size: int) -> None:
+    # A sparse file of terabytes costs its maker nothing.
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise ValueError(f"its data are {size} bytes, this machine has {memory} of memory")
 
 
 def _load_all(fd: int, structure: tree.Structure, image: _Image) -> list[Any]:

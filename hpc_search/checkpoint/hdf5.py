@@ -40,16 +40,20 @@ def create(path: Path, sizes: Mapping[str, int]) -> dict[str, Span]:
     """
     import h5py
 
-    with h5py.File(
-        path,
-        "w",
-        locking=False,
-        # 1.8 is the oldest format whose metadata carry checksums; every reader of today knows it.
-        libver=("v108", "v108"),
-        userblock_size=USERBLOCK,
-        alignment_threshold=_PAGE,
-        alignment_interval=_PAGE,
-    ) as file:
+    with (
+        # A fork waits for this lock: no child ever inherits a file that HDF5 would write out at its exit.
+        h5py._objects.phil,  # noqa: SLF001 - the one lock of h5py has no public name
+        h5py.File(
+            path,
+            "w",
+            locking=False,
+            # 1.8 is the oldest format whose metadata carry checksums; every reader of today knows it.
+            libver=("v108", "v108"),
+            userblock_size=USERBLOCK,
+            alignment_threshold=_PAGE,
+            alignment_interval=_PAGE,
+        ) as file,
+    ):
         return {name: _create_dataset(file, name, sizes[name]) for name in DATASETS}
 
 

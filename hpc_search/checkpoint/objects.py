@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hpc_search.checkpoint import buffers, tree
+from hpc_search.checkpoint import buffers, numpy_random, tree
+from hpc_search.checkpoint.placing import Places, devices
 from hpc_search.errors import UsageError
 
 _VALUES: Final = (bool, int, float, complex, str, bytes, tuple, frozenset, type(None))
@@ -27,8 +28,10 @@ def state_of(objects: Mapping[str, object]) -> dict[str, Any]:
     """Return the state of each of *objects*, as plain values, arrays and tensors that share their memory.
 
     Taken are: anything with ``state_dict`` and ``load_state_dict`` (modules with their buffers, optimizers,
-    schedulers, gradient scalers, averaged models), ``torch.Generator``, numpy's ``Generator`` and
-    ``RandomState``, ``random.Random``, dicts, lists, sets, arrays, tensors, and plain values.
+    schedulers, gradient scalers, averaged models), ``torch.Generator``, numpy's ``Generator``,
+    ``BitGenerator``, ``SeedSequence`` and ``RandomState``, ``random.Random``, dicts, lists, sets, arrays,
+    tensors, and plain values. Not in a ``state_dict``, and so not taken: gradients (`Gradients` takes them),
+    buffers that are not persistent, attributes.
 
     Raises:
         UsageError: An object is none of these, or holds something that cannot be saved; with its path.
@@ -41,7 +44,8 @@ def put_back(objects: Mapping[str, object], state: Mapping[str, Any]) -> dict[st
 
     Those are numbers, text, bytes, tuples, frozensets and None: the caller takes them from the result.
     Names and kinds are compared before anything is changed. What a module, optimizer or scheduler holds
-    afterwards is bit-identical to what was saved.
+    afterwards is bit-identical to what was saved. Tensors in containers come back on their device; the ones
+    that were a module's own, and leaves that require grad, stay the objects they are. *state* is used up.
 
     Raises:
         UsageError: The names, kinds, shapes or dtypes are not those that were saved.
@@ -53,16 +57,38 @@ def put_back(objects: Mapping[str, object], state: Mapping[str, Any]) -> dict[st
             raise UsageError(
                 f"{name}: the checkpoint holds a {state[name][0]}, the trial gives a {kind.name}"
             )
+    places = _put_stateful(objects, state, kinds)
+    values: dict[str, Any] = {}
     for name, kind in kinds.items():
-        kind.put(name, objects[name], state[name][1])
-    return {name: state[name][1] for name, kind in kinds.items() if kind.name == "value"}
+        if kind is not _STATE_DICT:
+            content = places.placed(objects[name], state[name][1], iter(_devices_of(state[name])))
+            kind.put(name, objects[name], content)
+            if kind is _VALUE:
+                values[name] = content
+    return values
+
+
+def _put_stateful(objects: Mapping[str, Any], state: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> Places:
+    """Load everything that loads itself, before the containers that may hold tensors of it."""
+    places = Places()
+    torch = sys.modules.get("torch")
+    for name in (name for name, kind in kinds.items() if kind is _STATE_DICT):
+        _put_state_dict(name, objects[name], state[name][1])
+        if torch is not None and isinstance(objects[name], torch.nn.Module):
+            places.claim(objects[name], state[name][1])
+    return places
 
 
 def _taken(name: str, value: object) -> list[Any]:
     kind = _kind(name, value)
     state = kind.take(value)
     tree.check(state, name)
-    return [kind.name, state]
+    where = devices(state) if kind in (_DICT, _LIST, _VALUE) else []
+    return [kind.name, state, where] if where else [kind.name, state]
+
+
+def _devices_of(row: list[Any]) -> list[str]:
+    return row[2] if len(row) > 2 else []
 
 
 def _check_names(objects: Mapping[str, object], state: Mapping[str, Any]) -> None:
@@ -97,11 +123,15 @@ def _generator_kind(value: Any) -> _Kind | None:
         return _PYTHON
     if torch is not None and isinstance(value, torch.Generator):
         return _TORCH
-    if numpy is not None and isinstance(value, numpy.Generator):
-        return _NUMPY
-    if numpy is not None and isinstance(value, numpy.RandomState):
-        return _NUMPY_LEGACY
-    return None
+    if numpy is None:
+        return None
+    kinds = {
+        numpy.Generator: _NUMPY,
+        numpy.BitGenerator: _NUMPY_BITS,
+        numpy.RandomState: _NUMPY_LEGACY,
+        numpy.SeedSequence: _NUMPY_SEEDS,
+    }
+    return next((kind for of, kind in kinds.items() if isinstance(value, of)), None)
 
 
 def _container_kind(value: Any) -> _Kind | None:
@@ -144,8 +174,15 @@ def _undo_casts(optimizer: Any, state: Any) -> None:
     for parameter, index in zip(parameters, indices, strict=True):
         now = optimizer.state.get(parameter, {})
         for key, saved in state["state"].get(index, {}).items():
-            if buffers.is_tensor(saved) and now[key].dtype != saved.dtype:
-                now[key] = saved.to(device=now[key].device)
+            now[key] = _uncast(now[key], saved)
+
+
+def _uncast(now: Any, saved: Any) -> Any:
+    if buffers.is_tensor(saved):
+        return now if now.dtype == saved.dtype else saved.to(device=now.device)
+    if type(saved) is type(now) is list and len(saved) == len(now):
+        return [_uncast(*pair) for pair in zip(now, saved, strict=True)]
+    return now
 
 
 def _put_tensor(name: str, value: Any, state: Any) -> None:
@@ -179,13 +216,6 @@ def _put_list(_name: str, value: Any, state: Any) -> None:
     value[:] = state
 
 
-def _put_numpy(name: str, value: Any, state: Any) -> None:
-    now = value.bit_generator.state["bit_generator"]
-    if now != state["bit_generator"]:
-        raise UsageError(f"{name}: the checkpoint holds a {state['bit_generator']}, the trial gives a {now}")
-    value.bit_generator.state = state
-
-
 def _put_nothing(_name: str, _value: Any, _state: Any) -> None:
     """Plain values are returned instead."""
 
@@ -201,12 +231,16 @@ _PYTHON: Final = _Kind(
 _TORCH: Final = _Kind(
     "torch.Generator", lambda value: value.get_state(), lambda _, value, state: value.set_state(state)
 )
-_NUMPY: Final = _Kind("numpy.Generator", lambda value: value.bit_generator.state, _put_numpy)
-_NUMPY_LEGACY: Final = _Kind(
-    "numpy.RandomState",
-    lambda value: value.get_state(legacy=False),
-    lambda _, value, state: value.set_state(state),
+_NUMPY: Final = _Kind(
+    "numpy.Generator",
+    lambda value: numpy_random.taken(value.bit_generator),
+    lambda name, value, state: numpy_random.put(name, value.bit_generator, state),
 )
+_NUMPY_BITS: Final = _Kind("numpy.BitGenerator", numpy_random.taken, numpy_random.put)
+_NUMPY_LEGACY: Final = _Kind(
+    "numpy.RandomState", lambda value: value.get_state(legacy=False), numpy_random.put_legacy
+)
+_NUMPY_SEEDS: Final = _Kind("numpy.SeedSequence", numpy_random.taken_seeds, numpy_random.put_seeds)
 _TENSOR: Final = _Kind("tensor", _same, _put_tensor)
 _ARRAY: Final = _Kind("array", _same, _put_array)
 _DICT: Final = _Kind("dict", dict, _put_dict)

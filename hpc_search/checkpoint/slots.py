@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from hpc_search import durable
-from hpc_search.checkpoint import file
+from hpc_search.checkpoint import file, tree
 from hpc_search.checkpoint.file import Meta
+from hpc_search.checkpoint.tree import Encoded
 from hpc_search.errors import DamagedError, HpcSearchError
 from hpc_search.layout import Layout, parse_slot
 
@@ -66,6 +67,7 @@ class Slots:
         self._worker = worker
         self._directory = layout.checkpoint_dir(number)
         self._last: int | None = None
+        self._serial = 0
         self._lower_removed = False
         self.skipped: tuple[str, ...] = ()
 
@@ -91,10 +93,20 @@ class Slots:
             DamagedError: What was written reads back different; the older slot is intact.
             OSError: It could not be written; the older slot is intact.
         """
+        return self.write(step, encode_content(dict(state), history))
+
+    def write(self, step: int, encoded: Encoded) -> Saved:
+        """Do what `save` does, of a state and history that are encoded already; in any thread, one at a time.
+
+        Raises:
+            Superseded: The directory is gone, or a higher attempt has saved.
+            DamagedError: What was written reads back different; the older slot is intact.
+            OSError: It could not be written; the older slot is intact.
+        """
         start = time.monotonic()
         found = self._present()
         slot = self._slot_to_write(found)
-        size = self._write(slot, step, {"state": dict(state), "history": history})
+        size = self._write(slot, step, encoded)
         self._last = slot
         if not self._lower_removed:
             # The name of the directory itself: most short trials never get here.
@@ -104,7 +116,7 @@ class Slots:
         return Saved(step, slot, size, time.monotonic() - start)
 
     def newest(self) -> Loaded | None:
-        """Return the newest state, by step, then attempt, of this and all lower attempts; None without one.
+        """Return the newest state, by step, attempt, order, of this and all lower attempts; None without one.
 
         What does not verify is left where it is, and named.
         """
@@ -112,7 +124,7 @@ class Slots:
         self.skipped = ()
         candidates = self._candidates(skipped)
         for meta, found in sorted(
-            candidates, key=lambda pair: (-pair[0].step, -pair[1].attempt, pair[1].path)
+            candidates, key=lambda pair: (-pair[0].step, -pair[1].attempt, -pair[0].serial, pair[1].path)
         ):
             content = self._read(found, skipped)
             if content is not None:
@@ -139,9 +151,11 @@ class Slots:
 
     def _last_of_before(self, found: list[_Found]) -> None:
         """Find out which own slot must not be touched, when this attempt has saved from another process."""
-        own = [(meta.step, other.slot) for other in found if (meta := self._verified_own(other)) is not None]
+        own = [
+            (meta.serial, other.slot) for other in found if (meta := self._verified_own(other)) is not None
+        ]
         if own:
-            self._last = max(own)[1]
+            self._serial, self._last = max(own)
 
     def _verified_own(self, found: _Found) -> Meta | None:
         if (found.attempt, found.worker) != (self._attempt, self._worker):
@@ -150,26 +164,42 @@ class Slots:
             return file.verify(found.path)
         return None
 
-    def _write(self, slot: int, step: int, content: dict[str, object]) -> int:
+    def _write(self, slot: int, step: int, encoded: Encoded) -> int:
         path = self._layout.checkpoint_slot(self._number, self._attempt, self._worker, slot)
+        self._serial += 1
         meta = Meta(
             run_id=self._run_id,
             trial=self._number,
             attempt=self._attempt,
             worker=self._worker,
             step=step,
+            serial=self._serial,
             versions=file.versions(),
         )
         try:
-            try:
-                return file.write(path, meta, content)
-            except FileNotFoundError:
-                # The claimer of another attempt may have cleaned up the temporary file; the next one stays.
-                self._present()
-                return file.write(path, meta, content)
+            return file.write_encoded(path, meta, encoded)
+        except OSError as error:
+            self._present()
+            if not self._may_work_now(error, path):
+                raise
+        try:
+            return file.write_encoded(path, meta, encoded)
         except OSError:
             self._present()
             raise
+
+    def _may_work_now(self, error: OSError, path: Path) -> bool:
+        """Return whether the same write may succeed at once, after making room for it where that is all."""
+        if isinstance(error, FileNotFoundError):
+            # The claimer of another attempt may have cleaned up the temporary file; the next one stays.
+            return True
+        if error.errno not in durable.NO_SPACE or self._last is None:
+            return False
+        # The newest good slot is the other one, this one would be replaced anyway.
+        with suppress(OSError):
+            path.unlink()
+            return True
+        return False
 
     def _present(self) -> list[_Found]:
         """Return the slots in the directory.
@@ -237,6 +267,15 @@ class Slots:
             skipped.append(f"{found.path.name}: it does not hold a state and a history")
             return None
         return content
+
+
+def encode_content(state: dict[str, Any], history: object) -> Encoded:
+    """Return the content of a checkpoint for `Slots.write`; tensors and arrays are referred to, not copied.
+
+    Raises:
+        UsageError: Something in *state* cannot be saved; the message names it.
+    """
+    return tree.encode({"state": state, "history": history})
 
 
 def _reason(found: _Found, error: Exception) -> str:

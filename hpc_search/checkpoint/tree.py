@@ -7,7 +7,9 @@ Scalars of JSON stand for themselves; everything else is an object of one key, i
     complex   16 bytes, likewise                bytes                    base64, up to 1 KiB
     scalar    numpy: [dtype, hexadecimal]       buffer                   [index], [index, order of dimensions]
 
-``ordered`` keeps the ``_metadata`` that torch modules version their state_dict with.
+``ordered`` keeps the ``_metadata`` that torch modules version their state_dict with. Tensors and arrays that
+show the same memory in the same way are one buffer, and one object afterwards; lists and dicts that are held
+twice come back as two. A set comes back equal; the order of its iteration is Python's.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from hpc_search.errors import UsageError
 MOST_LEVELS: Final = 100
 #: Levels that a checkpoint puts around the state of one object.
 _OUTER_LEVELS: Final = 8
+#: Bytes of JSON that are ever parsed: as Python objects they are ten to fifty times as large.
+MOST_TEXT: Final = 128 << 20
 #: Longer bytes get a buffer of their own.
 _INLINE_BYTES: Final = 1024
 _EXACT_INT: Final = 1 << 53
@@ -47,6 +51,10 @@ class Encoded:
 
     text: bytes
     sources: tuple[Source, ...]
+
+    def private(self) -> Encoded:
+        """Return the same state in memory of its own: what happens to the objects no longer changes it."""
+        return Encoded(self.text, tuple(source.private() for source in self.sources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,13 @@ def encode(state: object, name: str = "state") -> Encoded:
     encoder = _Encoder()
     tree = encoder.encode(state, name, 0)
     rows = [[s.spec.kind, s.spec.dtype, list(s.spec.shape)] for s in encoder.sources]
-    return Encoded(_dump({"buffers": rows, "tree": tree}), tuple(encoder.sources))
+    text = _dump({"buffers": rows, "tree": tree})
+    if len(text) > MOST_TEXT:
+        raise UsageError(
+            f"{name}: numbers, texts and containers take {len(text)} bytes, at most {MOST_TEXT} can be saved",
+            hint="save long lists of numbers as arrays",
+        )
+    return Encoded(text, tuple(encoder.sources))
 
 
 def check(value: object, name: str) -> None:
@@ -84,6 +98,8 @@ def parse(text: bytes) -> Structure:
     Raises:
         ValueError: It is not what `encode` writes.
     """
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"the structure has {len(text)} bytes, at most {MOST_TEXT} are parsed")
     try:
         document = json.loads(text, parse_constant=_refuse_constant, parse_float=_refuse_constant)
     except RecursionError:
@@ -257,7 +273,10 @@ class _Decoder:
             raise ValueError(f"buffer {content!r:.80} does not exist")
         value = self.values[index]
         if self.specs[index].kind == "bytes":
-            return bytes(value)
+            if (index, ()) not in self._views:
+                # Once: a hostile tree could refer to large bytes a million times.
+                self._views[index, ()] = bytes(value)
+            return self._views[index, ()]
         if not rest:
             return value
         if not all(type(axis) is int for axis in _items(rest[0])):

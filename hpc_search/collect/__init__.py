@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,17 +18,20 @@ from hpc_search.collect import documents
 from hpc_search.collect.columns import csv_text
 from hpc_search.collect.documents import Outcome
 from hpc_search.collect.parquet import parquet_bytes
-from hpc_search.collect.sealing import Sealed, seal_results
+from hpc_search.collect.sealing import Sealed, last_seal, seal_results
 from hpc_search.errors import TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger.index import read_header
-from hpc_search.planning import load_plan
+from hpc_search.planning import digest, load_plan
+from hpc_search.records import checked
 from hpc_search.records.plan import Plan
 
-__all__ = ["AUDIT_LINES", "Best", "Collected", "collect"]
+__all__ = ["AUDIT_LINES", "DIGESTS", "Best", "Collected", "Written", "collect"]
 
 #: Journals with more lines are merged into audit.log only when asked for.
 AUDIT_LINES: Final = 50_000
+#: The file of the results that holds the digests of the others.
+DIGESTS: Final = "digests.json"
 _FILES: Final = {
     "best_hyperparams.json": "the best hyperparameters, mean, sd and fold values",
     "summary.csv": "one row a point: mean, sd, n, rank",
@@ -48,6 +51,23 @@ class Best(msgspec.Struct, frozen=True):
     mean: float
     sd: float | None
     n: int
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """results/digests.json: blake2b-128 of what the last collect wrote; of audit.log "" where it did not."""
+
+    format: str = "hpc_search.written"
+    version: int = 1
+    files: dict[str, str]
+    audit: str = ""
+    #: Number of the last seal.
+    seals: int = 0
+
+    @classmethod
+    def of(cls, contents: Mapping[str, bytes], audit: bytes, seals: int) -> Written:
+        """Return the digests of the files *contents* and of *audit*, b"" where there is none."""
+        files = {name: digest(content) for name, content in sorted(contents.items())}
+        return cls(files=files, audit=digest(audit) if audit else "", seals=seals)
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,11 +158,16 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
         try:
             sealed = seal_results(layout)
             found = documents.outcome(plan, sealed.attempts.results)
-            files, notes = _write_results(layout, found, sealed)
+            contents, notes = _write_results(layout, found, sealed)
+            merged = b""
             if audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES)):
-                durable.replace(layout.audit, audit_log.audit_text(layout))
+                merged = audit_log.audit_text(layout)
+                durable.replace(layout.audit, merged)
+            written = Written.of(contents, merged, last_seal(layout))
+            durable.replace(layout.result(DIGESTS), checked.encode(written))
         except OSError as error:
             raise _unwritable(layout, error) from error
+        files = tuple(name for name in _FILES if name in contents)
         return _collected(layout, found, files, (*notes, *_warnings(plan, sealed, ended)))
 
 
@@ -166,7 +191,7 @@ def _unwritable(layout: Layout, error: OSError) -> UsageError | TemporaryError:
     return UsageError(message, hint="make RUN writable, or copy it and collect in the copy")
 
 
-def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[tuple[str, ...], list[str]]:
+def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[dict[str, bytes], list[str]]:
     layout.results.mkdir(mode=0o700, exist_ok=True)
     columns = documents.result_columns(found)
     attempts = sealed.attempts
@@ -187,7 +212,7 @@ def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[tupl
         notes.append(f"results.parquet was not written: {error}; `pip install pyarrow`")
     for name, content in contents.items():
         durable.replace(layout.result(name), content)
-    return tuple(name for name in _FILES if name in contents), notes
+    return contents, notes
 
 
 def _warnings(plan: Plan, sealed: Sealed, ended: int) -> list[str]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import xxhash
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
@@ -53,13 +54,14 @@ class Attempts(NamedTuple):
 
     ``ends`` are in no order and each comes once; ``results`` is trial -> its one accepted end.
     ``openings`` is worker -> the newest opening record. ``damaged`` counts whole end records whose
-    checksum fails.
+    checksum fails. ``heads`` is "WORKER.SEGMENT" -> (bytes, xxh3-64) of the journals that have a file.
     """
 
     ends: list[Attempt]
     results: dict[int, Attempt]
     openings: dict[str, codec.Open]
     damaged: int
+    heads: dict[str, tuple[int, str]]
 
 
 def read_attempts(layout: Layout) -> Attempts:
@@ -67,15 +69,20 @@ def read_attempts(layout: Layout) -> Attempts:
     # A later segment repeats lines; the checksum covers their number and time.
     ends: defaultdict[str, dict[str, Attempt]] = defaultdict(dict)
     openings: dict[str, codec.Open] = {}
+    heads: dict[str, tuple[int, str]] = {}
     damaged = 0
     for file in history.journal_files(layout):
+        if not file.archived:
+            # A section of an archive has a digest of its own.
+            digest = xxhash.xxh3_64_hexdigest(file.data)
+            heads[f"{file.worker}.{file.segment}"] = len(file.data), digest
         damaged += _take_ends(file.data, file.worker, ends[file.worker])
         opening = _opening(file.data)
         before = openings.get(file.worker)
         if opening is not None and (before is None or before.segment < opening.segment):
             openings[file.worker] = opening
     found = [end for of_worker in ends.values() for end in of_worker.values()]
-    return Attempts(found, _results(layout, found), openings, damaged)
+    return Attempts(found, _results(layout, found), openings, damaged, heads)
 
 
 def _take_ends(data: bytes, worker: str, ends: dict[str, Attempt]) -> int:

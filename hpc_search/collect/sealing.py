@@ -32,30 +32,33 @@ def seal_results(layout: Layout) -> Sealed:
         TemporaryError: Other collects won the number every time.
     """
     for _ in range(_TRIES):
-        number = _next_number(layout)
+        number = last_seal(layout) + 1
         attempts = read_attempts(layout)
         sealed = history.seals(layout)
         results = attempts.results
         new = [_entry(end) for trial, end in results.items() if trial not in sealed]
         lost = sum(trial not in results or results[trial].checksum != end for trial, end in sealed.items())
-        if not new or _publish(layout, number, new):
+        if not new or _publish(layout, number, new, attempts.heads):
             return Sealed(attempts, len(new), lost)
     message = f"{layout.seals}: other collects published first, {_TRIES} times in a row"
     raise TemporaryError(message, hint="run `collect` again")
 
 
-def _publish(layout: Layout, number: int, entries: list[SealEntry]) -> bool:
+def _publish(
+    layout: Layout, number: int, entries: list[SealEntry], heads: dict[str, tuple[int, str]]
+) -> bool:
     layout.seals.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return durable.publish(layout.seal(number), encode_seal(entries))
+    return durable.publish(layout.seal(number), encode_seal(entries, heads))
 
 
 def _entry(end: Attempt) -> SealEntry:
     return SealEntry(trial=end.trial, attempt=end.attempt, worker=end.worker, end=end.checksum)
 
 
-def _next_number(layout: Layout) -> int:
+def last_seal(layout: Layout) -> int:
+    """Return the number of the last seal, 0 where there is none."""
     try:
         stems = [path.name.partition(".")[0] for path in layout.seals.iterdir()]
     except FileNotFoundError:
-        return 1
-    return 1 + max((int(stem) for stem in stems if stem.isdigit()), default=0)
+        return 0
+    return max((int(stem) for stem in stems if stem.isdigit()), default=0)

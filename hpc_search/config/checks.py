@@ -18,7 +18,7 @@ from hpc_search.records.plan import FoldsSpec, Retry, Search, StrategySpec
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform
 
 #: Placeholders of a command that are no parameters.
-RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device")
+RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
 
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _DEFAULTS: Final[dict[str, Any]] = {field.name: field.default for field in structs.fields(Search)}
@@ -35,6 +35,7 @@ def together(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
         _placeholders(section["command"], space)
     if "retry" in section:
         _halved(section["retry"], given.get("retry"), space)
+        _accumulates(section, given.get("retry"))
     if given["strategy"] is not None:
         _counts(section, given, space, given["strategy"])
 
@@ -129,6 +130,25 @@ def _halved(cursor: Cursor, retry: Retry | None, space: Space) -> None:
     if wrong:
         message = f"retry.oom.halve: {retry.oom.halve!r} cannot be halved"
         cursor.add(message, found=shown(wrong[0]), expected="a parameter whose values are integers above 0")
+
+
+def _accumulates(section: Mapping[str, Cursor], retry: Retry | None) -> None:
+    """Note a command that gets the batch as an argument and not its accumulation.
+
+    Half of a batch alone would be another training. A program that takes both from HPC_SEARCH_TRIAL may.
+    """
+    if retry is None or retry.oom is None or retry.oom.ladder == "plain" or "command" not in section:
+        return
+    node = section["command"].node
+    texts = [getattr(item, "value", None) for item in node.items] if isinstance(node, ListNode) else []
+    found = [match[1] for text in texts if isinstance(text, str) for match in _PLACEHOLDER.finditer(text)]
+    if retry.oom.halve in found and "accumulation" not in found:
+        section["retry"].add(
+            "retry.oom: the command is never given its accumulation, so that half of the batch would change "
+            "the training",
+            found="a command without {accumulation}",
+            expected="an argument such as --accumulate={accumulation}, or ladder: plain",
+        )
 
 
 def _values_of(name: str, space: Space) -> tuple[Any, ...]:

@@ -113,19 +113,21 @@ def _folds(folds: FoldsSpec) -> dict[str, Any]:
 
 
 def _rules(search: Search) -> dict[str, Any]:
-    plain = ("threads", "max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall")
+    plain = ("threads", "max_trials", "expect_points", "stop_after", "log_bytes", "save_in_background")
+    times = ("heartbeat", "lease", "save_interval", "stall")
     rules: dict[str, Any] = {"seeds": search.seeds, "retry": _retry(search.retry)}
-    rules |= {key: getattr(search, key) for key in (*plain, "log_bytes", "keep_checkpoints")}
+    rules |= {key: getattr(search, key) for key in (*plain, *times, "keep_checkpoints")}
     return {key: value for key, value in rules.items() if value is not None}
 
 
 def _retry(retry: Retry) -> dict[str, Any]:
-    rules: dict[str, Any] = {"error": retry.error, "no_progress": retry.no_progress}
+    plain = ("error", "memory", "timeout", "no_progress")
+    rules: dict[str, Any] = {key: getattr(retry, key) for key in plain if getattr(retry, key) is not None}
     return rules if retry.oom is None else {**rules, "oom": _oom(retry.oom)}
 
 
 def _oom(oom: OomRetry) -> dict[str, Any]:
-    return {"halve": oom.halve, "times": oom.times, "ladder": oom.ladder}
+    return {key: getattr(oom, key) for key in ("halve", "times", "ladder", "text", "codes")}
 
 
 def _key(key: str) -> str:

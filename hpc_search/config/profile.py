@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import xxhash
 
 from hpc_search.config.dump import block
 from hpc_search.config.files import open_keys, read_bytes
@@ -19,6 +20,9 @@ from hpc_search.config.nodes import Scalar, parse
 from hpc_search.config.problems import Book, near_miss, shown
 from hpc_search.config.reader import Cursor, each, fields
 from hpc_search.errors import UsageError
+
+#: Before the checksum of the profile.yaml that a run keeps.
+_SIGNED: Final = b"# written by submit; a changed profile is given by --profile FILE; xxh3 "
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +143,18 @@ def profile_with(profile: Profile, assignments: Sequence[str]) -> Profile:
 def dump_profile(profile: Profile) -> str:
     """Return the text of profile.yaml, which reads back to an equal profile."""
     return block(msgspec.structs.asdict(profile))
+
+
+def signed_profile(profile: Profile) -> bytes:
+    """Return the profile.yaml that a run keeps: its text, and a comment with the checksum of that."""
+    text = dump_profile(profile).encode()
+    return text + _SIGNED + xxhash.xxh3_64_hexdigest(text).encode() + b"\n"
+
+
+def signature_holds(data: bytes) -> bool:
+    """Return whether *data* is a profile.yaml that a run keeps, unchanged."""
+    text, mark, digest = data.rpartition(_SIGNED)
+    return bool(mark) and digest == xxhash.xxh3_64_hexdigest(text).encode() + b"\n"
 
 
 def _no_assignment(text: str, key: str) -> UsageError:

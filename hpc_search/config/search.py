@@ -267,13 +267,33 @@ def _seeds(cursor: Cursor) -> tuple[int, ...] | None:
 
 
 def _retry(cursor: Cursor) -> Retry | None:
-    section = cursor.keys(("error", "oom", "no_progress"))
+    section = cursor.keys(tuple(_RETRY_FIELDS))
     return None if section is None else Retry(**fields(section, _RETRY_FIELDS))
 
 
 def _oom(cursor: Cursor) -> OomRetry | None:
-    section = cursor.keys(("halve", "times", "ladder"), what="{halve: batch_size, times: 3}")
+    section = cursor.keys(tuple(_OOM_FIELDS), what="{halve: batch_size, times: 3}")
     return None if section is None else OomRetry(**fields(section, _OOM_FIELDS))
+
+
+def _expressions(cursor: Cursor) -> tuple[str, ...] | None:
+    items = cursor.items("a list of regular expressions, such as ['CUDA out of memory']", empty=True)
+    return None if items is None else tuple(each(items, _expression))
+
+
+def _expression(cursor: Cursor) -> str | None:
+    text = cursor.text("a regular expression", most=1000)
+    try:
+        re.compile((text or "").encode())
+    except re.error as error:
+        cursor.add(f"is not a regular expression: {error}", hint="a character meant as itself gets a \\")
+        return None
+    return text
+
+
+def _codes(cursor: Cursor) -> tuple[int, ...] | None:
+    items = cursor.items("a list of exit codes from 1 to 255", empty=True)
+    return None if items is None else tuple(each(items, lambda item: item.integer(1, 255)))
 
 
 def _seconds(cursor: Cursor) -> float | None:
@@ -290,12 +310,16 @@ _TRIAL_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
 _RETRY_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "error": lambda c: c.integer(0, 1000),
     "oom": nullable(_oom),
+    "memory": lambda c: c.integer(0, 100),
+    "timeout": nullable(lambda c: c.integer(0, 100)),
     "no_progress": lambda c: c.integer(1, 1000),
 }
 _OOM_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "halve": lambda c: c.text("the name of a parameter"),
     "times": lambda c: c.integer(1, 64),
     "ladder": lambda c: c.one_of(("accumulate", "plain")),
+    "text": _expressions,
+    "codes": _codes,
 }
 _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "name": lambda c: c.text("a name of 1 to 200 characters"),
@@ -305,6 +329,7 @@ _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "data": nullable(_data),
     "threads": lambda c: c.integer(1, 65_536),
     "retry": _retry,
+    "stop_after": lambda c: c.integer(0, 1_000_000),
     "max_trials": lambda c: c.integer(1),
     "expect_points": nullable(lambda c: c.integer(1)),
     "heartbeat": _seconds,
@@ -312,11 +337,12 @@ _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "save_interval": lambda c: c.seconds(zero=True),
     "stall": lambda c: c.seconds(zero=True),
     "log_bytes": lambda c: c.integer(1),
+    "save_in_background": lambda c: c.boolean(),
     "keep_checkpoints": lambda c: c.boolean(),
 }
 _KEYS: Final = (
     *("name", "description", "trial", "command", "metric_file", "files", "metric"),
     *("space", "linked", "fixed", "strategy", "data", "folds", "seeds", "threads", "retry"),
     *("max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall"),
-    *("log_bytes", "keep_checkpoints"),
+    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints"),
 )

@@ -128,6 +128,9 @@ class Launcher(Protocol):
     def active(self, tokens: Sequence[str]) -> dict[str, ActiveJobs] | None:
         """Return what is live by token; None where the scheduler does not answer: unknown means alive."""
 
+    def ended(self, tokens: Sequence[str]) -> frozenset[str]:
+        """Return those of *tokens*, none of them live, whose tasks are known to have ended for good."""
+
     def cancel(self, tokens: Sequence[str]) -> int:
         """End the tasks of *tokens*; return how many live tasks were told to.
 

@@ -105,6 +105,10 @@ class LocalLauncher:
         counts = Counter(one.token for one in processes.running(frozenset(tokens)))
         return {token: ActiveJobs(running=count) for token, count in counts.items()}
 
+    def ended(self, tokens: Sequence[str]) -> frozenset[str]:
+        """Return all of them: a process that is not there has ended."""
+        return frozenset(tokens)
+
     def cancel(self, tokens: Sequence[str]) -> int:
         """Tell the workers of *tokens* to checkpoint and end."""
         found = processes.running(frozenset(tokens))

@@ -38,6 +38,13 @@ _ASK_TIMEOUT_S: Final = 60
 _ARRAY: Final = 1000
 #: Seconds before the first look for an unclear submission (MessageTimeout and some), and to the second.
 LOOKUP_PAUSES_S: Final = (15.0, 30.0)
+#: States that a task does not leave again without being submitted or requeued.
+_FINAL: Final = frozenset(
+    [
+        *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY"),
+        *("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"),
+    ]
+)
 #: Seconds between two questions while waiting.
 _POLL_S: Final = 30.0
 
@@ -123,6 +130,15 @@ class SlurmLauncher:
         answer = _ask(["squeue", "--me", "-h", "-r", f"--name={','.join(tokens)}", "-o", "%j|%T|%r"])
         return None if answer is None else parse_squeue(answer)
 
+    def ended(self, tokens: Sequence[str]) -> frozenset[str]:
+        """Ask squeue, which knows jobs for some minutes after their end, then sacct for the rest."""
+        names = f"--name={','.join(tokens)}"
+        shown = _ask(["squeue", "--me", "-h", "-r", "-t", "all", names, "-o", "%j|%T"]) or ""
+        if all(f"{token}|" in shown for token in tokens):
+            return over(shown)
+        kept = _ask(["sacct", "-X", "-n", "-P", names, "-S", "now-30days", "-o", "JobName,State"]) or ""
+        return over(f"{shown}\n{kept}")
+
     def cancel(self, tokens: Sequence[str]) -> int:
         """Cancel by name, one scancel a token that is live."""
         active = self.active(tokens)
@@ -181,6 +197,21 @@ def parse_squeue(text: str) -> dict[str, ActiveJobs]:
         )
         for name, counts in reasons.items()
     }
+
+
+def over(text: str) -> frozenset[str]:
+    """Return the names whose tasks are all in a final state, from lines ``NAME|STATE``.
+
+    A state word that is not known means alive.
+    """
+    ended: dict[str, bool] = {}
+    for line in text.splitlines():
+        name, _, state = line.strip().partition("|")
+        if name:
+            # "CANCELLED by 1000"
+            word = state.partition(" ")[0]
+            ended[name] = ended.get(name, True) and word in _FINAL
+    return frozenset(name for name, final in ended.items() if final)
 
 
 def sbatch_available() -> bool:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,21 +20,25 @@ import msgspec
 from hpc_search import durable
 from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError, RefusedError, TemporaryError
-from hpc_search.launchers import environment, leftovers, processes
+from hpc_search.launchers import environment, leftovers, nodes, processes, wording
 from hpc_search.launchers.base import ActiveJobs, Job, Launcher, Request, Submitted, UnclearError, token
 from hpc_search.layout import Layout
 from hpc_search.ledger.gone import owners
 from hpc_search.locks import coarse_lock
+from hpc_search.records import checked
 from hpc_search.records.plan import Plan, Struct
 
 FORMAT: Final = "hpc_search.submission"
 VERSION: Final = 1
 #: Seconds to wait for another `submit` of the same run: sbatch alone may take three minutes.
 _LOCK_TIMEOUT_S: Final = 300.0
+#: Seconds between two looks at jobs whose end nobody confirms, before their trials are taken from them.
+SECOND_LOOK_S: Final = 30.0
 #: Requests under one token: the first, and one after an unclear answer and a look-up that found nothing.
 _SENDS: Final = 2
 #: Intents with a record that are kept, against a submitter with an old view of the directory.
 _KEPT_INTENTS: Final = 8
+_UNREADABLE: Final = "see what is live (`squeue --me`, `ps`), then `fsck RUN --repair` and submit again"
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _NAME: Final = re.compile(r"(\d{4,})\.(intent|jobs)\.json")
 
@@ -83,6 +86,9 @@ class Order:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     chdir: str = ""
     command: tuple[str, ...] = ()
+    #: Whether nodes that failed again and again are excluded.
+    avoid: bool = True
+    pause: Callable[[float], None] = time.sleep
 
     @property
     def wanted(self) -> int:
@@ -137,6 +143,7 @@ def submit(order: Order) -> Outcome:
 
 def preview(order: Order) -> str:
     """Return the scripts that `submit` would send if nothing were live; changes nothing."""
+    order, _ = _avoiding(order)
     number = _next_number(submissions(order.layout))
     intents = _cut(order, number, max(1, order.wanted))
     return "\n".join(order.launcher.script(_request(order, intent)) for intent in intents)
@@ -190,14 +197,12 @@ def _read(path: Path, kind: type[Intent]) -> Intent:
         data = path.read_bytes()
         head = msgspec.json.decode(data, type=_Head)
         if head.format == FORMAT and head.version == VERSION:
-            return msgspec.json.decode(data, type=kind)
+            return checked.decode(data, kind, str(path), _UNREADABLE)
         found = f"format {head.format!r} version {head.version}; this hpc_search reads version {VERSION}"
     except msgspec.DecodeError as error:
         found = str(error)
     message = f"{path} is no record of a submission: {found}"
-    raise DamagedError(
-        message, hint="see what is live (`squeue --me`, `ps`), then move the file away and submit again"
-    )
+    raise DamagedError(message, hint=_UNREADABLE)
 
 
 class _Head(Struct, frozen=True, kw_only=True):
@@ -236,9 +241,10 @@ def _send_missing(
     already = sum(jobs.live for jobs in active.values())
     missing = order.wanted - already
     if missing <= 0:
-        return Outcome(0, already, _already(active, order.pending), tuple(active), gone)
+        return Outcome(0, already, wording.already(active, order.pending), tuple(active), gone)
     answers = []
-    dead = owners(order.layout, gone) if gone else ()
+    dead = _departed(order, gone)
+    order, avoided = _avoiding(order)
     for intent in _cut(order, _next_number(known), missing, dead):
         leftovers.keep_script(order.layout, intent.token, order.launcher, _request(order, intent))
         if not durable.publish(order.layout.submit_intent(intent.number), _encode(intent)):
@@ -247,7 +253,29 @@ def _send_missing(
         answers.append(_send(order, intent))
     jobs = tuple(job for answer in answers for job in answer.jobs)
     tokens = (*active, *(answer.token for answer in answers))
-    return Outcome(missing, already, _sent(missing, already, answers), tokens, gone, jobs)
+    text = wording.sent(missing, already, [answer.token for answer in answers], avoided)
+    return Outcome(missing, already, text, tokens, gone, jobs)
+
+
+def _departed(order: Order, gone: Sequence[str]) -> tuple[str, ...]:
+    """Return the workers that own trials, of jobs that have ended, or that were absent twice."""
+    dead = owners(order.layout, gone) if gone else ()
+    unsure = sorted(set(gone) - order.launcher.ended(gone)) if dead else []
+    if not unsure or not owners(order.layout, unsure):
+        return dead
+    order.pause(SECOND_LOOK_S)
+    again = order.launcher.active(unsure)
+    back = unsure if again is None else [name for name in unsure if name in again]
+    return owners(order.layout, [name for name in gone if name not in back])
+
+
+def _avoiding(order: Order) -> tuple[Order, dict[str, str]]:
+    """Return *order* with the nodes excluded that failed again and again, and those with why."""
+    if order.launcher.name != "slurm" or not order.avoid:
+        return order, {}
+    avoided = nodes.read(order.layout)
+    exclude = nodes.merged(order.profile.exclude, avoided)
+    return replace(order, profile=msgspec.structs.replace(order.profile, exclude=exclude)), avoided
 
 
 def _cut(order: Order, number: int, tasks: int, gone: tuple[str, ...] = ()) -> list[Intent]:
@@ -324,7 +352,7 @@ def _answer(
 
 
 def _encode(record: Intent) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+    return checked.encode(record)
 
 
 def _request(order: Order, intent: Intent) -> Request:
@@ -351,20 +379,3 @@ def _tidy(layout: Layout, known: Sequence[Intent], gone: tuple[str, ...]) -> Non
     for one in known[:-_KEPT_INTENTS]:
         if isinstance(one, Answer):
             layout.submit_intent(one.number).unlink(missing_ok=True)
-
-
-def _already(active: Mapping[str, ActiveJobs], pending: int) -> str:
-    waiting = sum(jobs.pending for jobs in active.values())
-    running = sum(jobs.running for jobs in active.values())
-    reasons: Counter[str] = Counter()
-    for jobs in active.values():
-        reasons.update(jobs.reasons)
-    why = f" ({', '.join(sorted(filter(None, reasons)))})" if any(reasons) else ""
-    workers = f"{running} running and {waiting} waiting{why} workers for {pending} trials"
-    return f"already submitted: {workers}; nothing was sent"
-
-
-def _sent(missing: int, already: int, answers: Sequence[Answer]) -> str:
-    names = ", ".join(answer.token for answer in answers)
-    more = f", {already} were there already" if already else ""
-    return f"{missing} {'worker' if missing == 1 else 'workers'} submitted as {names}{more}"

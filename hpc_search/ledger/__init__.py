@@ -6,6 +6,7 @@ from hpc_search.ledger.claims import Claimed, Ledger
 from hpc_search.ledger.history import Line, Result, lines, results
 from hpc_search.ledger.index import IndexDamagedError, new_index, read_entry, read_index
 from hpc_search.ledger.liveness import Identity, library_versions, this_process
+from hpc_search.ledger.state import finals, is_final, read_state, read_trial
 
 __all__ = [
     "Claimed",
@@ -14,11 +15,15 @@ __all__ = [
     "Ledger",
     "Line",
     "Result",
+    "finals",
+    "is_final",
     "library_versions",
     "lines",
     "new_index",
     "read_entry",
     "read_index",
+    "read_state",
+    "read_trial",
     "results",
     "this_process",
 ]

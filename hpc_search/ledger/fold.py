@@ -8,7 +8,7 @@ from typing import Final
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, liveness
+from hpc_search.ledger import history, liveness, mode
 from hpc_search.ledger.gone import reported
 from hpc_search.ledger.index import IndexDamagedError, read_index
 from hpc_search.ledger.liveness import Identity
@@ -69,6 +69,9 @@ def _remove_stillborn(layout: Layout, worker: str) -> None:
 
 
 def _owns_anything(layout: Layout, worker: str) -> bool:
+    if mode.exclusive(layout):
+        # Whoever takes its blocks over reads the archive.
+        return False
     try:
         _, entries = read_index(layout)
     except IndexDamagedError:

@@ -13,8 +13,9 @@ from contextlib import suppress
 import msgspec
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import liveness
+from hpc_search.ledger import liveness, mode, superblocks
 from hpc_search.ledger.index import IndexDamagedError, read_index
+from hpc_search.records import checked
 from hpc_search.records import index as codec
 
 
@@ -23,15 +24,19 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 def owners(layout: Layout, tokens: Collection[str]) -> tuple[str, ...]:
-    """Return the workers of *tokens* that own trials by the index, sorted; none where it cannot be read."""
+    """Return the workers of *tokens* that own trials now, sorted; none where that cannot be read."""
+    return tuple(worker for worker in sorted(_owners(layout)) if _of(layout, worker, tokens))
+
+
+def _owners(layout: Layout) -> set[str]:
+    if mode.exclusive(layout):
+        return superblocks.holders(layout)
     try:
         _, entries = read_index(layout)
     except IndexDamagedError:
-        return ()
+        return set()
     held = {entry.owner for entry in entries if entry.state in (codec.CLAIMED, codec.RUNNING)}
-    return tuple(
-        worker for worker in (f"{owner:016x}" for owner in sorted(held)) if _of(layout, worker, tokens)
-    )
+    return {f"{owner:016x}" for owner in held}
 
 
 def _of(layout: Layout, worker: str, tokens: Collection[str]) -> bool:
@@ -47,5 +52,7 @@ def reported(layout: Layout) -> frozenset[str]:
         names = os.listdir(layout.submits)
     for name in names:
         with suppress(OSError, msgspec.DecodeError):
-            found.update(msgspec.json.decode((layout.submits / name).read_bytes(), type=_Record).gone)
+            data = (layout.submits / name).read_bytes()
+            if checked.verifies(data):
+                found.update(msgspec.json.decode(data, type=_Record).gone)
     return frozenset(found)

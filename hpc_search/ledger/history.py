@@ -11,7 +11,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from hpc_search import durable
 from hpc_search.layout import WORKER_ID, Layout, parse_journal
+from hpc_search.ledger import superblocks
 from hpc_search.records import archive, seal
 from hpc_search.records import journal as codec
 
@@ -75,7 +77,7 @@ def archives(layout: Layout) -> Iterator[bytes]:
         known.update(names)
         for name in names:
             with suppress(FileNotFoundError):
-                yield (layout.archive / name).read_bytes()
+                yield durable.read_bytes(layout.archive / name)
 
 
 def archive_paths(layout: Layout) -> list[str]:
@@ -101,7 +103,7 @@ def worker_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
         for path in layout.worker(worker).iterdir():
             segment = parse_journal(path.name)
             if segment is not None:
-                found.append((segment, path.read_bytes()))
+                found.append((segment, durable.read_bytes(path)))
     except FileNotFoundError:
         return []
     return sorted(found)
@@ -162,8 +164,9 @@ def records(layout: Layout, worker: str, kinds: frozenset[bytes] | None = None) 
 def results(layout: Layout) -> dict[int, Result]:
     """Return the accepted end record of every finished trial.
 
-    A seal outranks an accepted record, which outranks the lowest (attempt, worker) with a complete end
-    record (design 5, Records).
+    A seal outranks a mark in ledger/open, which outranks an accepted record, which outranks the lowest
+    (attempt, worker) with a complete end record (design 5, Records). A trial whose sealed end record is
+    damaged has none.
     """
     final: dict[int, list[Result]] = {}
     for line in lines(layout, frozenset({b"end"})):
@@ -175,12 +178,33 @@ def results(layout: Layout) -> dict[int, Result]:
         if end.state in codec.FINAL:
             result = Result(end, line.worker, line.data[-18:-2].decode())
             final.setdefault(end.trial, []).append(result)
-    chosen = {trial: found[0] for trial, found in final.items()}
+    sealed = seals(layout)
+    chosen = {
+        trial: found[0] for trial, found in final.items() if sealed.get(trial) in (None, found[0].checksum)
+    }
     doubled = {trial: found for trial, found in final.items() if len(found) > 1}
-    if doubled:
-        sealed, accepted = seals(layout), _accepted(layout)
-        chosen |= {n: _choose(found, sealed.get(n), accepted[n]) for n, found in doubled.items()}
+    for trial, one in _chosen(layout, doubled, sealed).items():
+        if one is None:
+            chosen.pop(trial, None)
+        else:
+            chosen[trial] = one
     return chosen
+
+
+def _chosen(
+    layout: Layout, doubled: dict[int, list[Result]], sealed: dict[int, str]
+) -> dict[int, Result | None]:
+    """Return the result of each trial with several complete end records; None where a seal's is damaged."""
+    if not doubled:
+        return {}
+    accepted = _accepted(layout)
+    marked = superblocks.accepted(layout, doubled.__contains__)
+    return {
+        trial: _choose(
+            found, sealed.get(trial), marked[trial].end if trial in marked else None, accepted[trial]
+        )
+        for trial, found in doubled.items()
+    }
 
 
 def _accepted(layout: Layout) -> defaultdict[int, set[str]]:
@@ -193,8 +217,11 @@ def _accepted(layout: Layout) -> defaultdict[int, set[str]]:
     return accepted
 
 
-def _choose(found: list[Result], sealed: str | None, accepted: set[str]) -> Result:
-    for wanted in ({sealed} if sealed else set(), accepted):
+def _choose(found: list[Result], sealed: str | None, marked: str | None, accepted: set[str]) -> Result | None:
+    if sealed is not None:
+        # What was published never changes: where it is damaged, nothing takes its place.
+        return next((result for result in found if result.checksum == sealed), None)
+    for wanted in ({marked}, accepted):
         candidates = [result for result in found if result.checksum in wanted]
         if candidates:
             return min(candidates, key=_order)
@@ -214,7 +241,7 @@ def seals(layout: Layout) -> dict[int, str]:
         return sealed
     for path in paths:
         if path.name.endswith(".jsonl"):
-            for entry in seal.parse_seal(path.read_bytes()):
+            for entry in seal.parse_seal(durable.read_bytes(path)):
                 sealed.setdefault(entry.trial, entry.end)
     return sealed
 
@@ -222,7 +249,7 @@ def seals(layout: Layout) -> dict[int, str]:
 def log_bytes(layout: Layout, worker: str) -> bytes | None:
     """Return the log of *worker*, from its directory or the archive; None where it was dropped."""
     try:
-        return layout.log(worker).read_bytes()
+        return durable.read_bytes(layout.log(worker))
     except FileNotFoundError:
         return archived_file(layout, worker, layout.log(worker).name)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpc_search import durable
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.locks import IndexLock
@@ -160,7 +161,7 @@ def read_index(layout: Layout, tries: int = 3) -> tuple[Header, list[Entry]]:
     """
     for _ in range(tries):
         try:
-            data = layout.claims.read_bytes()
+            data = durable.read_bytes(layout.claims)
         except OSError as error:
             raise IndexDamagedError(f"{layout.claims} cannot be read ({error.strerror})") from error
         header = codec.parse_header(data)

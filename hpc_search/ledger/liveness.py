@@ -7,13 +7,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from hpc_search import durable
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records import journal as codec
@@ -49,12 +49,22 @@ def boot_id() -> str:
 
 def start_time(pid: int) -> int | None:
     """Return the start time of *pid* in clock ticks since boot, None where there is no such process."""
+    fields = _stat(pid)
+    return None if not fields or fields[0] == b"Z" else int(fields[19])
+
+
+def is_suspended(pid: int) -> bool:
+    """Return whether process *pid* is stopped, as SLURM suspends a job."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] in (b"T", b"t")
+
+
+def _stat(pid: int) -> list[bytes]:
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        return None
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] == b"Z" else int(fields[19])
+        return []
+    return stat[stat.rindex(b")") + 2 :].split()
 
 
 def this_process(token: str = "", seat: str = "", device: str = "cpu") -> Identity:
@@ -104,6 +114,8 @@ class Beat(msgspec.Struct, frozen=True):
     worker: str
     counter: int
     held: tuple[tuple[int, int], ...] = ()
+    #: How it claims: "lock" or "exclusive".
+    claiming: str = "lock"
     format: str = "hpc_search.heartbeat"
     version: int = 1
 
@@ -116,7 +128,7 @@ def encode_beat(beat: Beat) -> bytes:
 def read_beat(layout: Layout, worker: str) -> Beat | None:
     """Return the heartbeat of *worker*, None where there is none that can be read."""
     try:
-        return msgspec.json.decode(layout.heartbeat(worker).read_bytes(), type=Beat)
+        return msgspec.json.decode(durable.read_bytes(layout.heartbeat(worker)), type=Beat)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -138,6 +150,8 @@ class _Seen:
     since: float
     samples: int = 1
     last: float = 0.0
+    #: Whether it was ever seen to change.
+    moved: bool = False
 
 
 @dataclass(slots=True)
@@ -151,7 +165,12 @@ class Watch:
     lease: float
     clock: Callable[[], float] = time.monotonic
     _seen: dict[str, _Seen] = field(default_factory=dict)
-    _unlisted: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    _unlisted: dict[tuple[str, tuple[int, int]], int] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two samples that both count."""
+        return self.lease / (2 * _SAMPLES)
 
     def sample(self, worker: str, beat: Beat | None) -> bool:
         """Take one sample of *worker*; return whether it is dead by its lease."""
@@ -160,28 +179,49 @@ class Watch:
         seen = self._seen.get(worker)
         gap = self.lease / 2
         if seen is None or seen.counter != counter or now - seen.last > gap:
-            self._seen[worker] = _Seen(counter, now, 1, now)
+            moved = seen is not None and (seen.moved or seen.counter != counter)
+            self._seen[worker] = _Seen(counter, now, 1, now, moved)
             return False
-        if now - seen.last >= self.lease / (2 * _SAMPLES):
+        if now - seen.last >= self.interval:
             seen.samples += 1
             seen.last = now
         return seen.samples >= _SAMPLES and now - seen.since >= self.lease
 
-    def abandoned(self, worker: str, trial: int, attempt: int, beat: Beat | None) -> bool:
-        """Return whether a heartbeat that is certainly newer than its claim does not list the trial.
+    def silence(self, worker: str) -> float | None:
+        """Return the seconds for which *worker* did not change, None where it was never sampled."""
+        seen = self._seen.get(worker)
+        return None if seen is None else self.clock() - seen.since
+
+    def moved(self, worker: str) -> bool:
+        """Return whether *worker* was seen to change."""
+        seen = self._seen.get(worker)
+        return seen is not None and seen.moved
+
+    def stood(self, worker: str) -> tuple[int, float] | None:
+        """Return (counter, seconds without a change) of *worker*, None where nothing is known."""
+        seen = self._seen.get(worker)
+        return None if seen is None else (seen.counter, round(seen.last - seen.since, 3))
+
+    def go_on(self, worker: str, counter: int, stood: float) -> None:
+        """Take up the watch of an earlier worker on this seat, which saw *counter* for *stood* seconds."""
+        now = self.clock()
+        samples = max(1, min(_SAMPLES, int(stood / self.interval) if self.interval else 1))
+        self._seen[worker] = _Seen(counter, now - stood, samples, now)
+
+    def abandoned(self, worker: str, claim: tuple[int, int], beat: Beat | None, *, listed: bool) -> bool:
+        """Return whether a heartbeat that is certainly newer than *claim* does not list it.
 
         The heartbeat seen together with the claim may be older than it; the next one is not.
         """
-        claim = worker, trial, attempt
-        if beat is None or (trial, attempt) in beat.held:
-            self._unlisted.pop(claim, None)
+        key = worker, claim
+        if beat is None or listed:
+            self._unlisted.pop(key, None)
             return False
-        return beat.counter > self._unlisted.setdefault(claim, beat.counter)
+        return beat.counter > self._unlisted.setdefault(key, beat.counter)
 
     def forget(self, worker: str) -> None:
         """Drop what was seen of *worker*."""
-        with suppress(KeyError):
-            del self._seen[worker]
+        self._seen.pop(worker, None)
 
 
 def library_versions() -> dict[str, str]:

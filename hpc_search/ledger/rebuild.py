@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
@@ -10,6 +11,8 @@ from hpc_search.ledger.history import Result
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry, Header
+
+_UNTOUCHED: Final = Entry()
 
 
 def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entry:
@@ -31,66 +34,92 @@ def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entr
         changed=int(end.t),
         step=max(end.step, before.step),
         errors=min(255, before.errors + (end.cause == "error")),
-        ooms=min(255, before.ooms + (end.cause == "oom")),
+        ooms=min(255, before.ooms + (end.cause == "oom" and not end.host_memory)),
         stalls=min(255, stalls),
         flags=codec.FLAG_EFFECTIVE if end.effective else 0,
         batch=next((value for value in end.effective.values() if isinstance(value, int)), 0),
+        kills=min(255, before.kills + end.host_memory),
+        hangs=min(255, before.hangs + (end.cause == "timeout")),
     )
 
 
-def rebuild(layout: Layout, trials: int, generation: int) -> bytes:
-    """Return a whole index made from every journal.
+class State(NamedTuple):
+    """What the journals say: results by trial, and entries of trials that were claimed and have none."""
+
+    results: Mapping[int, Result]
+    open: dict[int, Entry]
+
+
+def state(layout: Layout) -> State:
+    """Return what every journal, live and archived, says."""
+    results = history.results(layout)
+    return State(results, _open_entries(layout, results))
+
+
+def entries(layout: Layout, trials: int) -> tuple[Header, list[Entry]]:
+    """Return header and entries made from every journal.
 
     Final states come from the accepted end records; a trial with a claim and no end after it is shown
     as running by its last owner, so that the usual take-over decides what becomes of it.
     """
-    finals = history.results(layout)
-    entries = _open_entries(layout, finals)
-    for number, result in finals.items():
-        before = entries.get(number, Entry())
-        entries[number] = end_entry(result.end, result.checksum, result.worker, before)
-    header = Header(trials, len(finals), _cursor(entries, trials), generation)
+    found = state(layout)
+    made = dict(found.open)
+    for number, result in found.results.items():
+        before = made.get(number, Entry())
+        made[number] = end_entry(result.end, result.checksum, result.worker, before)
+    untouched = Entry()
+    listed = [made.get(number, untouched) for number in range(trials)]
+    return Header(trials, len(found.results), _cursor(listed)), listed
+
+
+def rebuild(layout: Layout, trials: int, generation: int) -> bytes:
+    """Return the bytes of an index made from every journal."""
+    header, listed = entries(layout, trials)
     data = bytearray(codec.index_bytes(trials))
-    data[: codec.HEADER_BYTES] = codec.encode_header(header)
-    for number, entry in entries.items():
-        at = codec.entry_offset(number)
-        data[at : at + codec.RECORD_BYTES] = codec.encode_entry(entry)
+    data[: codec.HEADER_BYTES] = codec.encode_header(header._replace(generation=generation))
+    for number, entry in enumerate(listed):
+        if entry != _UNTOUCHED:
+            at = codec.entry_offset(number)
+            data[at : at + codec.RECORD_BYTES] = codec.encode_entry(entry)
     return bytes(data)
 
 
+Event = tuple[int, int, float, str, lines.Claim | lines.End, str]
+
+
 def _open_entries(layout: Layout, finals: Mapping[int, Result]) -> dict[int, Entry]:
-    events: list[tuple[int, int, float, str, lines.Claim | lines.End, str]] = []
-    for line in history.lines(layout, frozenset({b"claim", b"end"})):
-        record = lines.parse_line(line.data)
-        if isinstance(record, lines.End) and record.state in lines.FINAL:
-            continue
-        if isinstance(record, lines.Claim | lines.End):
-            order = int(isinstance(record, lines.End))
-            checksum = line.data[-18:-2].decode()
-            events.append((record.attempt, order, record.t, line.worker, record, checksum))
-    events.sort(key=lambda event: event[:4])
-    return _replay(events, finals)
+    found = history.lines(layout, frozenset({b"claim", b"end"}))
+    events = (event_of(line.worker, line.data) for line in found)
+    return replay((event for event in events if event is not None), finals)
 
 
-def _replay(
-    events: Iterable[tuple[int, int, float, str, lines.Claim | lines.End, str]], finals: Mapping[int, Result]
-) -> dict[int, Entry]:
-    entries: dict[int, Entry] = {}
-    for attempt, _, _, worker, record, checksum in events:
-        before = entries.get(record.trial, Entry())
+def event_of(worker: str, line: bytes) -> Event | None:
+    """Return the claim or the end without a result that *line* holds, in a form that sorts; else None."""
+    record = lines.parse_line(line)
+    if not isinstance(record, lines.Claim | lines.End):
+        return None
+    if isinstance(record, lines.End) and record.state in lines.FINAL:
+        return None
+    order = int(isinstance(record, lines.End))
+    return record.attempt, order, record.t, worker, record, line[-18:-2].decode()
+
+
+def replay(events: Iterable[Event], finals: Mapping[int, Result]) -> dict[int, Entry]:
+    """Return the entries after *events*, by attempt; trials in *finals* are shown without their claims."""
+    made: dict[int, Entry] = {}
+    for attempt, _, _, worker, record, checksum in sorted(events, key=lambda event: event[:4]):
+        before = made.get(record.trial, Entry())
         if isinstance(record, lines.End):
-            entries[record.trial] = end_entry(record, checksum, worker, before)
+            made[record.trial] = end_entry(record, checksum, worker, before)
         elif record.trial not in finals:
-            state = codec.RUNNING
-            entries[record.trial] = before._replace(
-                state=state, attempt=attempt, owner=int(worker, 16), changed=int(record.t)
+            made[record.trial] = before._replace(
+                state=codec.RUNNING, attempt=attempt, owner=int(worker, 16), changed=int(record.t)
             )
-    return entries
+    return made
 
 
-def _cursor(entries: Mapping[int, Entry], trials: int) -> int:
-    for number in range(trials):
-        entry = entries.get(number)
-        if entry is None or entry.state == codec.PENDING:
+def _cursor(listed: Sequence[Entry]) -> int:
+    for number, entry in enumerate(listed):
+        if entry.state == codec.PENDING:
             return number
-    return trials
+    return len(listed)

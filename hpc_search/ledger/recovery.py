@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.ledger import history, rebuild
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
@@ -31,6 +32,43 @@ def left_by(layout: Layout, worker: str) -> Left:
             elif isinstance(record, lines.Checkpoint):
                 left.steps[record.trial] = max(record.step, left.steps.get(record.trial, 0))
     return left
+
+
+class Inherited(NamedTuple):
+    """What earlier owners left of some trials: results, the entries of the others, checkpointed steps."""
+
+    results: dict[int, history.Result]
+    entries: dict[int, Entry]
+    steps: dict[int, int]
+
+
+def inherited(layout: Layout, workers: Sequence[str], trials: Collection[int]) -> Inherited:
+    """Return what the journals of *workers* say of *trials*; the lowest (attempt, worker) has the result."""
+    found = Inherited({}, {}, {})
+    events: list[rebuild.Event] = []
+    for worker in workers:
+        segments = history.worker_segments(layout, worker) or history.archived_segments(layout, worker)
+        for _, data in segments:
+            for _, line in history.verified(data, frozenset({b"claim", b"end", b"checkpoint"})):
+                record = lines.parse_line(line)
+                number = getattr(record, "trial", -1)
+                if number not in trials:
+                    continue
+                event = rebuild.event_of(worker, line)
+                if event is not None:
+                    events.append(event)
+                elif isinstance(record, lines.Checkpoint):
+                    found.steps[number] = max(record.step, found.steps.get(number, 0))
+                elif isinstance(record, lines.End):
+                    _first(found.results, history.Result(record, worker, line[-18:-2].decode()))
+    found.entries.update(rebuild.replay(events, found.results))
+    return found
+
+
+def _first(results: dict[int, history.Result], result: history.Result) -> None:
+    known = results.get(result.end.trial)
+    if known is None or (result.end.attempt, result.worker) < (known.end.attempt, known.worker):
+        results[result.end.trial] = result
 
 
 def given_back(

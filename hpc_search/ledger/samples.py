@@ -29,6 +29,9 @@ def append_samples(layout: Layout, worker: str, data: bytes) -> tuple[int, int, 
         os.fdatasync(fd)
     finally:
         os.close(fd)
+    if not offset:
+        # The name of a new file.
+        durable.fsync_dir(path.parent)
     return segment, offset, len(data), codec.sample_checksum(data)
 
 

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from hpc_search.planning.build import Draft, Instance, build, draft, load_instance, load_plan
+from hpc_search.planning.build import (
+    Draft,
+    Instance,
+    build,
+    draft,
+    draft_again,
+    encode_instance,
+    load_instance,
+    load_plan,
+)
+from hpc_search.planning.digests import Digests, digest, encode_digests, read_digests
 from hpc_search.planning.numbers import Numbering
 
-__all__ = ["Draft", "Instance", "Numbering", "build", "draft", "load_instance", "load_plan"]
+__all__ = [
+    "Digests",
+    "Draft",
+    "Instance",
+    "Numbering",
+    "build",
+    "digest",
+    "draft",
+    "draft_again",
+    "encode_digests",
+    "encode_instance",
+    "load_instance",
+    "load_plan",
+    "read_digests",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import os
 import re
@@ -10,15 +11,18 @@ import secrets
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from hpc_search import __version__, config, durable, splits, strategies
+from hpc_search import __version__, config, durable, mounts, splits, strategies
 from hpc_search.errors import DamagedError, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning import code, data
+from hpc_search.planning.digests import encode_digests
+from hpc_search.records import checked
 from hpc_search.records import index as index_codec
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Plan, Search
@@ -31,6 +35,10 @@ _DIRECTORIES: Final = (
 #: A larger file among a command's arguments is taken for data.
 _SOURCE_BYTES: Final = 1 << 20
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+#: Not readable for this user, or no such kind of file: trying again changes nothing.
+_USERS: Final = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+#: Seconds after which what a killed `plan` left beside its run is removed.
+_LEFT: Final = 3600.0
 _LIBRARIES: Final = ("torch", "numpy", "pandas", "h5py", "scikit-learn", "submitit", "msgspec")
 
 
@@ -72,10 +80,15 @@ def draft(path: Path) -> Draft:
             code.check_function(reference, source)
     if not references:
         _check_command(search, base)
-    programs = [part for part in search.trial.command if _is_source(base, part)]
-    snapshot = code.snapshot(base, references, (*search.trial.files, *programs))
+    snapshot = _snapshot(search, base)
     manifests = _manifests(search, base)
     return Draft(_plan(search, snapshot, manifests), snapshot, manifests, base)
+
+
+def _snapshot(search: Search, base: Path) -> code.Snapshot:
+    references = [code.parse_reference(text) for text in (search.trial.callable,) if text]
+    programs = [part for part in search.trial.command if _is_source(base, part)]
+    return code.snapshot(base, references, (*search.trial.files, *programs))
 
 
 def _is_source(base: Path, part: str) -> bool:
@@ -209,7 +222,10 @@ def load_plan(layout: Layout) -> Plan:
         message = f"{layout.root} is not a run: it has no plan.json"
         raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one") from None
     except OSError as error:
-        raise UsageError(f"{layout.plan} cannot be read ({error.strerror})") from error
+        words = f"{layout.plan} cannot be read ({error.strerror})"
+        if error.errno in _USERS:
+            raise UsageError(words) from error
+        raise TemporaryError(words, hint="the same command again when the file system answers") from error
     return records.parse_plan(content, str(layout.plan))
 
 
@@ -219,13 +235,18 @@ def load_instance(layout: Layout) -> Instance:
     Raises:
         DamagedError: instance.json is missing or does not hold that.
     """
-    hint = "plan the search anew with --run DIR; what is done here can still be collected"
+    hint = f"`hpc-search fsck {layout.root} --adopt` makes it anew; what is done can be collected without it"
     try:
-        return msgspec.json.decode(layout.instance.read_bytes(), type=Instance)
-    except (FileNotFoundError, msgspec.DecodeError) as error:
-        found = "is missing" if isinstance(error, FileNotFoundError) else f"does not verify: {error}"
-        message = f"{layout.instance} {found}; without it the run can only be read"
+        content = layout.instance.read_bytes()
+    except FileNotFoundError as error:
+        message = f"{layout.instance} is missing; without it the run can only be read"
         raise DamagedError(message, hint=hint) from error
+    return checked.decode(content, Instance, str(layout.instance), hint)
+
+
+def encode_instance(instance: Instance) -> bytes:
+    """Return the bytes of instance.json."""
+    return checked.encode(instance)
 
 
 def build(made: Draft, layout: Layout) -> bool:
@@ -246,7 +267,9 @@ def build(made: Draft, layout: Layout) -> bool:
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o700)
-        _fill(made, Layout(temporary), root)
+        _remove_left(temporary)
+        plan = msgspec.structs.replace(made.plan, claiming=mounts.claiming(root.parent))
+        _fill(made._replace(plan=plan), Layout(temporary), root)
         won = durable.publish_dir(temporary, root)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -257,6 +280,15 @@ def build(made: Draft, layout: Layout) -> bool:
             message = f"{root} cannot be replaced by a run"
             raise UsageError(message, hint="choose another directory with --run DIR")
     return won
+
+
+def _remove_left(temporary: Path) -> None:
+    """Remove what killed plans left beside *temporary*; its age is a difference of the server's own times."""
+    now = temporary.stat().st_mtime
+    for path in temporary.parent.glob(f"{durable.TEMPORARY}plan-*"):
+        with suppress(OSError):
+            if now - path.stat().st_mtime > _LEFT:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _explained(error: OSError, root: Path) -> UsageError | TemporaryError:
@@ -276,19 +308,48 @@ def _fill(made: Draft, layout: Layout, final: Path) -> None:
         path = layout.root / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.write_file(path, content)
-    durable.write_file(layout.search_yaml, config.dump_search(plan.search).encode())
-    durable.write_file(layout.plan, records.encode_plan(plan))
+    fixed = planned_files(plan, made.snapshot, made.files)
+    for path in (layout.search_yaml, layout.plan, *([layout.code] if made.snapshot.data else [])):
+        durable.write_file(path, fixed[path.name])
+    durable.write_file(layout.digests, encode_digests(fixed, fixed[layout.plan.name]))
     instance = Instance(secrets.token_hex(8), str(final), str(made.base))
-    durable.write_file(layout.instance, msgspec.json.encode(instance))
-    if made.snapshot.data:
-        durable.write_file(layout.code, made.snapshot.data)
-    durable.write_file(layout.claims, index_codec.encode_header(index_codec.Header(plan.trials)))
-    os.truncate(layout.claims, index_codec.index_bytes(plan.trials))
-    durable.write_file(layout.claims_lock, b"")
+    durable.write_file(layout.instance, encode_instance(instance))
+    if plan.claiming == "lock":
+        durable.write_file(layout.claims, index_codec.encode_header(index_codec.Header(plan.trials)))
+        os.truncate(layout.claims, index_codec.index_bytes(plan.trials))
+        durable.write_file(layout.claims_lock, b"")
+    else:
+        layout.open.mkdir(mode=0o700)
+        durable.write_file(layout.mode_exclusive, f"{_why_exclusive(final)}\n".encode())
     for directory, _, _ in os.walk(layout.root):
         # Parents that mkdir made along have the mode of the umask.
         os.chmod(directory, 0o700)
         durable.fsync_dir(Path(directory))
+
+
+def planned_files(plan: Plan, snapshot: code.Snapshot, manifests: dict[str, bytes]) -> dict[str, bytes]:
+    """Return RUN-relative path -> content of the files that `plan` makes and nobody changes."""
+    layout = Layout(Path())
+    files = {
+        layout.search_yaml.name: config.dump_search(plan.search).encode(),
+        layout.plan.name: records.encode_plan(plan),
+        **manifests,
+    }
+    return files | ({layout.code.name: snapshot.data} if snapshot.data else {})
+
+
+def draft_again(plan: Plan, base: Path) -> dict[str, bytes]:
+    """Return `planned_files` of *plan* made again from the sources and data in *base*; they may have changed.
+
+    Raises:
+        UsageError: Something that the search names is not there any more.
+    """
+    return planned_files(plan, _snapshot(plan.search, base), _manifests(plan.search, base))
+
+
+def _why_exclusive(final: Path) -> str:
+    mount = mounts.mount_of(final)
+    return f"planned so: {final} is on {mount.fstype or 'a mount of unknown kind'} (`doctor` says more)"
 
 
 def _already(made: Draft, layout: Layout) -> bool:

@@ -13,8 +13,8 @@ MAGIC: Final = b"HPCSIDX1"
 #: magic, version, record size, trials, final trials, cursor, generation, crc32 of the rest
 _HEADER: Final = struct.Struct("<8sIIQQQQ12xI")
 HEADER_BYTES: Final = _HEADER.size
-#: 64 bytes, so that no record straddles a page: the fields of Entry, 8 bytes reserved, crc32 of the rest
-_RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBI8xI")
+#: 64 bytes, so that no record straddles a page: the fields of Entry, 6 bytes reserved, crc32 of the rest
+_RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBIBB6xI")
 RECORD_BYTES: Final = _RECORD.size
 _ZERO: Final = bytes(RECORD_BYTES)
 VERSION: Final = 1
@@ -65,6 +65,9 @@ class Entry(NamedTuple):
     flags: int = 0
     #: Effective value of the parameter that out-of-memory retries halve, 0 where none was.
     batch: int = 0
+    #: Attempts that ended because memory of the host ran out (not in ``ooms``), and because they hung.
+    kills: int = 0
+    hangs: int = 0
 
     @property
     def final(self) -> bool:
@@ -113,6 +116,8 @@ def _saturated(entry: Entry) -> Entry:
         ooms=within(entry.ooms, _BYTE),
         stalls=within(entry.stalls, _BYTE),
         batch=within(entry.batch, _WORD),
+        kills=within(entry.kills, _BYTE),
+        hangs=within(entry.hangs, _BYTE),
     )
 
 

@@ -133,6 +133,8 @@ class End(Record, tag="end", kw_only=True):
     fold: int | None = None
     seed: int = 0
     cause: Cause = ""
+    #: Whether the kernel killed the attempt because memory of the host ran out (cause "oom").
+    host_memory: bool = False
     detail: str = ""
     value: float | None = None
     metrics: dict[str, Any] = {}

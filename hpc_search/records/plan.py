@@ -70,18 +70,37 @@ class FoldsSpec(Struct, kw_only=True):
 
 
 class OomRetry(Struct, kw_only=True):
-    """The out-of-memory ladder: the parameter to halve, how often, and whether accumulation doubles."""
+    """The out-of-memory ladder: the parameter to halve, how often, and whether accumulation doubles.
+
+    A command that exits with one of ``codes``, or with any code but 0 after printing what one of the
+    regular expressions ``text`` finds (in its last 64 KiB), ran out of memory.
+    """
 
     halve: str = "batch_size"
     times: int = 3
     ladder: Literal["accumulate", "plain"] = "accumulate"
+    text: tuple[str, ...] = (
+        "[Oo]ut of memory",
+        "OutOfMemoryError",
+        "[Cc](?:annot|an't|ould not) allocate memory",
+        "std::bad_alloc",
+        r"(?m)^MemoryError\b",
+        "RESOURCE_EXHAUSTED",
+    )
+    codes: tuple[int, ...] = ()
 
 
 class Retry(Struct, kw_only=True):
-    """How often a trial is tried again, by cause."""
+    """How often a trial is tried again, by cause; ``nonfinite`` and ``noop`` never are.
+
+    ``timeout`` counts trials that hung; None leaves them to ``no_progress`` alone. ``memory`` counts
+    kills for host memory that are tried again unchanged, before the ladder of ``oom`` begins.
+    """
 
     error: int = 0
     oom: OomRetry | None = None
+    memory: int = 1
+    timeout: int | None = None
     #: Infrastructure failures in a row without a newer checkpoint (design 4, Progress).
     no_progress: int = 5
 
@@ -99,11 +118,15 @@ class Search(Struct, kw_only=True):
     data: DataSpec | None = None
     threads: int = 1
     retry: Retry = Retry()
+    #: Equal failures of different trials in a row that stop the search; 0: never.
+    stop_after: int = 10
     max_trials: int = 100_000
     expect_points: int | None = None
     heartbeat: float = 60.0
     lease: float = 900.0
     save_interval: float = 300.0
+    #: Saves due by time are written beside the training, from a copy of the state.
+    save_in_background: bool = False
     stall: float = 0.0
     log_bytes: int = 1 << 20
     keep_checkpoints: bool = False
@@ -157,8 +180,8 @@ class Plan(Struct, kw_only=True):
     blocks: tuple[Block, ...]
     points: int
     trials: int
-    #: How trials are claimed: by the locked index. A later version may add other ways.
-    claiming: Literal["lock"] = "lock"
+    #: How trials are claimed: by the locked index, or by exclusively created names (`mounts`).
+    claiming: Literal["lock", "exclusive"] = "lock"
     code_digest: str = ""
     splits_digest: str = ""
     versions: dict[str, str] = {}

@@ -33,17 +33,19 @@ class _Head(msgspec.Struct, frozen=True):
     format: str
     version: int
     entries: int = 0
+    #: "WORKER.SEGMENT" -> (bytes, xxh3-64) of every journal as it was read for this seal.
+    heads: dict[str, tuple[int, str]] = {}
 
 
 _ENTRY: Final = msgspec.json.Decoder(SealEntry)
 _HEAD: Final = msgspec.json.Decoder(_Head)
 
 
-def encode_seal(entries: Iterable[SealEntry]) -> bytes:
-    """Return the bytes of a seal with *entries*, sorted by trial."""
+def encode_seal(entries: Iterable[SealEntry], heads: dict[str, tuple[int, str]] | None = None) -> bytes:
+    """Return the bytes of a seal with *entries*, sorted by trial, and the *heads* of the journals."""
     ordered = sorted(entries, key=lambda entry: entry.trial)
     encode = msgspec.json.Encoder().encode
-    head = encode(_Head(FORMAT, VERSION, len(ordered)))
+    head = encode(_Head(FORMAT, VERSION, len(ordered), heads or {}))
     return b"".join(_line(body) for body in (head, *map(encode, ordered)))
 
 
@@ -63,6 +65,15 @@ def parse_seal(data: bytes) -> list[SealEntry]:
     if checksum(head) is not None:
         _check_version(head)
     return [_ENTRY.decode(line) for line in lines if checksum(line) is not None]
+
+
+def parse_heads(data: bytes) -> tuple[int, dict[str, tuple[int, str]]] | None:
+    """Return the number of entries and the heads of the journals; None where the first line is damaged."""
+    line = data.partition(b"\n")[0]
+    if checksum(line) is None:
+        return None
+    head = _HEAD.decode(line)
+    return head.entries, head.heads
 
 
 def _check_version(line: bytes) -> None:

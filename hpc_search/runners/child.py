@@ -37,6 +37,7 @@ def run(spec: Spec, sock: socket.socket, log: int) -> None:
         _prepare(spec)
         function = load(spec.callable, spec.code)
         end = outcome(replace(spec, device=usable_device(spec.device)), channel, function)
+        # Raises in a process that the user's function forked and that came back from it, too.
         channel.send("end", **end)
     except BaseException:  # noqa: BLE001 - the border around the user's code: nothing may pass it silently
         traceback.print_exc()
@@ -88,12 +89,14 @@ def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], obje
     trial = Trial(spec, channel)
     try:
         returned = function(trial)
+        # Raises where nobody is left to take the result: then the last state is not saved either.
+        channel.stop_requested()
         trial.finish()
         return _result(spec, trial, returned)
     except Superseded:
         return {"state": "pending", "cause": "preempted", "detail": SUPERSEDED}
     except Stopped:
-        return {"state": "pending", "cause": "preempted", "detail": channel.stop_requested()}
+        return {"state": "pending", "cause": "preempted", "detail": channel.reason}
     except Pruned:
         return {"state": "pruned", "cause": "", "detail": "", "metrics": _last(trial)}
     except NonFiniteError as error:
@@ -105,6 +108,8 @@ def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], obje
         sys.stderr.write(printable(trace(error)))
         cause = "oom" if is_out_of_memory(error) else "error"
         return {**_failure(cause, trace(error)), "accumulates": trial.accumulates}
+    finally:
+        trial.settle()
 
 
 def trace(error: BaseException) -> str:

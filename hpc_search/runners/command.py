@@ -19,7 +19,7 @@ from hpc_search.trial import MAX_STEP, Spec
 
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 #: Placeholders that are not parameters.
-RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device")
+RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
 #: A program's report file is read up to this size.
 MAX_REPORT_BYTES: Final = 64 << 20
 
@@ -45,6 +45,7 @@ def arguments(command: Sequence[str], spec: Spec, directory: Path) -> list[str]:
         "checkpoint_dir": str(directory),
         "threads": spec.threads,
         "device": spec.device,
+        "accumulation": spec.accumulation,
         **spec.params,
     }
 

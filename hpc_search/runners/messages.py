@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
+
+from hpc_search.errors import UsageError
+from hpc_search.trial import Stopped
 
 _FRAME: Final = struct.Struct("<II")
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -16,6 +20,8 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 MAX_BYTES: Final = 256 << 20
 #: Why a trial stops that somebody else has taken over.
 SUPERSEDED: Final = "superseded by a later attempt"
+#: Why a trial stops that nobody listens to.
+GONE: Final = "the supervisor is gone"
 
 
 class BrokenStreamError(Exception):
@@ -63,29 +69,52 @@ class SocketChannel:
         """Talk over *sock*."""
         self._socket = sock
         self._inbox = Inbox()
-        self._stop = ""
+        self._pid = os.getpid()
+        #: Why the trial has to stop, "" while it has not.
+        self.reason = ""
 
     def send(self, kind: str, **content: Any) -> None:
-        """Send one message; a supervisor that is gone is a reason to stop."""
+        """Send one message.
+
+        Raises:
+            Stopped: The supervisor is gone.
+            UsageError: This is not the trial's process but one that it forked.
+        """
+        self._check()
         try:
             self._socket.sendall(encode(kind, content))
         except OSError:
-            self._stop = self._stop or "the supervisor is gone"
+            self._gone()
 
     def stop_requested(self) -> str:
-        """Return why the trial has to stop, "" while it has not."""
-        if self._stop:
-            return self._stop
-        try:
-            data = self._socket.recv(65536, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return ""
-        except OSError:
-            data = b""
-        if not data:
-            self._stop = "the supervisor is gone"
-            return self._stop
-        for message in self._inbox.feed(data):
-            if message["kind"] == "stop":
-                self._stop = str(message["reason"])
-        return self._stop
+        """Return why the trial has to stop, "" while it has not.
+
+        Raises:
+            Stopped: The supervisor is gone: whoever comes next has the trial, and nothing may be saved.
+            UsageError: This is not the trial's process but one that it forked.
+        """
+        self._check()
+        while self.reason != GONE:
+            try:
+                data = self._socket.recv(65536, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return self.reason
+            except OSError:
+                data = b""
+            if not data:
+                self._gone()
+            for message in self._inbox.feed(data):
+                if message["kind"] == "stop":
+                    self.reason = self.reason or str(message["reason"])
+        raise Stopped
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise UsageError(
+                "a process that the trial started called report, save, restore or alive",
+                hint="call them in the process that runs the trial's function",
+            )
+
+    def _gone(self) -> NoReturn:
+        self.reason = GONE
+        raise Stopped

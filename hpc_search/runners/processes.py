@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
-_PR_SET_PDEATHSIG: Final = 1
+from hpc_search.runners.keeper import death_with
+
 #: Stop signals: the supervisor decides on them, its trials only note them.
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _THREAD_VARIABLES: Final = (
@@ -27,39 +26,42 @@ def die_with_parent(parent: int) -> None:
     death_with(parent)()
 
 
-def death_with(parent: int) -> Callable[[], None]:
-    """Return what a new process calls to be killed with *parent*; it lasts through exec."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    arguments = (_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-
-    def set_death_signal() -> None:
-        prctl(*arguments)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return set_death_signal
-
-
 def trial_signals() -> None:
     """Note stop signals without dying; children made later get the default back.
 
-    A handler that does nothing is reset by exec, SIG_IGN would be inherited: DataLoader workers and
-    programs started by the trial must die by SIGTERM as anywhere else.
+    A handler that does nothing is reset by exec, SIG_IGN would be inherited. Forked children get TERM back,
+    which Pool and Process end them with; USR1 and USR2, which SLURM sends to whole steps, they note too.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, signal.SIGINT):
         signal.signal(number, _noted)
-    os.register_at_fork(after_in_child=default_signals)
+    os.register_at_fork(after_in_child=_forked_signals)
+    _steady_loaders()
 
 
 def _noted(*_: object) -> None:
     return
 
 
-def default_signals() -> None:
-    """Give the stop signals their default meaning."""
-    for number in (*STOP_SIGNALS, signal.SIGINT):
+def _forked_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+
+
+def _steady_loaders() -> None:
+    """Let DataLoader workers live through a TERM to the whole step, so that the trial reaches its next step.
+
+    torch gives them a handler of its own that dies of it. They end by a message, and with the trial's group.
+    """
+    handling: Any = sys.modules.get("torch.utils.data._utils.signal_handling")
+    install = getattr(handling, "_set_worker_signal_handlers", None)
+    if install is None:
+        return
+
+    def install_and_note() -> None:
+        install()
+        signal.signal(signal.SIGTERM, _noted)
+
+    handling._set_worker_signal_handlers = install_and_note  # noqa: SLF001 - there is no public way
 
 
 def thread_environment(threads: int) -> dict[str, str]:
@@ -67,10 +69,9 @@ def thread_environment(threads: int) -> dict[str, str]:
     return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
-def template_environment(base: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Return the environment of a template or a fresh trial process."""
+def template_environment(threads: int) -> dict[str, str]:
+    """Return what a template or a fresh trial process has in its environment beside the worker's."""
     return {
-        **base,
         **thread_environment(threads),
         # Sets would iterate differently in two templates.
         "PYTHONHASHSEED": "0",
@@ -83,7 +84,8 @@ def template_environment(base: Mapping[str, str], threads: int) -> dict[str, str
 
 
 def set_threads(threads: int) -> None:
-    """Set the number of threads of the libraries that are loaded; the environment gave them one."""
+    """Set the number of threads of the libraries that are loaded, and of those that will be."""
+    os.environ.update(thread_environment(threads))
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)

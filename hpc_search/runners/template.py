@@ -6,11 +6,11 @@ and reaper of the trials. ``python -m hpc_search.runners.template FD PARENT`` ta
 
 from __future__ import annotations
 
-import array
+import ctypes
 import gc
 import os
 import re
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -22,62 +22,37 @@ from typing import Any, Final
 import msgspec
 
 from hpc_search.runners import child, messages, processes
+from hpc_search.runners.parent import Parent
 from hpc_search.trial import Spec
 
 #: Seconds that a forked canary has to answer in.
 _CANARY: Final = 10.0
+#: Side of the matrices that it multiplies: large enough for all libraries to use their threads.
+_SQUARE: Final = 512
+#: NVML counts its users; torch adds one at each question.
+_NVML_USES: Final = 64
+#: What the device files of GPUs begin with.
+_GPU: Final = "/dev/nvidia"
 _TORCH: Final = re.compile(r"^\s*(?:import|from)\s+torch\b", re.MULTILINE)
 
 
 def main(arguments: list[str]) -> None:
     """Serve until the supervisor closes the socket."""
-    sock = socket.socket(fileno=int(arguments[0]))
     processes.die_with_parent(int(arguments[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in processes.STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    Template(sock).serve()
+    Template(socket.socket(fileno=int(arguments[0]))).serve()
+    # Nothing that the user's code registered may hold up the end.
+    os._exit(0)
 
 
-class Template:
+class Template(Parent):
     """The loop of the template process."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Talk to the supervisor over *sock*."""
-        self._socket = sock
-        self._inbox = messages.Inbox()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(sock, selectors.EVENT_READ, 0)
-        self._fds: list[int] = []
-
-    def serve(self) -> None:
-        """Answer requests and report ended trials until the supervisor is gone."""
-        while True:
-            for key, _ in self._selector.select():
-                if key.data == 0:
-                    if not self._receive():
-                        return
-                else:
-                    self._reap(key.fd, key.data)
-
-    def _send(self, kind: str, **content: Any) -> None:
-        with suppress(OSError):
-            self._socket.sendall(messages.encode(kind, content))
-
-    def _receive(self) -> bool:
-        try:
-            data, fds, _, _ = socket.recv_fds(self._socket, 1 << 20, 2)
-        except OSError:
-            return False
-        if not data:
-            return False
-        self._fds.extend(fds)
-        for message in self._inbox.feed(data):
-            if message["kind"] == "prepare":
-                self._prepare(message)
-            elif message["kind"] == "spawn":
-                self._spawn(msgspec.convert(message["spec"], Spec))
-        return True
+    def take(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Import the user's code, or fork a trial; *fds* are its channel and its output."""
+        if message["kind"] == "prepare":
+            self._prepare(message)
+        elif message["kind"] == "spawn":
+            self._spawn(msgspec.convert(message["spec"], Spec), *fds)
 
     def _prepare(self, message: dict[str, Any]) -> None:
         """Import the user's code, warm what a fork would otherwise pay each time, and check the result."""
@@ -86,37 +61,28 @@ class Template:
             if "torch" in sys.modules or _mentions_torch(message["code"]):
                 _warm_torch()
         except BaseException as error:  # noqa: BLE001 - the border around the user's imports
-            self._send("broken", detail=child.printable(child.trace(error)))
+            self.send("broken", detail=child.printable(child.trace(error)))
             return
+        _release_nvml()
         # A collection in a trial would write to, and so copy, every page that it shares with the template.
         gc.collect()
         gc.freeze()
-        self._send("ready", doubt=fork_doubt() or _canary(), versions=_versions())
+        self.keep_children()
+        self.send("ready", doubt=fork_doubt() or canary(message["threads"]), versions=_versions())
 
-    def _spawn(self, spec: Spec) -> None:
-        channel, log = self._fds.pop(0), self._fds.pop(0)
+    def _spawn(self, spec: Spec, channel: int, log: int) -> None:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._selector.close()
-            self._socket.close()
-            os.setpgid(0, 0)
             processes.die_with_parent(parent)
+            self.leave()
+            os.setpgid(0, 0)
             child.run(spec, socket.socket(fileno=channel), log)
         with suppress(OSError):
             os.setpgid(pid, pid)
         os.close(channel)
         os.close(log)
-        self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
-        self._send("spawned", pid=pid, number=spec.number)
-
-    def _reap(self, pidfd: int, pid: int) -> None:
-        self._selector.unregister(pidfd)
-        os.close(pidfd)
-        _, status = os.waitpid(pid, 0)
-        # Whatever the trial left behind in its group ends with it.
-        processes.kill_group(pid)
-        self._send("exited", pid=pid, status=os.waitstatus_to_exitcode(status))
+        self.started(pid, spec.number)
 
 
 def _versions() -> dict[str, str]:
@@ -152,45 +118,71 @@ def fork_doubt() -> str:
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         return f"importing the code started {threads - 1} threads"
-    for fd in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):
-            if os.readlink(fd).startswith("/dev/nvidia"):
-                return "importing the code opened a GPU"
+    if _gpu_open():
+        return "importing the code opened a GPU"
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return "importing the code initialised CUDA"
     return ""
 
 
-def _canary() -> str:
-    """Fork once; return why the fork cannot be trusted, "" where it answered."""
+def _gpu_open() -> bool:
+    for fd in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if os.readlink(fd).startswith(_GPU):
+                return True
+    return False
+
+
+def _release_nvml() -> None:
+    """Close what ``torch.cuda.is_available()`` opened to count the GPUs; pynvml's users keep theirs."""
+    cuda: Any = sys.modules.get("torch.cuda")
+    if cuda is None or cuda.is_initialized() or "pynvml" in sys.modules or not _gpu_open():
+        return
+    with suppress(OSError, AttributeError):
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        for _ in range(_NVML_USES):
+            if nvml.nvmlShutdown() != 0:
+                return
+
+
+def canary(threads: int, seconds: float = _CANARY) -> str:
+    """Fork once and use what a trial may use; return why forks cannot be trusted, "" where it answered."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.write(writer, b"x")
-        os._exit(0)
+        try:
+            _exercise(max(2, threads))
+            os.write(writer, b"x")
+        finally:
+            os._exit(0)
     os.close(writer)
-    pidfd = os.pidfd_open(pid)
-    ready = selectors.DefaultSelector()
-    ready.register(pidfd, selectors.EVENT_READ)
-    answered = bool(ready.select(_CANARY))
-    if not answered:
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    os.close(pidfd)
-    alive = os.read(reader, 1) == b"x"
+    # The end of the process can be read, too.
+    select.select([reader], [], [], seconds)
+    os.set_blocking(reader, False)
+    answered = None
+    with suppress(BlockingIOError):
+        answered = os.read(reader, 1)
     os.close(reader)
-    ready.close()
-    return "" if answered and alive and status == 0 else "a forked process did not answer"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    if answered is None:
+        return f"a forked process did not answer within {seconds:g} s"
+    return "" if answered else "a forked process died"
 
 
-def send_spawn(sock: socket.socket, spec: dict[str, Any], channel: int, log: int) -> None:
-    """Ask the template on *sock* for a trial that talks over *channel* and prints to *log*."""
-    frame = messages.encode("spawn", {"spec": spec})
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [channel, log]))]
-    sent = sock.sendmsg([frame], rights)
-    if sent < len(frame):
-        sock.sendall(frame[sent:])
+def _exercise(threads: int) -> None:
+    """Use *threads* threads: a pool of them that was inherited by the fork hangs for ever."""
+    processes.set_threads(threads)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.ones((_SQUARE, _SQUARE)) @ numpy.ones((_SQUARE, _SQUARE))
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        if torch.cuda._is_in_bad_fork():  # noqa: SLF001 - what torch itself asks before it refuses CUDA
+            raise RuntimeError
+        torch.ones(_SQUARE, _SQUARE) @ torch.ones(_SQUARE, _SQUARE)
+        torch.ones(_SQUARE * _SQUARE).exp().sum()
 
 
 def run_fresh(arguments: list[str]) -> None:
@@ -198,11 +190,12 @@ def run_fresh(arguments: list[str]) -> None:
     channel, log, parent = map(int, arguments[:3])
     processes.die_with_parent(parent)
     sock = socket.socket(fileno=channel)
+    for fd in (channel, log):
+        os.set_inheritable(fd, False)
     inbox = messages.Inbox()
-    while True:
-        for message in inbox.feed(sock.recv(1 << 20)):
-            spec = msgspec.convert(message["spec"], Spec)
-            child.run(_loaded(spec), sock, log)
+    while data := sock.recv(1 << 20):
+        for message in inbox.feed(data):
+            child.run(_loaded(msgspec.convert(message["spec"], Spec)), sock, log)
 
 
 def _loaded(spec: Spec) -> Spec:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hpc_search.errors import EXIT_DONE, EXIT_FAILED
-from hpc_search.ledger import IndexDamagedError, read_index
+from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError
+from hpc_search.ledger import IndexDamagedError, finals
 from hpc_search.planning import load_instance
 from hpc_search.search.runs import Run
 
@@ -62,6 +62,9 @@ def _profile(run: Run, wish: Wish) -> Profile:
     from hpc_search.config import profile
 
     path = wish.profile or (run.layout.profile if run.layout.profile.exists() else None)
+    if path == run.layout.profile and not profile.signature_holds(path.read_bytes()):
+        message = f"{path} is not what the last `submit` wrote"
+        raise DamagedError(message, hint="say which profile is meant: submit RUN --profile FILE")
     found = profile.load_profile(path) if path else profile.Profile(name="default")
     workers = [f"workers={wish.workers}"] if wish.workers is not None else []
     return profile.profile_with(found, [*workers, *wish.assignments])
@@ -78,13 +81,14 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
         pending=pending,
         workers=wish.workers,
         chdir=load_instance(run.layout).origin,
+        avoid=not any(text.startswith("exclude=") for text in wish.assignments),
     )
 
 
 def pending(run: Run) -> int:
     """Return how many trials have not ended, by the index; all of them where it cannot be read."""
     try:
-        return run.plan.trials - read_index(run.layout)[0].finals
+        return run.plan.trials - finals(run.layout)
     except IndexDamagedError:
         return run.plan.trials
 
@@ -104,7 +108,7 @@ def submit(run: Run, wish: Wish) -> Sent:
         TemporaryError: The scheduler does not answer.
     """
     from hpc_search import durable
-    from hpc_search.config.profile import dump_profile
+    from hpc_search.config.profile import signed_profile
     from hpc_search.launchers import submission
 
     order = _order(run, wish, pending(run))
@@ -116,7 +120,7 @@ def submit(run: Run, wish: Wish) -> Sent:
         words += ". The run keeps its code: plan corrected code anew with --run DIR"
         outcome = replace(outcome, text=words)
     if outcome.sent and order.launcher.name == "slurm":
-        durable.replace(run.layout.profile, dump_profile(order.profile).encode())
+        durable.replace(run.layout.profile, signed_profile(order.profile))
     return Sent(outcome, order.launcher)
 
 

@@ -77,7 +77,7 @@ def writable(run: Run) -> Run:
     message = f"{here} is a copy of, or was moved from, {instance.path}: it can be read, not run"
     original = Path(instance.path).exists()
     hint = "work in the original" if original else f"move it back: mv {here} {instance.path}"
-    raise UsageError(message, hint=f"{hint}, or plan the search anew with --run DIR")
+    raise UsageError(message, hint=f"{hint}, or `hpc-search fsck {run.path} --adopt` to run it here")
 
 
 class Planned(NamedTuple):

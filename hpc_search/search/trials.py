@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from hpc_search import durable
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, new_index, read_entry
-from hpc_search.planning import Numbering, load_instance
+from hpc_search.ledger import history, new_index, read_trial
+from hpc_search.planning import Numbering, encode_instance, load_instance
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import PlannedTrial
@@ -44,7 +42,7 @@ def view_trial(run: Run, number: int) -> TrialView:
                 found.append((line.worker, record))
     found.sort(key=lambda pair: (getattr(pair[1], "attempt", 0) or 0, pair[1].t, pair[1].n))
     result = history.results(run.layout).get(number)
-    return TrialView(trial, read_entry(run.layout, number), result, found)
+    return TrialView(trial, read_trial(run.layout, run.plan.trials, number), result, found)
 
 
 def read_log(run: Run, worker: str, span: tuple[int, int]) -> str:
@@ -127,7 +125,7 @@ def check_one(run: Run, *, discard: bool = False) -> str:
         UsageError: It failed; the end of its traceback is shown.
     """
     from hpc_search.worker import Supervisor, WorkerOptions
-    from hpc_search.worker.attempt import CHECKED
+    from hpc_search.worker.intake import CHECKED
 
     layout = _clone(run, 0)
     options = WorkerOptions(seat="check", only=0, to_first_report=True)
@@ -176,8 +174,7 @@ def _copy(run: Run, target: Layout) -> None:
     if source.splits.exists():
         shutil.copytree(source.splits, target.splits)
     instance = load_instance(source)
-    content = msgspec.json.encode(instance)
-    durable.write_file(target.instance, content)
+    durable.write_file(target.instance, encode_instance(instance))
     head, size = new_index(run.plan.trials)
     durable.write_file(target.claims, head)
     os.truncate(target.claims, size)

@@ -12,7 +12,7 @@ import msgspec
 
 from hpc_search import stats
 from hpc_search.layout import Layout
-from hpc_search.ledger import rebuild
+from hpc_search.ledger import mode, rebuild
 from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
@@ -157,6 +157,8 @@ def _moment(now: float | None) -> float:
 
 
 def _read_entries(layout: Layout, trials: int) -> _Read:
+    if mode.exclusive(layout):
+        return _Read(rebuild.entries(layout, trials)[1], "journals")
     entries = _entries_of(layout, trials)
     if entries is not None and None in entries:
         # A torn record is one that was being written: it is whole a moment later.
@@ -165,9 +167,8 @@ def _read_entries(layout: Layout, trials: int) -> _Read:
     if entries is not None:
         bad = entries.count(None)
         return _Read(entries, "index", (f"{bad} records of the index do not verify",) if bad else ())
-    data = rebuild.rebuild(layout, trials, 0)
     note = "the index (ledger/claims.bin) is missing or damaged: counted from the journals"
-    return _Read(parse_entries(data, trials), "journals", (note,))
+    return _Read(rebuild.entries(layout, trials)[1], "journals", (note,))
 
 
 def _entries_of(layout: Layout, trials: int) -> list[Entry | None] | None:

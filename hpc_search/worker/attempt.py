@@ -9,30 +9,37 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hpc_search import checkpoint, durable
 from hpc_search.errors import UsageError
 from hpc_search.ledger import Claimed
-from hpc_search.ledger.samples import append_scores
 from hpc_search.records import journal as lines
 from hpc_search.runners import command, messages, processes
 from hpc_search.trial import Spec
 from hpc_search.worker import verdict
 from hpc_search.worker.context import AttemptContext
+from hpc_search.worker.ending import Ended, end_record
 from hpc_search.worker.host import Host, Process
+from hpc_search.worker.intake import Intake
 
 #: Seconds between TERM and KILL of a hung trial, and between its result and its end.
 _GRACE: Final = 10.0
 #: The node has no room for another process: nothing that the trial could help.
 _EXHAUSTED: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-#: Why a trial stops at its first report where only that was asked for.
-CHECKED: Final = "checked"
 #: Pieces of 64 KiB that are read after the end.
 _DRAIN: Final = 64
 #: Seconds between two looks at a program's report file.
 _REPORT_POLL: Final = 1.0
+
+
+class _Begun(NamedTuple):
+    """Wall-clock and monotonic time, place in the log and count of kills at the start."""
+
+    wall: float
+    clock: float
+    log: int
+    kills: int | None
 
 
 class Attempt:
@@ -44,23 +51,21 @@ class Attempt:
         self._claimed = claimed
         self._search = context.plan.search
         self._process: Process | None = None
-        self._inbox = messages.Inbox()
-        self._message: dict[str, Any] = {}
-        self._samples: tuple[list[Any], list[float]] | None = None
+        self._intake = Intake(context, claimed, self.stop)
         self._status: int | None = None
         self._ended = False
         self._stalled = False
         self._stop_reason = ""
-        self._step = 0
-        self._alive_at = time.monotonic()
-        self._kill_at = math.inf
+        self._kill_at = self._killed_at = math.inf
         self._report_at = 0.0
-        self._report_lines = self._report_size = 0
-        self.host_died = False
+        #: Whether the process that forks trials is gone; whether the trial did not die by SIGKILL.
+        self.host_died = self.unkillable = False
+        #: The end record, once there is one.
+        self.end: lines.End | None = None
         self.seconds = 0.0
-        self._effective, self._accumulation = verdict.effective(
-            claimed.trial.params, claimed.before, self._search.retry
-        )
+        params, before, retry = claimed.trial.params, claimed.before, self._search.retry
+        self._rung = verdict.rung(before, retry)
+        self._effective, self._accumulation = verdict.effective(params, before, retry)
 
     # -- what the event loop calls
     def stop(self, reason: str) -> None:
@@ -79,6 +84,8 @@ class Attempt:
         """Kill the trial's process group."""
         if self._process is not None and self._process.pid:
             processes.kill_group(self._process.pid, number)
+            if number == signal.SIGKILL:
+                self._killed_at = min(self._killed_at, time.monotonic())
 
     def template_message(self, message: dict[str, Any]) -> None:
         """Take the trial's pid and end from its parent."""
@@ -88,6 +95,11 @@ class Attempt:
             self._process.pid = message["pid"]
             self._context.ledger.start(self._claimed, message["pid"], self._context.log.start)
             self._context.started()
+            if self._stop_reason and self._process.channel is None:
+                # It came before there was a program to tell.
+                self.kill(signal.SIGTERM)
+        elif message["kind"] == "unstarted":
+            self._not_started(OSError(message["errno"], message["words"], message["filename"]))
         elif message["kind"] == "exited" and message["pid"] == self._process.pid:
             self._status = message["status"]
             self._ended = True
@@ -102,8 +114,7 @@ class Attempt:
     def run(self, host: Host, tick: Callable[[], float], stopping: Callable[[], str]) -> None:
         """Run it and write its end record."""
         context = self._context
-        started, clock = time.time(), time.monotonic()
-        log_start = context.log.begin()
+        begun = _Begun(time.time(), time.monotonic(), context.log.begin(), context.kills.read())
         context.events.running = self
         try:
             self._start(host)
@@ -113,15 +124,15 @@ class Attempt:
                 context.events.wait(min(tick(), self._due()))
                 self._check()
             self._drain()
-            context.events.settle(stopping, verdict.stop_may_come(self._status, self._message))
+            context.events.settle(stopping, verdict.stop_may_come(self._status, self._intake.message))
         except BaseException:
             self.kill()
             raise
         finally:
             context.events.running = None
             self._close()
-        self.seconds = time.monotonic() - clock
-        self._record(started, log_start, stopping())
+        self.seconds = time.monotonic() - begun.clock
+        self._record(begun, stopping())
 
     def _start(self, host: Host) -> None:
         context = self._context
@@ -139,11 +150,6 @@ class Attempt:
         events.watch(self._process.output, self._read_output)
         if self._process.channel is not None:
             events.watch(self._process.channel, self._read_messages)
-        if self._process.popen is not None:
-            context.ledger.start(self._claimed, self._process.pid, context.log.start)
-            context.started()
-            self._pidfd = os.pidfd_open(self._process.pid)
-            events.watch(self._pidfd, self._popen_ended)
 
     def _not_started(self, error: OSError | UsageError) -> None:
         number = error.errno if isinstance(error, OSError) else None
@@ -158,7 +164,7 @@ class Attempt:
         words = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         program = getattr(error, "filename", None) or command[0]
         text = f"{os.fsdecode(program)!r} cannot be started: {words}"
-        self._message = {"state": "failed", "cause": "error", "detail": text}
+        self._intake.message = {"state": "failed", "cause": "error", "detail": text}
 
     def _spec(self) -> Spec:
         context, trial, search = self._context, self._claimed.trial, self._search
@@ -177,22 +183,15 @@ class Attempt:
             callable=search.trial.callable,
             sampled=search.space.varied if not search.trial.command else (),
             accumulation=self._accumulation,
+            rung=self._rung,
             device=context.device,
             threads=search.threads,
             save_interval=search.save_interval,
+            save_in_background=search.save_in_background,
             keep_checkpoints=search.keep_checkpoints,
             code=str(context.layout.code) if context.plan.code_digest else "",
             directory=context.directory,
         )
-
-    def _popen_ended(self) -> None:
-        if self._process is None or self._process.popen is None:
-            return
-        self._context.events.forget(self._pidfd)
-        os.close(self._pidfd)
-        self._status = self._process.popen.wait()
-        processes.kill_group(self._process.pid)
-        self._ended = True
 
     # -- what the trial says
     def _read_output(self) -> None:
@@ -205,7 +204,7 @@ class Attempt:
                 return
             self._context.log.write(data)
             if self._process.channel is None:
-                self._alive_at = time.monotonic()
+                self._intake.alive_at = time.monotonic()
 
     def _read_messages(self) -> None:
         channel = self._process.channel if self._process is not None else None
@@ -218,91 +217,39 @@ class Attempt:
         if not data:
             self._context.events.forget(channel)
             return
-        self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
-        try:
-            for message in self._inbox.feed(data):
-                self._take(message)
-        except messages.BrokenStreamError:
-            text = "the line to the supervisor was damaged: did a process that the trial forked write to it?"
-            self._message = self._message or {"state": "failed", "cause": "error", "detail": text}
+        leaving = self._intake.leaving
+        self._intake.feed(data)
+        if self._intake.damaged:
             self._kill_at = 0.0
-
-    def _take(self, message: dict[str, Any]) -> None:
-        self._alive_at = time.monotonic()
-        number, attempt = self._claimed.trial.number, self._claimed.attempt
-        kind = message["kind"]
-        if kind == "report":
-            self._context.ledger.report(number, attempt, message["step"], message["metrics"])
-            if self._context.to_first_report:
-                self.stop(CHECKED)
-        elif kind == "saved":
-            self._step = max(self._step, message["step"])
-            record = lines.Checkpoint(
-                trial=number,
-                attempt=attempt,
-                step=message["step"],
-                slot=message["slot"],
-                bytes=message["bytes"],
-                seconds=round(message["seconds"], 4),
-            )
-            self._context.ledger.journal.append(record)
-        elif kind == "restored":
-            self._step = max(self._step, message["step"])
-            if message["step"]:
-                note = lines.Note(
-                    event="resumed", trial=number, attempt=attempt, text=f"step {message['step']}"
-                )
-                self._context.ledger.journal.append(note)
-            for skipped in message["skipped"]:
-                self._context.ledger.note("checkpoint skipped", skipped)
-        elif kind == "unsaved":
-            text = f"trial {number}, step {message['step']}: {message['detail']}"
-            self._context.ledger.note("checkpoint not saved", text)
-        elif kind == "samples":
-            self._samples = (message["ids"], message["scores"])
-        elif kind == "end":
-            self._message = message
+        elif self._intake.leaving and not leaving:
             self._kill_at = time.monotonic() + _GRACE
 
     # -- time
     def _due(self) -> float:
         now = time.monotonic()
-        due = self._kill_at - now
-        if not self._message and not self._stalled:
-            due = min(due, self._alive_at + self._context.stall - now)
+        due = min(self._kill_at, self._killed_at + self._context.survival) - now
+        if not self._intake.message and not self._stalled:
+            due = min(due, self._intake.alive_at + self._context.stall - now)
         if self._process is not None and self._process.report is not None:
             due = min(due, self._report_at - now)
         return max(0.0, due)
 
     def _check(self) -> None:
-        now = time.monotonic()
+        now, stall = time.monotonic(), self._context.stall
+        if now >= self._killed_at + self._context.survival and not self._ended:
+            # It sleeps where no signal reaches it: in a driver, or on a dead mount. Its slice is lost.
+            self.unkillable = self._ended = True
         if now >= self._kill_at:
             self.kill()
             self._kill_at = now + _GRACE
-        if now >= self._alive_at + self._context.stall and not self._message and not self._stalled:
+        if now >= self._intake.alive_at + stall and not self._intake.message and not self._stalled:
             self._stalled = True
             self.kill(signal.SIGTERM)
             # The trial notes TERM without dying, so that only KILL ends one that hangs.
-            self._kill_at = now + min(_GRACE, self._context.stall)
+            self._kill_at = now + min(_GRACE, stall)
         if now >= self._report_at and self._process is not None and self._process.report is not None:
             self._report_at = now + _REPORT_POLL
-            self._read_report(self._process.report)
-
-    def _read_report(self, path: Path) -> None:
-        size = path.stat().st_size if path.exists() else 0
-        if size == self._report_size:
-            return
-        self._report_size = size
-        found, _ = command.read_report(path)
-        for line in found[self._report_lines :]:
-            self._alive_at = time.monotonic()
-            step, metrics = command.reported(line)
-            if step is not None and metrics:
-                trial = self._claimed.trial
-                self._context.ledger.report(trial.number, self._claimed.attempt, step, metrics)
-        self._report_lines = max(self._report_lines, len(found))
+            self._intake.read_report(self._process.report)
 
     # -- the end
     def _drain(self) -> None:
@@ -313,16 +260,16 @@ class Attempt:
             process.channel.setblocking(False)
             with suppress(BlockingIOError, OSError):
                 while data := process.channel.recv(1 << 20):
-                    self._feed(data)
+                    self._intake.feed(data)
         with suppress(BlockingIOError, OSError):
             for _ in range(_DRAIN):
                 # A process that the trial left behind may print for ever.
                 self._context.log.write(os.read(process.output, 1 << 16))
         if process.report is not None:
-            self._read_report(process.report)
+            self._intake.read_report(process.report)
             if self._status == 0:
                 metric = self._search.metric.name
-                self._message = command.ended(process.report, process.metric_file, metric)
+                self._intake.message = command.ended(process.report, process.metric_file, metric)
 
     def _close(self) -> None:
         process = self._process
@@ -334,47 +281,22 @@ class Attempt:
             self._context.events.forget(process.channel)
             process.channel.close()
 
-    def _record(self, started: float, log_start: int, stopping: str) -> None:
-        context, trial = self._context, self._claimed.trial
-        seen = verdict.Observed(
-            message=self._message,
+    def _record(self, begun: _Begun, stopping: str) -> None:
+        context = self._context
+        ended = Ended(
             status=self._status,
             stopping=stopping or self._stop_reason,
             stalled=self._stalled,
-            step=self._step,
             lost=self.host_died,
-        )
-        judged = verdict.judge(seen, self._claimed.before, self._search.retry, trial.params)
-        done = judged.state == "done"
-        end = lines.End(
-            trial=trial.number,
-            attempt=self._claimed.attempt,
-            state=judged.state,
-            cause=judged.cause,
-            detail=judged.detail,
-            params=trial.params,
-            point=trial.point,
-            fold=trial.fold,
-            seed=trial.seed,
-            block=trial.block,
-            value=self._message.get("value") if done else None,
-            metrics=self._message.get("metrics", {}) if judged.state in ("done", "pruned") else {},
+            unkillable=self.unkillable,
+            kills=begun.kills,
+            started=begun.wall,
+            seconds=self.seconds,
+            log_start=begun.log,
             effective=self._effective,
             accumulation=self._accumulation,
-            step=self._step,
-            seconds=round(self.seconds, 4),
-            started=round(started, 3),
-            node=context.node,
-            device=context.device,
-            log=(log_start, context.log.size()),
-            samples=self._keep_samples() if done else None,
         )
-        context.ledger.finish(end)
-        if judged.state in lines.FINAL and not self._search.keep_checkpoints:
-            checkpoint.Slots.remove(context.layout, trial.number)
-
-    def _keep_samples(self) -> tuple[int, int, int, str] | None:
-        if self._samples is None:
-            return None
-        context, number = self._context, self._claimed.trial.number
-        return append_scores(context.layout, context.ledger.id, number, self._claimed.attempt, *self._samples)
+        self.end = end_record(context, self._claimed, self._intake, ended)
+        context.ledger.finish(self.end)
+        if self.end.state in lines.FINAL and not self._search.keep_checkpoints:
+            checkpoint.Slots.remove(context.layout, self._claimed.trial.number)

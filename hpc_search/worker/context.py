@@ -10,6 +10,7 @@ from hpc_search.ledger import Ledger
 from hpc_search.records.plan import Plan
 from hpc_search.worker.events import Events
 from hpc_search.worker.log import Log
+from hpc_search.worker.memory import KillCounter
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,13 @@ class AttemptContext:
     directory: str
     node: str
     stall: float
+    kills: KillCounter
+    #: Seconds that a trial can have in one job, None without a limit.
+    limit: float | None
+    #: Whether this attempt has all of it.
+    whole: bool
+    #: Seconds that a process may take to die by SIGKILL.
+    survival: float
     #: Called when the trial's process runs.
     started: Callable[[], None]
     to_first_report: bool = False

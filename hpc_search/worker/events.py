@@ -42,12 +42,17 @@ class Events:
         self._previous = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
         self._previous_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._signalled: Callable[[int], None] = lambda _: None
+        self._woke: Callable[[], None] = lambda: None
         self.running: Running | None = None
         self.watch(self._reader, self._read_signals)
 
     def on_signal(self, callback: Callable[[int], None]) -> None:
         """Call *callback* with the number of each stop signal."""
         self._signalled = callback
+
+    def on_wake(self, callback: Callable[[], None]) -> None:
+        """Call *callback* after every wait, before what happened is handled."""
+        self._woke = callback
 
     def watch(self, fd: int | socket.socket, callback: Callable[[], None]) -> None:
         """Call *callback* when *fd* can be read."""
@@ -60,7 +65,9 @@ class Events:
 
     def wait(self, seconds: float) -> None:
         """Wait for events, at most *seconds*, and call back."""
-        for key, _ in self._selector.select(seconds):
+        found = self._selector.select(seconds)
+        self._woke()
+        for key, _ in found:
             if key.fd in self._selector.get_map():
                 key.data()
 

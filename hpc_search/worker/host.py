@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,122 +11,150 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Final
 
 import msgspec
 
-from hpc_search.runners import command, messages, processes, template
+from hpc_search.runners import command, keeper, messages, processes
+from hpc_search.runners.parent import request
 from hpc_search.trial import Spec
+
+#: Seconds that a host has to end in, with all that its trials left behind.
+_CLOSING: Final = 15.0
 
 
 @dataclass(slots=True)
 class Process:
-    """A started trial: its pid (0 until the template says), its socket, its output, its pidfd."""
+    """A trial that was asked for: its pid (0 until its parent says), its socket, its output."""
 
     output: int
     channel: socket.socket | None = None
     pid: int = 0
-    popen: subprocess.Popen[bytes] | None = None
     report: Path | None = None
     metric_file: Path | None = None
 
 
-class Host(Protocol):
-    """Starts trials."""
+class Host:
+    """A process that starts trials, below a keeper that ends it and them with this one."""
+
+    def __init__(
+        self, module: str, environment: Mapping[str, str], directory: str = "", log: int = subprocess.DEVNULL
+    ) -> None:
+        """Start *module* in *directory*; what it prints goes to *log*."""
+        self.socket, theirs = socket.socketpair()
+        self.inbox = messages.Inbox()
+        kept = [sys.executable, "-P", "-m", module, str(theirs.fileno())]
+        with theirs:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-S", keeper.__file__, str(theirs.fileno()), str(os.getpid()), *kept],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **environment},
+                cwd=directory if directory and os.path.isdir(directory) else None,
+                start_new_session=True,
+            )
 
     def spawn(self, spec: Spec) -> Process:
-        """Start the trial of *spec*."""
+        """Ask for the trial of *spec*; ``spawned`` or ``unstarted``, and ``exited``, come back.
+
+        Raises:
+            OSError: The process that starts trials is gone, or there is no room for a file of the trial's.
+            UsageError: A program's arguments cannot be filled in.
+        """
+        raise NotImplementedError
+
+    @property
+    def killed(self) -> bool:
+        """Whether it ended by SIGKILL, before `close` or in it: a keeper's status is its program's signal."""
+        return self._popen.returncode in (signal.SIGKILL, -signal.SIGKILL)
 
     def close(self) -> None:
-        """End what is left of the host."""
+        """End the process, its trials, and what they left behind."""
+        self.socket.close()
+        try:
+            self._popen.wait(_CLOSING)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
 
 
-def _pair() -> tuple[socket.socket, socket.socket, int, int]:
-    ours, theirs = socket.socketpair()
+def _output() -> tuple[int, int]:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    return ours, theirs, reader, writer
+    return reader, writer
 
 
-class TemplateHost:
+class TemplateHost(Host):
     """Forks trials from a template that imported the user's code once."""
 
     def __init__(self, log: int, threads: int, directory: str) -> None:
-        """Start the template; what it prints goes to *log*."""
-        ours, theirs = socket.socketpair()
-        arguments = [sys.executable, "-P", "-m", "hpc_search.runners.template"]
-        self._popen = subprocess.Popen(
-            [*arguments, str(theirs.fileno()), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[theirs.fileno()],
-            env=processes.template_environment(os.environ, min(1, threads)),
-            cwd=directory if directory and os.path.isdir(directory) else None,
-            start_new_session=True,
-        )
-        theirs.close()
-        self.socket = ours
-        self.inbox = messages.Inbox()
-
-    @property
-    def pid(self) -> int:
-        """Pid of the template."""
-        return self._popen.pid
+        """Start the template; what it prints goes to *log*. Its trials will use *threads* threads."""
+        # The template itself uses one: a fork would inherit a pool of threads without the threads.
+        super().__init__("hpc_search.runners.template", processes.template_environment(1), directory, log)
+        self._threads = threads
 
     def prepare(self, reference: str, code: str) -> None:
         """Ask the template to import the user's code; it answers ``ready`` or ``broken``."""
+        content = {"callable": reference, "code": code, "threads": self._threads}
         with suppress(OSError):
             # Where it died already, reading its answer will say so.
-            self.socket.sendall(messages.encode("prepare", {"callable": reference, "code": code}))
+            self.socket.sendall(messages.encode("prepare", content))
 
     def spawn(self, spec: Spec) -> Process:
         """Ask the template to fork the trial."""
-        ours, theirs, reader, writer = _pair()
+        ours, theirs = socket.socketpair()
+        reader, writer = _output()
         try:
-            template.send_spawn(self.socket, msgspec.to_builtins(spec), theirs.fileno(), writer)
+            request(self.socket, "spawn", {"spec": msgspec.to_builtins(spec)}, [theirs.fileno(), writer])
         finally:
             theirs.close()
             os.close(writer)
         return Process(output=reader, channel=ours)
 
-    def close(self) -> None:
-        """End the template and, with it, its trials."""
-        self.socket.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(0.5)
-        if self._popen.poll() is None:
-            self._popen.kill()
-            self._popen.wait()
+
+class LauncherHost(Host):
+    """Starts something by exec for each trial."""
+
+    def __init__(self, directory: str = "") -> None:
+        """Start the launcher in *directory*."""
+        super().__init__("hpc_search.runners.launcher", {}, directory)
+
+    def launch(self, spec: Spec, argv: Sequence[str], environment: Mapping[str, str], **rest: Any) -> None:
+        """Ask for *argv*; *rest* are its descriptors, its directory, and whether it is a fresh trial."""
+        fds = rest.pop("fds")
+        content = {
+            "number": spec.number,
+            "argv": [os.fsencode(part) for part in argv],
+            "environment": {os.fsencode(name): os.fsencode(text) for name, text in environment.items()},
+            **rest,
+        }
+        request(self.socket, "launch", content, fds)
 
 
-class FreshHost:
+class FreshHost(LauncherHost):
     """Starts a new Python process a trial, where the template cannot be forked safely."""
 
     def spawn(self, spec: Spec) -> Process:
-        """Start a process and send it the trial."""
-        ours, theirs, reader, writer = _pair()
-        fds = [theirs.fileno(), writer]
-        arguments = [sys.executable, "-P", "-m", "hpc_search.runners.template", "fresh"]
-        popen = subprocess.Popen(
-            [*arguments, *map(str, fds), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=writer,
-            stderr=writer,
-            pass_fds=fds,
-            env=processes.template_environment(os.environ, spec.threads),
-            process_group=0,
-        )
-        theirs.close()
-        os.close(writer)
-        ours.sendall(messages.encode("spawn", {"spec": msgspec.to_builtins(spec)}))
-        return Process(output=reader, channel=ours, pid=popen.pid, popen=popen)
-
-    def close(self) -> None:
-        """Nothing is left between trials."""
+        """Ask for a process, and send it the trial."""
+        ours, theirs = socket.socketpair()
+        reader, writer = _output()
+        argv = [sys.executable, "-P", "-m", "hpc_search.runners.template", "fresh"]
+        variables = processes.template_environment(spec.threads)
+        try:
+            fds = [writer, theirs.fileno()]
+            self.launch(spec, argv, variables, fresh=True, directory=None, fds=fds)
+        finally:
+            theirs.close()
+            os.close(writer)
+        with suppress(OSError):
+            # Where it is gone already, its parent will say so.
+            ours.sendall(messages.encode("spawn", {"spec": msgspec.to_builtins(spec)}))
+        return Process(output=reader, channel=ours)
 
 
-class CommandHost:
+class CommandHost(LauncherHost):
     """Starts a program a trial."""
 
     def __init__(self, argv: Sequence[str], report: Path, metric_file: str = "") -> None:
@@ -134,48 +163,34 @@ class CommandHost:
         Where *metric_file* is given they come from this file in the trial's own directory: workers that
         run at the same time share the working directory.
         """
+        super().__init__()
         self._argv = argv
         self._report = report
         self._metric_file = metric_file
 
     def spawn(self, spec: Spec) -> Process:
-        """Start the program of the trial in a process group of its own.
-
-        Raises:
-            OSError: The program is not found or cannot be run.
-        """
+        """Ask for the program of the trial, in a process group of its own."""
         from hpc_search.layout import Layout
 
-        directory = Layout(Path(spec.root)).trial_files(spec.number)
+        directory = Layout(Path(spec.root)).trial_files(spec.number, spec.rung)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._report.write_bytes(b"")
         metric_file = directory / self._metric_file if self._metric_file else None
         if metric_file is not None:
             # What an earlier attempt left is not this one's result.
             metric_file.unlink(missing_ok=True)
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        base: Mapping[str, str] = {**os.environ, **processes.thread_environment(spec.threads)}
+        argv = command.arguments(self._argv, spec, directory)
+        variables = command.environment(
+            processes.thread_environment(spec.threads), spec, self._report, directory
+        )
+        where = command.working_directory(spec)
+        reader, writer = _output()
         try:
-            popen = subprocess.Popen(
-                command.arguments(self._argv, spec, directory),
-                stdin=subprocess.DEVNULL,
-                stdout=writer,
-                stderr=writer,
-                env=command.environment(base, spec, self._report, directory),
-                cwd=command.working_directory(spec),
-                process_group=0,
-                # One thread here, so that code between fork and exec is safe.
-                preexec_fn=processes.death_with(os.getpid()),  # noqa: PLW1509
-            )
+            place = None if where is None else os.fsencode(where)
+            self.launch(spec, argv, variables, fresh=False, directory=place, fds=[writer])
         except BaseException:
             os.close(reader)
             raise
         finally:
             os.close(writer)
-        return Process(
-            output=reader, pid=popen.pid, popen=popen, report=self._report, metric_file=metric_file
-        )
-
-    def close(self) -> None:
-        """Nothing is left between trials."""
+        return Process(output=reader, report=self._report, metric_file=metric_file)

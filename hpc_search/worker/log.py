@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+#: Bytes of the last output of an attempt that are looked at for its cause.
+_TAIL: Final = 64 << 10
 
 
 class Log:
@@ -18,10 +22,16 @@ class Log:
         self._room = cap
         self._cut = False
         self.start = 0
+        self._last = b""
+
+    @property
+    def tail(self) -> bytes:
+        """The last output of the attempt, also where the file took no more of it."""
+        return self._last
 
     def begin(self) -> int:
         """Start an attempt; return the byte at which its output begins."""
-        self._room, self._cut = self._cap, False
+        self._room, self._cut, self._last = self._cap, False, b""
         self.start = self.size()
         return self.start
 
@@ -31,6 +41,7 @@ class Log:
 
     def write(self, data: bytes) -> None:
         """Append *data*, or what fits; a log that cannot be written never harms a trial."""
+        self._last = (self._last + data)[-_TAIL:]
         kept = data[: self._room]
         self._room -= len(kept)
         with suppress(OSError):

@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import statistics
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from hpc_search import checkpoint, durable
+from hpc_search import checkpoint
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, EXIT_TEMPORARY, TemporaryError
 from hpc_search.layout import Layout
-from hpc_search.ledger import Claimed, Ledger, library_versions, read_entry, this_process
+from hpc_search.ledger import Claimed, Ledger, is_final, library_versions, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.locks import LockUnavailableError
 from hpc_search.planning import Numbering, load_instance
-from hpc_search.planning.code import problem as code_problem
-from hpc_search.records.journal import headline
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
+from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
+from hpc_search.worker.departure import REQUEUE, REQUEUES, requeue, requeues, sleep_until_killed
 from hpc_search.worker.events import Events
-from hpc_search.worker.host import CommandHost, FreshHost, Host, TemplateHost
+from hpc_search.worker.failures import Failures, note_memory
+from hpc_search.worker.host import Host
 from hpc_search.worker.log import Log
-from hpc_search.worker.walltime import Walltime, requeue_this_job
+from hpc_search.worker.memory import KillCounter
+from hpc_search.worker.opening import Opener
+from hpc_search.worker.pace import Pace
+from hpc_search.worker.verdict import TIME_LIMIT
+from hpc_search.worker.walltime import Walltime
 
-#: Trials are claimed one at a time until this many durations are known.
-_KNOWN_ENDS: Final = 3
-#: Seconds of work that a worker claims ahead.
-_AHEAD: Final = 10.0
-#: Trials that it claims ahead at most: each heartbeat looks at every one.
-_MOST_AHEAD: Final = 256
 #: Marks wait at most this long for the next claim.
 _FLUSH: Final = 0.5
-#: Seconds between two looks at how many workers there are.
-_CENSUS: Final = 10.0
-#: A task asks SLURM to run it again at most this often.
-_REQUEUES: Final = 50
-#: Silence after which a trial is hung: this, or this many medians.
-_STALL: Final = (1800.0, 5.0)
-_BROKEN: Final = "the trial's code cannot be imported"
-_BROKEN_HINT: Final = (
-    "  next: install what is missing on this machine and `submit` again; or correct the code and plan it\n"
-    "  into another directory (`plan CONFIG --run DIR`): this run keeps the code that it was planned with"
-)
+#: A worker that looks this share of the lease too late was stopped, or a file server stood still.
+_LATE: Final = 1 / 3
+
+
+#: How a worker ends where it leaves before the work does.
+_EXITS: Final = {"broken": EXIT_FAILED, "node failed": EXIT_TEMPORARY, "slice lost": EXIT_TEMPORARY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +59,8 @@ class WorkerOptions:
     override: PlannedTrial | None = None
     #: Stop the trial at its first report (``plan --check``).
     to_first_report: bool = False
+    #: Seconds that a process may take to die by SIGKILL; then its slice is lost.
+    survival: float = 30.0
 
 
 class Supervisor:
@@ -94,21 +88,30 @@ class Supervisor:
         self._stopping = ""
         self._stop_signal = 0
         self._queue: list[Claimed] = []
-        self._durations: list[float] = []
-        self._census = (0.0, 1)
         self._last_beat = -float("inf")
         self._last_flush = 0.0
+        self._last_look = _clocks()
         self._attempts = 0
         self._running: int | None = None
         self._host: Host | None = None
+        self._kills = KillCounter.of_this_process()
+        self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        self._pace = Pace(layout, plan, self._ledger, self._walltime)
+        self._opener = Opener(layout, plan, self._ledger, self._log, self._directory)
+        self._failures = Failures(layout, self._ledger, plan.search.stop_after, self._node)
 
     # -- the whole life
     def run(self) -> int:
         """Work until there is nothing to do; return the exit code."""
         self._events.on_signal(self._signalled)
+        self._events.on_wake(self._woke)
         try:
             self._ledger.beat()
+            if "SLURMD_NODENAME" in os.environ:
+                self._ledger.note(NODE, self._node)
+            note_memory(self._layout, self._ledger, self._kills)
             self._ledger.reconcile()
+            self._ledger.resume_watch()
             self._ledger.recover()
             self._drop_checkpoints()
             fold(self._layout, self._ledger.me)
@@ -127,7 +130,7 @@ class Supervisor:
         if self._stop_signal == signal.SIGINT:
             # Only a user does that, to a worker in the foreground.
             return 128 + signal.SIGINT
-        return EXIT_FAILED if reason == "broken" else EXIT_DONE
+        return _EXITS.get(reason, EXIT_DONE)
 
     def _drop_checkpoints(self) -> None:
         """Remove what workers left that were killed between an end record and its trial's checkpoints."""
@@ -135,8 +138,7 @@ class Supervisor:
             return
         with suppress(OSError):
             for name in os.listdir(self._layout.checkpoints):
-                entry = read_entry(self._layout, int(name)) if name.isdecimal() else None
-                if entry is not None and entry.final:
+                if name.isdecimal() and is_final(self._layout, int(name)):
                     checkpoint.Slots.remove(self._layout, int(name))
 
     def _give_up(self, words: str) -> int:
@@ -149,16 +151,26 @@ class Supervisor:
             if not self._queue:
                 self._queue = self._claim()
             if not self._queue:
-                if self._ledger.recover() == 0:
+                if self._ledger.recover() == 0 and not self._wait_for_others():
                     break
                 continue
-            if self._host is None and not self._open_host():
-                return self._reason("broken")
-            if self._queue and not self._reason(""):
-                self._run_one(self._queue.pop(0))
+            if self._host is None and (leaving := self._open_host()):
+                return leaving
+            if self._queue and self._may_start(self._queue[0]) and (leaving := self._run_one()):
+                return leaving
         if self._stopping:
             return self._stopping
         return "stopped" if self._layout.stop.exists() else "no work left"
+
+    def _wait_for_others(self) -> bool:
+        """Stay a moment where an owner of trials is silent and may be dead; return whether it is worth it."""
+        seconds = self._ledger.pause()
+        if seconds <= 0 or self._options.only is not None or self._options.limit is not None:
+            return False
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            self._events.wait(min(left, self._tick()))
+        return not self._stopping
 
     def _leave(self, reason: str) -> None:
         self._ledger.give_back(self._queue)
@@ -168,31 +180,31 @@ class Supervisor:
         if not self._stopping and finals < trials and not self._ledger.anything_open():
             # Nothing is left and yet not all have ended: the index has lost an end record.
             self._ledger.reconcile()
+        again = self._asks_again(finals < trials)
         self._ledger.exit(reason)
-        if not self._is_task:
-            return
-        if self._stop_signal == signal.SIGTERM:
-            # An exit 0 within the grace would mean COMPLETED and no requeue on older SLURM.
-            self._sleep_until_killed()
-        if self._stop_signal in (signal.SIGUSR1, signal.SIGUSR2):
-            self._requeue(finals < trials)
+        if self._is_task and self._stop_signal == signal.SIGTERM:
+            if self._host is not None:
+                self._host.close()
+                self._host = None
+            sleep_until_killed()
+        if again:
+            requeue()
 
     @property
     def _is_task(self) -> bool:
         """Whether this is a task of an array of ours; a local worker inside of a job has a seat."""
         return bool(self._options.token) and not self._options.seat and "SLURM_JOB_ID" in os.environ
 
-    def _sleep_until_killed(self) -> None:
-        if self._host is not None:
-            self._host.close()
-            self._host = None
-        while True:
-            time.sleep(3600)
-
-    def _requeue(self, work_left: bool) -> None:
-        restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-        if work_left and restarts < _REQUEUES and not self._layout.stop.exists():
-            requeue_this_job()
+    def _asks_again(self, work_left: bool) -> bool:
+        """Return whether this task shall be run again, and say so in the journal."""
+        warned = self._stop_signal in (signal.SIGUSR1, signal.SIGUSR2)
+        if not (self._is_task and warned and work_left) or self._layout.stop.exists():
+            return False
+        me = self._ledger.me
+        if requeues(self._layout, me.token, me.seat) >= REQUEUES:
+            return False
+        self._ledger.note(REQUEUE)
+        return True
 
     # -- signals
     def _signalled(self, number: int) -> None:
@@ -216,83 +228,52 @@ class Supervisor:
         if limit is not None and self._attempts >= limit:
             return []
         if self._walltime.left() <= 0:
-            self._stop("the time limit is near", signal.SIGUSR2)
+            self._stop(TIME_LIMIT, signal.SIGUSR2)
             return []
-        ahead = self._ahead() if limit is None else 1
-        return self._ledger.claim(ahead)
+        return self._ledger.claim(self._pace.ahead() if limit is None else 1)
 
-    def _ahead(self) -> int:
-        """Return how many trials to claim: 10 s of work, never more than half of a fair share."""
-        if len(self._durations) < _KNOWN_ENDS:
-            return 1
-        now = time.monotonic()
-        if now - self._census[0] > _CENSUS:
-            with suppress(OSError):
-                self._census = (now, max(1, len(os.listdir(self._layout.workers))))
-        pending = self._ledger.pending_estimate()
-        median = max(statistics.median(self._durations[-51:]), 1e-4)
-        return int(max(1, min(_AHEAD / median, pending / (2 * self._census[1]), _MOST_AHEAD)))
-
-    def _reason(self, otherwise: str) -> str:
-        return self._stopping or otherwise
-
-    # -- the host
-    def _open_host(self) -> bool:
-        search = self._plan.search
-        if search.trial.command:
-            report = self._layout.report_file(self._ledger.id)
-            self._host = CommandHost(search.trial.command, report, search.trial.metric_file)
-            return True
-        damaged = self._plan.code_digest and code_problem(self._layout.code, self._plan.code_digest)
-        if damaged:
-            self._broken(damaged)
-            return False
-        # One that dies once may have been killed with another step of the job.
-        answer = self._open_template() or (None if self._stopping else self._open_template())
-        if not isinstance(self._host, TemplateHost) or answer is None:
-            if not self._reason(""):
-                self._broken("the process that imports the trial's code died")
-            return False
-        if answer["kind"] == "broken":
-            self._broken(str(answer["detail"]))
-            return False
-        self._ledger.note("environment", json.dumps(answer["versions"]))
-        if answer["doubt"]:
-            self._ledger.note("fork refused", answer["doubt"])
-            sys.stderr.write(f"hpc_search: a fresh process a trial, because {answer['doubt']}" + "\n")
-            self._host.close()
-            self._host = FreshHost()
-        else:
-            self._events.watch_template(self._host.socket, self._host.inbox)
-        return True
-
-    def _open_template(self) -> dict[str, Any] | None:
-        """Start the template; return its answer, None where it died before it could give one."""
-        search = self._plan.search
-        code = str(self._layout.code) if self._plan.code_digest else ""
-        host = TemplateHost(self._log.fd, search.threads, self._directory)
-        self._host = host
-        host.prepare(search.trial.callable, code)
-        answer = self._events.first_message(host.socket, host.inbox, self._tick, lambda: self._stopping)
-        if answer is None:
-            host.close()
-            self._host = None
-        return answer
-
-    def _broken(self, detail: str) -> None:
-        """Stop the whole search: every other trial would fail in the same way."""
-        last = headline(detail)
-        text = f"{_BROKEN}: {last}\n{_BROKEN_HINT}\n{detail if last != detail else ''}"
-        self._ledger.note("broken", text)
-        sys.stderr.write(f"hpc_search: {text.rstrip()}" + "\n")
-        self._ledger.give_back(self._queue, detail=f"{_BROKEN}: {last}")
-        self._queue = []
-        durable.publish(self._layout.stop, text.encode())
+    def _may_start(self, claimed: Claimed) -> bool:
+        """Return whether the next trial shall run; a job without enough time for it ends here."""
+        if self._options.only is None and not self._stopping and not self._pace.time_for(claimed):
+            self._stop(f"too little time is left for trial {claimed.trial.number}", signal.SIGUSR2)
+        return not self._stopping
 
     # -- one attempt
-    def _run_one(self, claimed: Claimed) -> None:
+    def _open_host(self) -> str:
+        """Start what starts trials; return why the worker has to leave, "" where it goes on."""
+        opened = self._opener.open(self._events, self._tick, lambda: self._stopping)
+        self._host = opened.host
+        if not opened.broken or self._stopping:
+            return self._stopping
+        leaving, words = self._failures.broken(opened.broken)
+        self._ledger.give_back(self._queue, detail=words)
+        self._queue = []
+        return leaving
+
+    def _run_one(self) -> str:
+        """Run the next trial; return why the worker has to leave, "" where it goes on."""
+        if self._host is None:
+            return ""
+        claimed = self._queue.pop(0)
         self._attempts += 1
-        context = AttemptContext(
+        attempt = Attempt(self._context(), claimed)
+        self._running = claimed.trial.number
+        attempt.run(self._host, self._tick, lambda: self._stopping)
+        self._running = None
+        self._pace.ended(attempt.seconds)
+        if attempt.unkillable:
+            words = f"trial {claimed.trial.number} survived SIGKILL; the slice that it holds is lost"
+            self._failures.node_failed(words)
+            return "slice lost"
+        if attempt.host_died:
+            # Its number is free for the next one's socket.
+            self._events.forget(self._host.socket)
+            self._host.close()
+            self._host = None
+        return self._failures.after(attempt.end) if attempt.end is not None else ""
+
+    def _context(self) -> AttemptContext:
+        return AttemptContext(
             layout=self._layout,
             plan=self._plan,
             ledger=self._ledger,
@@ -300,21 +281,15 @@ class Supervisor:
             events=self._events,
             device=self._device,
             directory=self._directory,
-            node=socket.gethostname(),
-            stall=self._stall(),
+            node=self._node,
+            stall=self._pace.stall(),
+            kills=self._kills,
+            limit=self._walltime.usable,
+            whole=self._pace.whole,
+            survival=self._options.survival,
             started=self._started,
             to_first_report=self._options.to_first_report,
         )
-        attempt = Attempt(context, claimed)
-        if self._host is None:
-            return
-        self._running = claimed.trial.number
-        attempt.run(self._host, self._tick, lambda: self._stopping)
-        self._running = None
-        self._durations.append(attempt.seconds)
-        if attempt.host_died:
-            self._host.close()
-            self._host = None
 
     def _started(self) -> None:
         """Show the trial that started, and the ones that ended, in the index: not more often than needed."""
@@ -325,18 +300,25 @@ class Supervisor:
                 self._ledger.flush()
             self._last_flush = now
 
-    def _stall(self) -> float:
-        asked = self._plan.search.stall
-        if asked:
-            return asked
-        median = statistics.median(self._durations) if self._durations else 0.0
-        return max(_STALL[0], _STALL[1] * median)
-
     def _lose(self, numbers: list[int]) -> None:
         """Let go of trials that others have taken over."""
         self._queue = [claimed for claimed in self._queue if claimed.trial.number not in numbers]
         if self._running in numbers:
             self._events.stop_running(messages.SUPERSEDED)
+
+    def _woke(self) -> None:
+        """Read the own records again after a pause, before anything that waited is written.
+
+        A job that was suspended for longer than the lease, or a machine that slept, may find its trials
+        with others.
+        """
+        before, self._last_look = self._last_look, _clocks()
+        search = self._plan.search
+        gap = sum(self._last_look) - sum(before)
+        if gap > search.heartbeat + search.lease * _LATE:
+            self._ledger.note("late", f"{gap:.1f} s between two looks at what happened")
+            self._last_beat = time.monotonic()
+            self._lose(self._ledger.beat())
 
     def _tick(self) -> float:
         """Do what is due; return the seconds until the next time."""
@@ -350,10 +332,19 @@ class Supervisor:
             self._started()
         left = self._walltime.left()
         if left <= 0:
-            self._stop("the time limit is near", signal.SIGUSR2)
-            left = interval
+            self._stop(TIME_LIMIT, signal.SIGUSR2)
+            left = self._walltime.left_to_kill()
+            if left <= 0:
+                self._events.kill_running()
+                left = interval
         soon = _FLUSH if self._ledger.waiting else interval
         return max(0.01, min(interval - (now - self._last_beat), left, soon))
+
+
+def _clocks() -> tuple[float, float]:
+    """Return the monotonic clock, and the time that this machine slept through."""
+    now = time.monotonic()
+    return now, max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - now)
 
 
 def visible_device() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from hpc_search.records import journal as lines
@@ -15,6 +15,14 @@ from hpc_search.runners.processes import STOP_SIGNALS
 
 #: Seconds between the first and the last process of a step that a signal reaches.
 _SIGNAL_SPREAD: Final = 1.0
+#: Whole walltimes without a checkpoint after which a trial fails.
+FULL_WALLTIMES: Final = 3
+#: Why a worker stops before its job ends.
+TIME_LIMIT: Final = "the time limit is near"
+#: What an end record says of a trial that was lost with the process that starts trials.
+HOST_DIED: Final = "the process that trials are forked from died, and the trial with it"
+#: What an end record says of an attempt that had a whole walltime and saved nothing.
+NO_CHECKPOINT: Final = "a whole walltime without a checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,16 @@ class Observed:
     step: int = 0
     #: Whether it could not start, or died, because the process that forks trials was gone.
     lost: bool = False
+    #: Whether it survived SIGKILL: its slice is lost.
+    unkillable: bool = False
+    #: Whether the kernel killed it, or a process of it, because memory of the host ran out.
+    host_memory: bool = False
+    #: What a program printed when its memory ran out, "" where it did not.
+    out_of_memory: str = ""
+    #: Whether it reads its accumulation.
+    accumulates: bool = False
+    #: Whole walltimes that the trial had without a checkpoint, this attempt's included.
+    walltimes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +60,8 @@ class Verdict:
     state: lines.EndState
     cause: lines.Cause
     detail: str = ""
+    #: Whether memory of the host ran out, which has a budget of its own.
+    host_memory: bool = False
 
 
 def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]) -> Verdict:
@@ -56,17 +76,19 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
         # Whoever took the trial over decides what becomes of it.
         return Verdict("pending", "preempted", SUPERSEDED)
     if (seen.stopping or state == "pending") and not seen.stalled:
-        words = seen.stopping or str(message.get("detail", ""))
-        return _again("preempted", words, before, retry, progressed=progressed)
+        return _stopped(seen, before, retry, progressed=progressed)
+    if seen.unkillable:
+        return _again("lost", "it survived SIGKILL", before, retry, progressed=progressed)
     if seen.stalled:
-        return _again("timeout", "no sign of life for too long; killed", before, retry, progressed=progressed)
+        return _hung(before, retry, progressed=progressed)
     if seen.lost and not message:
-        words = "the process that trials are forked from died, and the trial with it"
-        return _again("lost", words, before, retry, progressed=progressed)
-    cause = message.get("cause") or "error"
-    detail = str(message.get("detail") or _death(seen.status))
+        return _again("lost", HOST_DIED, before, retry, progressed=progressed)
+    cause = message.get("cause") or ("oom" if seen.out_of_memory else "error")
+    detail = str(message.get("detail") or seen.out_of_memory or _death(seen.status))
+    if seen.host_memory:
+        return _host_memory(detail, seen, before, retry, params)
     if cause == "oom":
-        return _out_of_memory(detail, message, before, retry, params)
+        return _out_of_memory(detail, seen, before, retry, params)
     if cause == "error" and before.errors < retry.error:
         return Verdict("pending", "error", detail)
     return Verdict("failed", cast("lines.Cause", cause), detail)
@@ -89,16 +111,55 @@ def _again(cause: lines.Cause, detail: str, before: Entry, retry: Retry, *, prog
     return Verdict("failed" if hopeless else "pending", cause, detail)
 
 
-def _out_of_memory(
-    detail: str, message: Mapping[str, Any], before: Entry, retry: Retry, params: Mapping[str, Any]
+def _stopped(seen: Observed, before: Entry, retry: Retry, *, progressed: bool) -> Verdict:
+    words = seen.stopping or str(seen.message.get("detail", ""))
+    if seen.walltimes:
+        words = f"{words}; {NO_CHECKPOINT}"
+    if seen.walltimes >= FULL_WALLTIMES:
+        advice = "save more often (save_interval), or give the jobs more time"
+        return Verdict("failed", "timeout", f"{words}, {seen.walltimes} in a row: {advice}")
+    return _again("preempted", words, before, retry, progressed=progressed)
+
+
+def _hung(before: Entry, retry: Retry, *, progressed: bool) -> Verdict:
+    words = "no sign of life for too long; killed"
+    if retry.timeout is not None and before.hangs >= retry.timeout:
+        return Verdict("failed", "timeout", words)
+    return _again("timeout", words, before, retry, progressed=progressed)
+
+
+def _host_memory(
+    detail: str, seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
 ) -> Verdict:
-    rule = retry.oom
-    if rule is None or before.ooms >= rule.times:
+    """Try it again as it is, as often as ``memory`` says (a neighbour may have taken it), then smaller."""
+    detail = f"memory of the host ran out, and the kernel killed the trial or a process of it\n{detail}"
+    if before.kills < retry.memory:
+        return Verdict("pending", "oom", detail, host_memory=True)
+    judged = _out_of_memory(detail, seen, before, retry, params)
+    hint = "\n  next: more `mem` in the profile, or a trial that needs less (workers of its loaders)"
+    return replace(judged, host_memory=True, detail=judged.detail + hint * (judged.state == "failed"))
+
+
+def rung(before: Entry, retry: Retry) -> int:
+    """Return how often the batch is halved for the next attempt: each end for lack of memory is one step.
+
+    Kills for host memory count from the first one that was not tried again unchanged.
+    """
+    if retry.oom is None:
+        return 0
+    return min(before.ooms + max(0, before.kills - retry.memory), retry.oom.times)
+
+
+def _out_of_memory(
+    detail: str, seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
+) -> Verdict:
+    rule, halved = retry.oom, rung(before, retry)
+    if rule is None or halved >= rule.times:
         return Verdict("failed", "oom", detail)
     size = params.get(rule.halve)
-    if not isinstance(size, int) or size >> (before.ooms + 1) < 1:
+    if not isinstance(size, int) or size >> (halved + 1) < 1:
         return Verdict("failed", "oom", f"{detail}\n{rule.halve} = {size!r} cannot be halved again")
-    if rule.ladder == "accumulate" and not message.get("accumulates"):
+    if rule.ladder == "accumulate" and not (seen.accumulates or seen.message.get("accumulates")):
         text = (
             f"{detail}\nnot tried with a smaller {rule.halve}: the trial never read trial.accumulation, "
             "so the effective batch would change; read it, or set retry.oom.ladder: plain"
@@ -109,10 +170,10 @@ def _out_of_memory(
 
 def effective(params: Mapping[str, Any], before: Entry, retry: Retry) -> tuple[dict[str, Any], int]:
     """Return the parameters that differ after the out-of-memory retries so far, and the accumulation."""
-    rule = retry.oom
-    if rule is None or not before.ooms:
+    rule, halved = retry.oom, rung(before, retry)
+    if rule is None or not halved:
         return {}, 1
-    factor = 1 << min(before.ooms, rule.times)
+    factor = 1 << halved
     size = params.get(rule.halve)
     if not isinstance(size, int):
         return {}, 1

@@ -15,6 +15,8 @@ _FIELD: Final = re.compile(r"\b(RunTime|TimeLimit)=(\S+)")
 _TIMEOUT: Final = 15.0
 #: The trial is stopped this long before the end, or a tenth of the walltime where that is less.
 _MARGIN: Final = 120.0
+#: One that does not listen is killed in the last part of that: its worker can still ask for more time.
+_LAST: Final = 0.25
 
 
 def parse_duration(text: str) -> float | None:
@@ -74,6 +76,15 @@ class Walltime:
     def margin(self) -> float:
         """Seconds before the end at which a trial is asked to stop."""
         return 0.0 if self.limit is None else min(_MARGIN, self.limit / 10)
+
+    @property
+    def usable(self) -> float | None:
+        """Seconds that a trial can have in a whole job, None without a limit."""
+        return None if self.limit is None else self.limit - self.margin
+
+    def left_to_kill(self) -> float:
+        """Seconds until a trial that was asked to stop has to be killed."""
+        return self.ends - self.margin * _LAST - time.monotonic()
 
     def left(self) -> float:
         """Seconds until a trial has to stop."""

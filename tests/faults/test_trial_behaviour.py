@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hpc_search.records import journal as lines
@@ -13,6 +14,7 @@ CASES = (
     "good", "raises", "nan", "nan_report", "missing", "nothing", "text", "huge", "exits", "exits_silently",
     "segfault", "killed", "hangs", "forks", "leaves_children", "unread", "surrogate", "memory", "noisy",
     "kills_template", "numpy_step", "bad_step", "garbage", "interrupt", "closes_output", "changes_directory",
+    "unstoppable", "returns_twice", "fork_reports", "closes_all", "dies_at_exit", "hangs_at_exit",
 )  # fmt: skip
 SEARCH = f"""
 name: zoo
@@ -109,6 +111,57 @@ def closes_output(trial):
     os.close(1); os.close(2)
     return {"acc": 0.5}
 
+def unstoppable(trial):
+    if trial.attempt > 1:
+        return {"acc": 0.5}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    pids = [os.getpid()]
+    for _ in range(2):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            break
+    with open(os.environ["HPC_TEST_ROOT"] + "/unstoppable", "a") as file:
+        print(os.getpid(), file=file)
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+
+def returns_twice(trial):
+    pid = os.fork()
+    if pid == 0:
+        return {"acc": 0.125}
+    os.waitpid(pid, 0)
+    return {"acc": 0.5}
+
+def fork_reports(trial):
+    pid = os.fork()
+    if pid == 0:
+        trial.report(1, acc=0.125)
+        return {"acc": 0.125}
+    os.waitpid(pid, 0)
+    trial.report(1, acc=0.25)
+    return {"acc": 0.5}
+
+def closes_all(trial):
+    os.closerange(0, 256)
+    return {"acc": 0.5}
+
+class Deadly:
+    def write(self, text): pass
+    def flush(self): os.kill(os.getpid(), signal.SIGSEGV)
+
+def dies_at_exit(trial):
+    sys.stdout = Deadly()
+    return {"acc": 0.5}
+
+def hangs_at_exit(trial):
+    import atexit, threading
+    atexit.register(time.sleep, 600)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return {"acc": 0.5}
+
 def changes_directory(trial):
     os.chdir("/")
     return {"acc": 0.5}
@@ -164,6 +217,7 @@ def test_a_result_is_a_result_and_infinite_extras_are_left_out(zoo: dict[str, li
         ("bad_step", "error", "the step is 1.5, not a whole number"),
         ("garbage", "error", "the line to the supervisor was damaged"),
         ("interrupt", "error", "KeyboardInterrupt"),
+        ("closes_all", "error", "no result"),
     ],
 )
 def test_a_failure_has_a_cause_and_words_and_no_metric(
@@ -182,9 +236,25 @@ def test_a_trial_that_ignores_everything_and_hangs_is_killed_again_and_again_and
     assert "no sign of life" in end.detail
 
 
-@pytest.mark.parametrize("case", ["noisy", "leaves_children", "closes_output", "changes_directory"])
+@pytest.mark.parametrize("case", [
+    "noisy", "leaves_children", "closes_output", "changes_directory", "dies_at_exit", "hangs_at_exit",
+])  # fmt: skip
 def test_what_is_odd_and_harmless_is_done(zoo: dict[str, lines.End], case: str) -> None:
-    assert zoo[case].state == "done"
+    assert (zoo[case].state, zoo[case].attempt) == ("done", 1)
+
+
+@pytest.mark.parametrize("case", ["returns_twice", "fork_reports"])
+def test_only_the_trial_itself_speaks_and_not_what_it_forked(zoo: dict[str, lines.End], case: str) -> None:
+    assert (zoo[case].state, zoo[case].value, zoo[case].attempt) == ("done", 0.5, 1)
+
+
+def test_a_trial_that_blocks_every_signal_is_killed_with_all_that_it_forked(
+    zoo: dict[str, lines.End], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pids = (tmp_path_factory.getbasetemp() / "zoo0" / "unstoppable").read_text().split()
+    assert len(pids) == 3
+    assert not any(psutil.pid_exists(int(pid)) for pid in pids)
+    assert (zoo["unstoppable"].state, zoo["unstoppable"].attempt) == ("done", 2)
 
 
 def test_children_of_a_trial_die_by_sigterm_as_anywhere_else(zoo: dict[str, lines.End]) -> None:

@@ -293,7 +293,7 @@ def test_a_trial_that_another_took_over_stops_and_its_end_changes_nothing(site: 
         assert worker.wait(TIMEOUT) == 0, site.said()
         assert site.states() == ["running", "done"]
         assert site.entries()[0].owner == other.owner
-        other.close_in_child()
+        other.close()
 
 
 def end_given_back(other: object, number: int, owner: str) -> int:

@@ -26,7 +26,7 @@ from hpc_search.records.plan import (
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform, duplicates
 
 #: A busy machine is slow; that is no fault of the text.
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 #: Pieces of which broken files are made: keys, values, and YAML's own characters.
 PIECES = (
     *(
@@ -175,6 +175,8 @@ RETRIES = st.builds(
     Retry,
     error=st.integers(0, 9),
     no_progress=st.integers(1, 9),
+    memory=st.integers(0, 9),
+    timeout=st.none() | st.integers(0, 9),
     oom=st.none()
     | st.builds(
         OomRetry,
@@ -182,6 +184,8 @@ RETRIES = st.builds(
         halve=NAMES.map(lambda name: f"{name}{'_' * 20}"),
         times=st.integers(1, 9),
         ladder=st.sampled_from(["accumulate", "plain"]),
+        text=st.sampled_from([(), ("out of memory", r"\bOOM: [0-9]+")]),
+        codes=st.sampled_from([(), (3, 255)]),
     ),
 )
 SECONDS = st.floats(min_value=1e-3, max_value=1e6)
@@ -217,6 +221,7 @@ def searches(draw: st.DrawFn) -> Search:
         save_interval=draw(SECONDS),
         stall=draw(st.sampled_from([0.0, 2.5])),
         log_bytes=draw(st.integers(1, 1 << 40)),
+        save_in_background=draw(st.booleans()),
         keep_checkpoints=draw(st.booleans()),
     )
 

@@ -13,8 +13,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from hpc_search.ledger import Claimed, IndexDamagedError, Ledger, history, liveness, read_index
+from hpc_search.ledger import (
+    Claimed,
+    IndexDamagedError,
+    Ledger,
+    exclusive,
+    history,
+    liveness,
+    read_state,
+    superblocks,
+)
 from hpc_search.ledger.fold import fold
+from hpc_search.mounts import Claiming
 from hpc_search.records import index
 from hpc_search.records import journal as lines
 from tests.ledger_run import LedgerRun, end_of, flip
@@ -35,6 +45,7 @@ class Worker:
 class Ledgers(RuleBasedStateMachine):
     """Every process of the run in one; `alive` is what the kernel would say."""
 
+    claiming: Claiming = "lock"
     living = Bundle("living")
     zombies = Bundle("zombies")
 
@@ -43,7 +54,7 @@ class Ledgers(RuleBasedStateMachine):
         # On a disk in memory: what is tested is the order of things, not the disk.
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.directory = Path(tempfile.mkdtemp(dir=memory))
-        self.run = LedgerRun(self.directory / "run", trials=TRIALS)
+        self.run = LedgerRun(self.directory / "run", trials=TRIALS, claiming=self.claiming)
         self.alive: dict[int, Worker] = {}
         self.finals: dict[int, tuple[int, float]] = {}
         self.values = 0
@@ -136,6 +147,21 @@ class Ledgers(RuleBasedStateMachine):
         worker.ledger.exit("no work left")
         del self.alive[worker.pid]
 
+    @rule(zombie=zombies)
+    def end_both(self, zombie: Worker) -> None:
+        """Another one takes the trial over, and both end it before either can tell."""
+        worker = self.make()
+        worker.ledger.recover()
+        for old in zombie.claimed[:1]:
+            worker.claimed = worker.ledger.claim(1, only=old.trial.number)
+            self.check_claims(worker.claimed)
+            self.finish_one(worker, "done", 0)
+            self.finish_one(zombie, "done", 0)
+        zombie.ledger.flush()
+        worker.ledger.flush()
+        worker.ledger.exit("no work left")
+        del self.alive[worker.pid]
+
     @rule(zombie=zombies, state=st.sampled_from(["done", "pending"]))
     def come_back(self, zombie: Worker, state: str) -> None:
         self.finish_one(zombie, state, 0)
@@ -185,7 +211,7 @@ class Ledgers(RuleBasedStateMachine):
     @invariant()
     def a_final_result_never_changes(self) -> None:
         try:
-            header, entries = read_index(self.run.layout)
+            header, entries = read_state(self.run.layout, TRIALS)
         except IndexDamagedError:
             return
         results = history.results(self.run.layout)
@@ -224,10 +250,45 @@ class Ledgers(RuleBasedStateMachine):
         assert all(len(ends) == 1 for ends in accepted.values()), "two results were accepted"
 
 
-TestLedgers = Ledgers.TestCase
-TestLedgers.settings = settings(
+class ExclusiveLedgers(Ledgers):
+    """The same without locks, on superblocks so small that they are sealed and merged in the middle."""
+
+    claiming = "exclusive"
+
+    def __init__(self) -> None:
+        self.small = [
+            mock.patch.object(superblocks, "SUPERBLOCK", 2),
+            mock.patch.object(exclusive, "SUPERBLOCK", 2),
+            mock.patch.object(superblocks, "_MERGE", 2),
+        ]
+        for one in self.small:
+            one.start()
+        super().__init__()
+
+    def teardown(self) -> None:
+        """End the run, and its superblocks with it."""
+        try:
+            super().teardown()
+        finally:
+            for one in self.small:
+                one.stop()
+
+    @rule(place=st.integers(0, TRIALS - 1))
+    def opened_again_by_an_old_view(self, place: int) -> None:
+        """A client that did not see the seal makes the directory once more."""
+        layout = self.run.layout
+        superblock = superblocks.Superblocks(layout, TRIALS)
+        if superblock.sealed(place // 2):
+            layout.superblock(place // 2).mkdir(exist_ok=True)
+
+
+_SETTINGS = settings(
     max_examples=int(os.environ.get("LEDGER_EXAMPLES", "60")),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestLedgers = Ledgers.TestCase
+TestLedgers.settings = _SETTINGS
+TestExclusiveLedgers = ExclusiveLedgers.TestCase
+TestExclusiveLedgers.settings = _SETTINGS

@@ -72,6 +72,8 @@ ENTRIES = st.builds(
     stalls=st.integers(0, 255),
     flags=st.integers(0, 255),
     batch=st.integers(0, 2**32 - 1),
+    kills=st.integers(0, 255),
+    hangs=st.integers(0, 255),
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hpc_search.launchers.submission import Answer, submissions
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, read_index
+from hpc_search.ledger import history, read_state
 from hpc_search.planning import load_plan
 from hpc_search.records import index as codec
 from hpc_search.records import journal
@@ -51,7 +51,43 @@ strategy: grid
 heartbeat: 1
 lease: 20
 """
+#: Held by a file ``gate-NUMBER-ATTEMPT``, where it saves, or ``deaf-NUMBER-ATTEMPT``, where it does not.
+STEPPED_TRIAL: Final = """
+import random, time
+from pathlib import Path
+
+STEPS, HOLD = 30, 10
+
+def train(trial):
+    name, state = f"{trial.number}-{trial.attempt}", {"total": 0.0}
+    pace = Path("pace")
+    for step in range(trial.restore(state=state), STEPS):
+        while step == HOLD and ((deaf := Path(f"deaf-{name}").exists()) or Path(f"gate-{name}").exists()):
+            Path("held", name).touch()
+            time.sleep(0.1)
+            if not deaf:
+                trial.save(step, state=state)
+        time.sleep(float(pace.read_text()) if pace.exists() else 0.0)
+        state["total"] += trial.params["x"] * random.random()
+        trial.report(step, total=state["total"])
+        trial.save(step + 1, state=state)
+    return {"total": state["total"]}
+"""
+STEPPED_SEARCH: Final = """
+name: Stepped on SLURM
+trial: trial.py:train
+metric: {name: total, goal: max}
+space: {x: [%s]}
+strategy: grid
+heartbeat: 1
+lease: 8
+save_interval: 1
+"""
 _FINAL: Final = {"done", "failed", "pruned"}
+#: A prolog that notes when a task starts: token, array task, restart count, seconds.
+NOTE_START: Final = """#!/bin/sh
+echo "$SLURM_JOB_NAME $SLURM_ARRAY_TASK_ID ${{SLURM_RESTART_COUNT:-0}} $(date +%s.%N)" >>'{starts}'
+"""
 #: Every command by which SLURM can be asked or told something; srun starts the step itself.
 CLIENTS: Final = ("sbatch", "scontrol", "squeue", "sacct", "sacctmgr", "scancel", "sinfo", "sstat")
 COUNTING_CLIENT: Final = """#!/bin/sh
@@ -70,6 +106,7 @@ class Search:
         self.run = directory / "runs" / "my run"
         self.layout = Layout(self.run)
         self._python = python
+        self._trials = 0
 
     def call(
         self, *arguments: str | Path, code: int = 0, environment: Mapping[str, str] | None = None
@@ -138,8 +175,9 @@ class Search:
         wait_until(lambda: self.states().keys() <= _FINAL, timeout, on_timeout=lambda: self)
 
     def states(self) -> Counter[str]:
-        """Count the trials by state, from the index: asking the command line over and over takes a core."""
-        return Counter(codec.STATES[entry.state] for entry in read_index(self.layout)[1])
+        """Count the trials by state, as `status` does: asking the command line over and over takes a core."""
+        self._trials = self._trials or load_plan(self.layout).trials
+        return Counter(codec.STATES[entry.state] for entry in read_state(self.layout, self._trials)[1])
 
     def wait_for_the_end_of_all_jobs(self, timeout: float = 90) -> None:
         """Wait until squeue shows nothing of the run."""
@@ -154,6 +192,12 @@ class Search:
         shown = self.cluster.run("squeue", "-h", "-r", "-o", "%F|%j|%T|%N").stdout.splitlines()
         run_id = load_plan(self.layout).run_id[-8:]
         return [row.split("|") for row in shown if f"-{run_id}-" in row]
+
+    def running_tasks(self) -> dict[str, str]:
+        """Return JOB_TASK -> node of the tasks that run."""
+        shown = self.cluster.run("squeue", "-h", "-r", "-t", "RUNNING", "-o", "%i|%j|%N").stdout.splitlines()
+        names = set(self.tokens())
+        return {row[0]: row[2] for row in (line.split("|") for line in shown) if row[1] in names}
 
     def incarnations(self) -> list[str]:
         """Return how each start of the only task of the run ended, in order, as sacct tells."""
@@ -174,11 +218,20 @@ class Search:
             assert known == record.metrics
         return found
 
+    def resumed(self) -> dict[tuple[int, int, str], int]:
+        """Return the step from which an attempt went on, by (trial, attempt, worker)."""
+        notes = [(worker, note) for worker, note in self.records("note") if note.event == "resumed"]
+        return {
+            (note.trial, note.attempt, worker): int(note.text.removeprefix("step ")) for worker, note in notes
+        }
+
     def first_steps(self, attempt: int) -> dict[int, int]:
-        """Return the first step that *attempt* reported, by trial."""
+        """Return the first step that *attempt* made, by trial; it reports those before it again."""
+        resumed = self.resumed()
         steps: dict[int, list[int]] = {}
-        for _, record in self.records("report"):
-            if record.attempt == attempt:
+        for worker, record in self.records("report"):
+            key = record.trial, record.attempt, worker
+            if record.attempt == attempt and record.step >= resumed.get(key, 0):
                 steps.setdefault(record.trial, []).append(record.step)
         return {trial: min(of_trial) for trial, of_trial in steps.items()}
 
@@ -216,6 +269,44 @@ class HeldSearch(Search):
         other.plan(self.directory / "search.yaml")
         other.run_locally()
         return other.collect()
+
+
+class SteppedSearch(Search):
+    """A search whose trials take 30 steps, as slowly as ``pace`` says, and can be held at the tenth."""
+
+    def __init__(self, cluster: Cluster, directory: Path, trials: int) -> None:
+        """Plan it in *directory*."""
+        super().__init__(cluster, directory)
+        (directory / "held").mkdir(parents=True)
+        self.write("trial.py", STEPPED_TRIAL)
+        self.write("note-start", NOTE_START.format(starts=directory / "starts"))
+        self.plan(STEPPED_SEARCH % ", ".join(map(str, range(1, trials + 1))))
+
+    def send(self, workers: int, **changes: Any) -> str:
+        """Submit so that *workers* are live, and note when each task starts."""
+        prolog = json.dumps([str(self.directory / "note-start")])
+        return self.submit(f"--workers={workers}", prolog=prolog, **changes).stdout
+
+    def held(self) -> set[str]:
+        """Return NUMBER-ATTEMPT of the trials that stood at the tenth step."""
+        return set(os.listdir(self.directory / "held"))
+
+    def wait_until_held(self, *names: str, timeout: float = 60) -> None:
+        """Wait until each of *names*, NUMBER-ATTEMPT, has come to the tenth step."""
+        wait_until(lambda: set(names) <= self.held(), timeout, on_timeout=lambda: self)
+
+    def task_of(self, trial: int, attempt: int = 1) -> str:
+        """Return JOB_TASK, as scancel wants it, of the worker that claimed *trial*."""
+        opened = self.opening_of(trial, attempt)
+        (array,) = {row[0] for row in self.jobs() if row[1] == opened.token}
+        return f"{array}_{opened.seat.split(':')[1]}"
+
+    def opening_of(self, trial: int, attempt: int = 1) -> journal.Open:
+        """Return the first record of the worker that claimed *trial*."""
+        claims = [(worker, record) for worker, record in self.records("claim") if record.trial == trial]
+        (owner,) = (worker for worker, record in claims if record.attempt == attempt)
+        opened: journal.Open = next(record for worker, record in self.records("open") if worker == owner)
+        return opened
 
 
 @contextmanager

@@ -296,6 +296,31 @@ def test_a_table_with_gaps_overlaps_or_wrong_counts_is_refused_before_allocation
         file.read(path)
 
 
+@pytest.mark.usefixtures("no_allocation")
+def test_a_sparse_file_of_terabytes_is_refused_before_allocation(path: Path) -> None:
+    # Its maker pays nothing for zeros that are not there: as data, and beside the data.
+    size = 1 << 42
+    for data_length in (size - (1 << 20), 0):
+        with path.open("wb") as file_:
+            file_.truncate(size)
+            file_.write(seal.encode(Seal(size, 1 << 20, data_length, _ZEROS)))
+        with pytest.raises(DamagedError, match=r"one\.h5: "):
+            file.read(path)
+
+
+_ZEROS = xxhash.xxh3_64_intdigest(bytes((1 << 20) - hdf5.USERBLOCK))
+
+
+@pytest.mark.usefixtures("no_allocation")
+def test_data_beyond_the_memory_of_the_machine_are_refused_before_allocation(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write(path, META, STATE)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}[name])
+    with pytest.raises(DamagedError, match="its data are 7000 bytes, this machine has 4096 of memory"):
+        file.read(path)
+
+
 def test_a_symbolic_link_and_a_pipe_are_refused(path: Path) -> None:
     file.write(path, META, STATE)
     (path.parent / "link.h5").symlink_to(path)

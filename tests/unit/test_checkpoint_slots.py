@@ -78,6 +78,20 @@ def test_saves_alternate_between_two_slots_and_the_newest_is_loaded(layout: Layo
     assert newest(own).meta.versions["python"] == sys.version.split()[0]
 
 
+def test_of_two_saves_of_one_step_the_later_one_is_the_newest(layout: Layout) -> None:
+    one = slots(layout)
+    for value in range(4):
+        one.save(7, {"value": value})
+        loaded = slots(layout, attempt=2).newest()
+        assert loaded is not None
+        assert loaded.state == {"value": value}
+    again = slots(layout)
+    again.save(7, {"value": 4})
+    loaded = again.newest()
+    assert loaded is not None
+    assert (loaded.state, loaded.meta.serial) == ({"value": 4}, 5)
+
+
 def test_a_flipped_byte_costs_one_slot_which_is_named_and_kept(layout: Layout) -> None:
     own = slots(layout)
     own.save(1, state(1))

@@ -207,6 +207,7 @@ class Custom:
         torch.device("cpu"),
         torch.Size([1]),
         torch.ones(2).to_sparse(),
+        torch.nn.utils.rnn.pack_sequence([torch.ones(2)]),
         torch.ones(2, device="meta"),
         np.array([object()]),
         np.zeros(2, [("a", "i4")]),
@@ -220,6 +221,46 @@ def test_what_cannot_be_saved_is_refused_with_its_path(value: Any) -> None:
         tree.encode({"state": {3: {"foo": value}}}, "optimizer")
 
     assert caught.value.message
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.ones(2, 2).to_sparse_csr(),
+        lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8),
+        lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]),
+        lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged),
+    ],
+    ids=["compressed", "quantized", "nested", "jagged"],
+)
+def test_tensors_that_are_not_plain_and_dense_are_refused_with_their_path(make: Any) -> None:
+    with pytest.raises(UsageError, match=r"^m\.x: only plain dense tensors"):
+        tree.encode({"x": make()}, "m")
+
+
+def test_more_text_than_is_ever_parsed_is_refused_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = tree.encode(list(range(1000))).text
+    monkeypatch.setattr(tree, "MOST_TEXT", 1000)
+    with pytest.raises(UsageError, match="at most 1000 can be saved"):
+        tree.encode(list(range(1000)))
+    with pytest.raises(ValueError, match="at most 1000 are parsed"):
+        tree.parse(text)
+
+
+def test_large_bytes_that_are_referred_to_often_are_made_once() -> None:
+    structure = tree.parse(b'{"buffers":[["bytes","uint8",[2000]]],"tree":[{"buffer":[0]},{"buffer":[0]}]}')
+    first, second = tree.decode(structure, [bytearray(2000)])
+    assert first is second
+    assert first == bytes(2000)
+
+
+def test_a_private_copy_no_longer_changes_with_its_objects() -> None:
+    tensor, array, blob = torch.zeros(3, 4).t(), np.zeros(50)[::2], b"x" * 2000
+    private = tree.encode([tensor, array, blob, torch.zeros(0)]).private()
+    tensor.fill_(1)
+    array[:] = 1
+    assert [bytes(source.view()) for source in private.sources] == [bytes(48), bytes(200), blob, b""]
 
 
 def test_a_state_that_contains_itself_is_refused() -> None:

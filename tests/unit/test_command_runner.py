@@ -64,7 +64,8 @@ def test_placeholders_take_the_values_of_parameters() -> None:
 
 def test_reserved_placeholders_are_known_and_parameters_come_first() -> None:
     argv = ["{number}", "{fold}", "{seed}", "{attempt}", "{checkpoint_dir}", "{threads}", "{device}"]
-    assert filled(argv) == ["7", "", "2", "4", "files", "2", "cpu"]
+    argv.append("{accumulation}")
+    assert filled(argv) == ["7", "", "2", "4", "files", "2", "cpu", "1"]
     assert filled(["{seed}"], seed=99) == ["99"]
     assert set(command.RESERVED) == command.placeholders(argv)
 

@@ -197,3 +197,22 @@ def test_a_directory_that_fails_to_reach_the_disk_is_an_error(
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="Input/output"):
         durable.fsync_dir(tmp_path)
+
+
+def test_a_stale_handle_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"content")
+    stale = [True, True]
+    real = Path.read_bytes
+
+    def read(self: Path) -> bytes:
+        if stale:
+            stale.pop()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert durable.read_bytes(path) == b"content"
+    stale.extend([True] * 1000)
+    with pytest.raises(FileNotFoundError):
+        durable.read_bytes(path)

@@ -15,6 +15,8 @@ EXAMPLES = {
     "split_manifest": (0, "train"),
     "coarse_lock": ("submit",),
     "seal": (1,),
+    "superblock": (0,),
+    "superblock_seal": (0, 128),
     "submit_intent": (1,),
     "submit_record": (1,),
     "archive_file": (1,),
@@ -30,7 +32,7 @@ EXAMPLES = {
 }
 #: Directories that hold nothing but files named otherwise.
 CONTAINERS = {
-    "splits", "vault", "ledger", "seals", "submits", "archive", "workers", "worker", "checkpoints",
+    "splits", "vault", "ledger", "open", "seals", "submits", "archive", "workers", "worker", "checkpoints",
     "checkpoint_dir", "results",
 }  # fmt: skip
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hpc_search.ledger import gone
+from hpc_search.records import checked
 from tests.ledger_run import LedgerRun
+
+
+class Record(msgspec.Struct):
+    gone: tuple[str, ...]
+    other: int = 0
 
 
 @pytest.fixture
@@ -41,7 +48,8 @@ def test_what_a_worker_on_another_host_held_is_given_back_once_it_was_reported(r
     me = run.ledger(token="new")
     assert me.recover() == 0
 
-    run.layout.submit_record(2).write_text(f'{{"gone": ["{away.id}"], "other": 1}}')
+    run.layout.submit_record(2).write_bytes(checked.encode(Record(gone=(away.id,), other=1)))
+    run.layout.submit_record(4).write_text(f'{{"gone": ["{me.id}"]}}')
     run.layout.submit_intent(3).write_text("torn {")
 
     assert gone.reported(run.layout) == {away.id}

@@ -14,7 +14,7 @@ import pytest
 
 from hpc_search.config.profile import Profile
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
-from hpc_search.launchers import environment
+from hpc_search.launchers import environment, slurm
 from hpc_search.launchers.base import ActiveJobs, Request, UnclearError
 from hpc_search.launchers.refusals import explain
 from hpc_search.launchers.slurm import SlurmLauncher, parse_squeue, sbatch_command
@@ -323,3 +323,37 @@ def test_busy_controllers_are_temporary(words: str) -> None:
 )
 def test_failures_that_nobody_knows_are_looked_up(words: str) -> None:
     assert type(explain(1, words)) is UnclearError
+
+
+@pytest.mark.parametrize(
+    ("text", "ended"),
+    [
+        ("a|COMPLETED\na|CANCELLED by 1000\n", {"a"}),
+        ("a|NODE_FAIL\nb|RUNNING\n", {"a"}),
+        ("a|TIMEOUT\na|PENDING\n", set()),
+        ("a|SOMETHING_NEW\n", set()),
+        ("a|REQUEUED\n", set()),
+        ("", set()),
+        ("\n|COMPLETED\n", set()),
+    ],
+)
+def test_a_job_has_ended_only_in_final_states_that_are_known(text: str, ended: set[str]) -> None:
+    assert slurm.over(text) == ended
+
+
+def test_accounting_is_asked_for_what_squeue_has_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answers = {"squeue": "a|COMPLETED\n", "sacct": "b|FAILED\na|COMPLETED\n"}
+
+    def ask(argv: list[str]) -> str | None:
+        asked.append(argv[0])
+        return answers[argv[0]]
+
+    monkeypatch.setattr(slurm, "_ask", ask)
+    assert slurm.SlurmLauncher().ended(["a"]) == {"a"}
+    assert asked == ["squeue"]
+    assert slurm.SlurmLauncher().ended(["a", "b"]) == {"a", "b"}
+    answers["sacct"] = ""
+    assert slurm.SlurmLauncher().ended(["a", "b"]) == {"a"}
+    monkeypatch.setattr(slurm, "_ask", lambda _: None)
+    assert slurm.SlurmLauncher().ended(["a", "b"]) == set()

@@ -13,7 +13,7 @@ import pytest
 from hpc_search import durable
 from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError, RefusedError, TemporaryError
-from hpc_search.launchers import submission
+from hpc_search.launchers import nodes, submission
 from hpc_search.launchers.base import ActiveJobs, Job, Request, Submitted, UnclearError, Waited, slug, token
 from hpc_search.layout import Layout
 from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
@@ -31,6 +31,8 @@ class Scheduler:
     healthy: bool = True
     sent: list[Request] = field(default_factory=list)
     looked_up: list[str] = field(default_factory=list)
+    over: frozenset[str] = frozenset()
+    asked_ended: list[tuple[str, ...]] = field(default_factory=list)
 
     def check(self) -> None:
         pass
@@ -72,6 +74,10 @@ class Scheduler:
             return None
         return {name: ActiveJobs(running=self.jobs[name]) for name in tokens if self.jobs.get(name)}
 
+    def ended(self, tokens: Sequence[str]) -> frozenset[str]:
+        self.asked_ended.append(tuple(tokens))
+        return frozenset(tokens) & self.over
+
     def cancel(self, tokens: Sequence[str]) -> int:
         return sum(self.jobs.pop(name, 0) for name in tokens)
 
@@ -88,6 +94,7 @@ def layout(tmp_path: Path) -> Layout:
 
 def order(layout: Layout, scheduler: Scheduler, **changes: Any) -> submission.Order:
     values: dict[str, Any] = {"pending": 90, "workers": 6, "environ": {"PATH": "/bin"}} | changes
+    values.setdefault("pause", lambda _: None)
     return submission.Order(
         layout=layout, plan=plan(), launcher=scheduler, profile=values.pop("profile", Profile()), **values
     )
@@ -380,3 +387,112 @@ def test_record_of_an_unknown_version_is_refused(layout: Layout) -> None:
 def test_token_starts_with_a_slug_of_the_name(name: str, expected: str) -> None:
     assert slug(name) == expected
     assert token(plan(name), 12) == f"{expected}-01234567-0012"
+
+
+# -- jobs that are absent, and nodes that are bad
+@pytest.fixture
+def departed(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> tuple[Scheduler, str]:
+    """Submit once; the job, which owns trials, is then absent from a healthy scheduler."""
+    scheduler = Scheduler()
+    monkeypatch.setattr(submission, "owners", lambda _, tokens: tuple(f"worker of {name}" for name in tokens))
+    name = submission.submit(order(layout, scheduler)).tokens[0]
+    scheduler.jobs.clear()
+    return scheduler, name
+
+
+def taken(layout: Layout) -> tuple[str, ...]:
+    return submission.submissions(layout)[-1].gone
+
+
+def test_trials_are_taken_only_from_a_job_that_is_absent_twice(
+    layout: Layout, departed: tuple[Scheduler, str]
+) -> None:
+    scheduler, name = departed
+    waited: list[float] = []
+
+    submission.submit(order(layout, scheduler, pause=waited.append))
+
+    assert waited == [submission.SECOND_LOOK_S]
+    assert taken(layout) == (f"worker of {name}",)
+
+
+def test_a_job_that_is_there_at_the_second_look_keeps_its_trials(
+    layout: Layout, departed: tuple[Scheduler, str]
+) -> None:
+    scheduler, name = departed
+
+    submission.submit(order(layout, scheduler, pause=lambda _: scheduler.jobs.update({name: 6})))
+
+    assert taken(layout) == ()
+
+
+def test_a_scheduler_that_falls_silent_between_the_looks_proves_nothing(
+    layout: Layout, departed: tuple[Scheduler, str]
+) -> None:
+    scheduler, _ = departed
+    answers: list[dict[str, ActiveJobs] | None] = [{}, None]
+    scheduler.active = lambda _: answers.pop(0)  # type: ignore[method-assign,assignment]
+
+    submission.submit(order(layout, scheduler))
+
+    assert taken(layout) == ()
+
+
+def test_a_job_that_is_known_to_have_ended_needs_no_second_look(
+    layout: Layout, departed: tuple[Scheduler, str]
+) -> None:
+    scheduler, name = departed
+    scheduler.over = frozenset([name])
+    waited: list[float] = []
+
+    submission.submit(order(layout, scheduler, pause=waited.append))
+
+    assert waited == []
+    assert taken(layout) == (f"worker of {name}",)
+
+
+def test_without_trials_to_take_nobody_is_asked_again(layout: Layout) -> None:
+    scheduler = Scheduler()
+    submission.submit(order(layout, scheduler))
+    scheduler.jobs.clear()
+    waited: list[float] = []
+
+    submission.submit(order(layout, scheduler, pause=waited.append))
+
+    assert (waited, scheduler.asked_ended) == ([], [])
+
+
+def test_bad_nodes_are_excluded_beside_those_of_the_profile_and_named(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler()
+    monkeypatch.setattr(nodes, "read", lambda _: {"n7": "its template died"})
+
+    outcome = submission.submit(order(layout, scheduler, profile=Profile(exclude="n1")))
+    shown = submission.preview(order(layout, scheduler, profile=Profile(exclude="n1")))
+
+    assert scheduler.sent[0].profile.exclude == "n1,n7"
+    assert "not on n7: its template died" in outcome.text
+    assert "--set exclude=" in outcome.text
+    assert shown
+
+
+def test_who_says_which_nodes_to_exclude_has_the_last_word(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler()
+    monkeypatch.setattr(nodes, "read", lambda _: {"n7": "its template died"})
+
+    outcome = submission.submit(order(layout, scheduler, avoid=False))
+
+    assert scheduler.sent[0].profile.exclude == ""
+    assert "n7" not in outcome.text
+
+
+def test_local_workers_exclude_no_node(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = Scheduler(name="local")
+    monkeypatch.setattr(nodes, "read", lambda _: {"n7": "its template died"})
+
+    submission.submit(order(layout, scheduler))
+
+    assert scheduler.sent[0].profile.exclude == ""

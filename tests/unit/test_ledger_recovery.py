@@ -11,6 +11,7 @@ import pytest
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, read_index
 from hpc_search.ledger.fold import fold
+from hpc_search.ledger.indexed import IndexedBook
 from hpc_search.records import index
 from hpc_search.records import journal as lines
 from hpc_search.records.plan import Retry
@@ -51,7 +52,8 @@ def test_a_damaged_index_is_rebuilt_to_the_same_states(run: LedgerRun, damage: s
     other = run.ledger()
     other.beat()
     other.claim(0)
-    other.rebuild_index()
+    assert isinstance(other._book, IndexedBook)
+    other._book.rebuild()
     assert without_times(run.entries()) == without_times(before)
     assert run.finals() == finals
     assert [one.trial.number for one in other.claim(9)] == [2, 5]
@@ -215,7 +217,7 @@ def test_a_heartbeat_that_stands_still_over_the_lease_is_a_death(run: LedgerRun)
     owner.beat()
     taker = run.ledger()
     now = [0.0]
-    taker._watch.clock = lambda: now[0]
+    taker._deaths.watch.clock = lambda: now[0]
     taken = []
     for _ in range(12):
         taken.append(taker.recover())
@@ -231,7 +233,7 @@ def test_a_gap_in_the_samples_restarts_the_watch(run: LedgerRun) -> None:
     owner.beat()
     taker = run.ledger()
     now = [0.0]
-    taker._watch.clock = lambda: now[0]
+    taker._deaths.watch.clock = lambda: now[0]
     for _ in range(12):
         assert taker.recover() == 0
         now[0] += run.plan.search.lease * 0.9

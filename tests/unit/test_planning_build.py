@@ -291,3 +291,13 @@ def test_the_search_id_is_the_content_and_the_run_id_is_new(base: Path) -> None:
     assert one.search_id == two.search_id
     assert one.run_id != two.run_id
     assert draft(base, SEARCH.replace("seeds: [0, 1]", "seeds: [0]")).plan.search_id != one.search_id
+
+
+def test_what_a_killed_plan_left_is_removed_by_the_next_one_when_it_is_old(base: Path) -> None:
+    old, young = base / ".t-plan-old", base / ".t-plan-young"
+    for path in (old, young):
+        (path / "ledger").mkdir(parents=True)
+    os.utime(old, (1, 1))
+    assert plan(base)
+    assert not old.exists()
+    assert young.exists()

@@ -10,6 +10,7 @@ from hpc_search.records.index import Entry, Header
 ENTRY = Entry(
     state=index.DONE, cause=0, rung=3, attempt=70_000, owner=2**64 - 1, value=-1.5e-300, end=2**64 - 1,
     seconds=12.5, changed=2**31, step=2**32 - 1, errors=255, ooms=1, stalls=4, flags=1, batch=32,
+    kills=2, hangs=3,
 )  # fmt: skip
 HEADER = Header(trials=10**9, finals=5, cursor=7, generation=2)
 

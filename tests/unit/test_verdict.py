@@ -8,7 +8,7 @@ import pytest
 
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import OomRetry, Retry
-from hpc_search.worker.verdict import Observed, Verdict, effective, judge
+from hpc_search.worker.verdict import TIME_LIMIT, Observed, Verdict, effective, judge, rung
 
 DONE = {"state": "done", "value": 0.5}
 OOM = {"state": "failed", "cause": "oom", "detail": "out of memory", "accumulates": True}
@@ -129,3 +129,76 @@ def test_a_plain_ladder_does_not_accumulate() -> None:
 def test_without_a_ladder_or_a_number_nothing_is_changed() -> None:
     assert effective(PARAMS, Entry(ooms=2), Retry()) == ({}, 1)
     assert effective({"batch_size": "auto"}, Entry(ooms=2), LADDER) == ({}, 1)
+
+
+# -- memory of the host
+@pytest.mark.parametrize("message", [{}, {"state": "failed", "cause": "error", "detail": "killed by signal"}])
+def test_a_kill_for_host_memory_is_tried_again_unchanged_on_a_budget_of_its_own(
+    message: dict[str, Any],
+) -> None:
+    found = judge(Observed(status=-9, host_memory=True, message=message), Entry(), Retry(), {})
+    assert (found.state, found.cause, found.host_memory) == ("pending", "oom", True)
+    assert "memory of the host" in found.detail
+    assert effective(PARAMS, Entry(kills=1), LADDER) == ({}, 1)
+    assert verdict(Entry(kills=1), status=-9, host_memory=True) == ("failed", "oom")
+    assert verdict(Entry(errors=9, ooms=9), status=-9, host_memory=True) == ("pending", "oom")
+    assert verdict(Entry(kills=2), Retry(memory=3), status=-9, host_memory=True)[0] == "pending"
+    assert verdict(Entry(), Retry(memory=0), status=-9, host_memory=True)[0] == "failed"
+
+
+def test_where_that_is_spent_the_ladder_begins() -> None:
+    plain = Retry(oom=OomRetry(ladder="plain"))
+    kills = [verdict(Entry(kills=kills), plain, host_memory=True, status=-9)[0] for kills in range(6)]
+    assert kills == ["pending", "pending", "pending", "pending", "failed", "failed"]
+    assert [effective(PARAMS, Entry(kills=kills), plain)[0] for kills in range(4)] == [
+        {},
+        {},
+        {"batch_size": 32},
+        {"batch_size": 16},
+    ]
+    # Both kinds are steps of one ladder.
+    assert effective(PARAMS, Entry(kills=2, ooms=1), plain)[0] == {"batch_size": 16}
+    assert rung(Entry(kills=9, ooms=9), plain) == 3
+    assert rung(Entry(kills=9, ooms=9), Retry()) == 0
+
+
+def test_a_stop_is_no_lack_of_memory() -> None:
+    assert verdict(status=-9, host_memory=True, stopping="signal SIGTERM") == ("pending", "preempted")
+
+
+# -- memory of a program
+def test_a_program_that_says_it_ran_out_of_memory_goes_down_the_ladder() -> None:
+    found = judge(
+        Observed(status=1, out_of_memory="CUDA out of memory.", accumulates=True), Entry(), LADDER, PARAMS
+    )
+    assert found == Verdict("pending", "oom", "CUDA out of memory.")
+    assert judge(Observed(status=1, out_of_memory="x"), Entry(), Retry(), PARAMS) == Verdict(
+        "failed", "oom", "x"
+    )
+
+
+# -- hung, stopped and undying trials
+def test_a_hung_trial_has_a_budget_where_the_search_gives_one() -> None:
+    assert verdict(Entry(hangs=3), stalled=True) == ("pending", "timeout")
+    assert verdict(Entry(hangs=1), Retry(timeout=2), stalled=True) == ("pending", "timeout")
+    assert verdict(Entry(hangs=2), Retry(timeout=2), stalled=True) == ("failed", "timeout")
+    assert verdict(Entry(), Retry(timeout=0), stalled=True) == ("failed", "timeout")
+
+
+def test_three_whole_walltimes_without_a_checkpoint_are_a_timeout() -> None:
+    seen = [
+        judge(Observed(stopping=TIME_LIMIT, walltimes=n), Entry(), Retry(no_progress=99), {})
+        for n in range(4)
+    ]
+    assert [(found.state, found.cause) for found in seen] == [
+        ("pending", "preempted"),
+        ("pending", "preempted"),
+        ("pending", "preempted"),
+        ("failed", "timeout"),
+    ]
+    assert "save more often" in seen[3].detail
+
+
+def test_a_trial_that_survives_sigkill_is_lost_and_no_error() -> None:
+    assert verdict(unkillable=True, stalled=True) == ("pending", "lost")
+    assert verdict(unkillable=True, message=DONE) == ("done", "")

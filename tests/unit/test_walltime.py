@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpc_search.worker.departure import REQUEUE, requeue, requeues
 from hpc_search.worker.walltime import Walltime, parse_duration, parse_job, requeue_this_job
+from tests.ledger_run import LedgerRun
 
 VARIABLES = ("SLURM_JOB_ID", "SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME")
 SHOWN = "JobId=5 JobName=x\n   RunTime=00:01:40 TimeLimit=01:00:00 TimeMin=N/A\n"
@@ -130,3 +133,32 @@ def test_a_refused_requeue_is_no_error(monkeypatch: pytest.MonkeyPatch, result: 
     answer(monkeypatch, result)
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     assert not requeue_this_job()
+
+
+def test_a_trial_that_does_not_stop_is_killed_in_the_last_quarter_of_the_margin() -> None:
+    walltime = Walltime(3600.0, time.monotonic() + 100.0)
+    assert -20.1 < walltime.left() <= -20.0
+    assert 69.9 < walltime.left_to_kill() <= 70.0
+    assert Walltime(None, float("inf")).left_to_kill() == float("inf")
+
+
+# -- running again
+def test_a_requeue_that_is_refused_is_tried_once_more() -> None:
+    for answers, agreed, pauses in (([True], True, 0), ([False, True], True, 1), ([False, False], False, 1)):
+        waited: list[float] = []
+        left = iter(answers)
+        assert requeue(lambda left=left: next(left), waited.append) is agreed  # type: ignore[misc]
+        assert len(waited) == pauses
+
+
+def test_requeues_are_counted_by_seat_over_all_incarnations(tmp_path: Path) -> None:
+    run = LedgerRun(tmp_path / "run")
+    for seat, asks in (("slurm:1:0", True), ("slurm:1:0", False), ("slurm:2:0", True), ("slurm:1:0", True)):
+        ledger = run.ledger(token="t", seat=seat)
+        if asks:
+            ledger.note(REQUEUE)
+        ledger.exit("x")
+    assert requeues(run.layout, "t", "slurm:1:0") == 2
+    assert requeues(run.layout, "t", "slurm:2:0") == 1
+    assert requeues(run.layout, "other", "slurm:1:0") == 0
+    run.close()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from tools.benchmarks import grid, ledger, overhead, plan, startup, status_collect
+from tools.benchmarks import checkpoint, grid, ledger, overhead, plan, restart, startup, status_collect
 from tools.benchmarks.common import Report, add_common
 
 
@@ -30,8 +30,15 @@ _BENCHES: Final = {
         status_collect.add_collect,
         status_collect.run_collect,
     ),
+    "checkpoint": Bench("save and load of a training's state", checkpoint.add, checkpoint.run),
     "overhead": Bench("start to start of two trivial trials in one worker", overhead.add, overhead.run),
     "grid": Bench("every trial of the DNA grid once, by hand: minutes", grid.add, grid.run),
+    "restart": Bench(
+        "64 workers restarted at once on a run of 54,675", restart.add_restart, restart.run_restart
+    ),
+    "incarnations": Bench(
+        "files after 64 workers x 300 incarnations", restart.add_incarnations, restart.run_incarnations
+    ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }
 

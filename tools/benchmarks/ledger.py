@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import time
@@ -12,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from hpc_search import mounts
 from hpc_search.layout import Layout
-from hpc_search.ledger import Ledger, history, library_versions, this_process
+from hpc_search.ledger import Claimed, Ledger, history, library_versions, this_process
 from hpc_search.planning import Numbering
 from hpc_search.records import journal as lines
 from hpc_search.records.plan import Plan
@@ -23,6 +25,8 @@ from tools.benchmarks.windows import Sample, Window
 
 #: Trials that a window cannot use up: more than any rate here times its seconds.
 _PER_SECOND: Final = 20_000
+#: Trials claimed at once without locks.
+_AHEAD: Final = 32
 _MODES: Final = {"ours": "hpc_search, one fsync a trial", "synced": "hpc_search, every report fsynced"}
 _PEERS: Final = {"journal": "Optuna JournalStorage", "sqlite": "Optuna RDBStorage, SQLite"}
 
@@ -49,6 +53,18 @@ def add(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="also with every report fsynced",
+    )
+
+    parser.add_argument(
+        "--claiming",
+        choices=("lock", "exclusive"),
+        help="how trials are claimed (default: what `plan` chooses for the mount)",
+    )
+    parser.add_argument(
+        "--second-mount",
+        type=Path,
+        metavar="DIR",
+        help="what --dir is called by a second client of its file system: half of the processes use that",
     )
 
 
@@ -81,6 +97,8 @@ class Key(NamedTuple):
 
 def run(given: argparse.Namespace, report: Report) -> None:
     """Measure and print."""
+    if given.claiming:
+        os.environ[mounts.VARIABLE] = given.claiming
     with common.workplace(given, report) as place:
         modes = ["ours", "synced"] if given.sync_reports else ["ours"]
         cells: dict[Key, Cell] = {}
@@ -90,7 +108,8 @@ def run(given: argparse.Namespace, report: Report) -> None:
                 for finished in given.finished:
                     for mode in modes:
                         key = Key(mode, workers, finished)
-                        _ours(place / "ours", given.seconds, key, cells.setdefault(key, Cell()))
+                        cell = cells.setdefault(key, Cell())
+                        _ours(place / "ours", given.seconds, key, cell, given.second_mount)
                 for peer in _PEERS if with_peers else ():
                     cell = cells.setdefault(Key(peer, workers, 0), Cell())
                     opener = peers.opener(peer, place / f"{peer}-{workers}-{number}")
@@ -99,11 +118,15 @@ def run(given: argparse.Namespace, report: Report) -> None:
         _print(cells, report)
 
 
-def _ours(place: Path, seconds: float, key: Key, cell: Cell) -> None:
+def _ours(place: Path, seconds: float, key: Key, cell: Cell, second: Path | None) -> None:
     layout, plan = synthetic.dna_run(place, key.finished + int(_PER_SECOND * max(1.0, seconds)))
     if key.finished:
         synthetic.mark_finished(layout, plan, key.finished)
-    window = windows.run_window(_opener(layout, plan, sync=key.mode == "synced"), key.workers, seconds)
+    layouts = [layout]
+    if second is not None:
+        # place is DIR/hpc-search-bench-.../ours
+        layouts.append(Layout(second / place.parent.name / place.name / "run"))
+    window = windows.run_window(_opener(layouts, plan, sync=key.mode == "synced"), key.workers, seconds)
     cell.add(window)
     twice, ended = check_journals(layout)
     cell.twice += twice
@@ -111,15 +134,21 @@ def _ours(place: Path, seconds: float, key: Key, cell: Cell) -> None:
     shutil.rmtree(place)
 
 
-def _opener(layout: Layout, plan: Plan, *, sync: bool) -> windows.Opener:
+def _opener(layouts: list[Layout], plan: Plan, *, sync: bool) -> windows.Opener:
     def opened(sample: Sample) -> tuple[Callable[[], bool], Callable[[], None]]:
+        # The processes are forked one after the other: their numbers alternate.
+        layout = layouts[os.getpid() % len(layouts)]
         me = this_process(seat="bench")
         ledger = Ledger(layout, plan, Numbering(plan), me, library_versions())
+        # A worker whose trials are this short claims 10 s of work ahead; a lock shows its worst with 1.
+        ahead = _AHEAD if ledger.claiming == "exclusive" else 1
+        queue: list[Claimed] = []
 
         def one() -> bool:
-            return one_trial(ledger, sample, me.host, sync=sync)
+            return one_trial(ledger, queue, sample, me.host, sync=sync, ahead=ahead)
 
         def close() -> None:
+            ledger.give_back(queue)
             ledger.exit("bench")
 
         return one, close
@@ -127,15 +156,18 @@ def _opener(layout: Layout, plan: Plan, *, sync: bool) -> windows.Opener:
     return opened
 
 
-def one_trial(ledger: Ledger, sample: Sample, node: str, *, sync: bool) -> bool:
+def one_trial(
+    ledger: Ledger, queue: list[Claimed], sample: Sample, node: str, *, sync: bool, ahead: int = 1
+) -> bool:
     """Do with the ledger what a worker does for one trial; False where nothing is left."""
     clock = time.perf_counter
-    began = clock()
-    found = ledger.claim(1)
-    sample.wait("claim", clock() - began)
-    if not found:
+    if not queue:
+        began = clock()
+        queue += ledger.claim(ahead)
+        sample.wait("claim", clock() - began)
+    if not queue:
         return False
-    claimed = found[0]
+    claimed = queue.pop(0)
     trial, attempt = claimed.trial, claimed.attempt
     started = time.time()
     ledger.start(claimed, 7, 0)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-CAMPAIGNS: Final[tuple[str, ...]] = ()
+CAMPAIGNS: Final[tuple[str, ...]] = ("flips", "kills", "pauses", "clocks", "disks", "powercut", "training")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--directory", type=Path, default=None, help="where the runs are made")
         module.options(command)
     args = parser.parse_args(arguments)
+    # Whatever the campaign started or mounted ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     args.seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
     print(f"campaign {args.campaign}, seed {args.seed}")
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:

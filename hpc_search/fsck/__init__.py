@@ -1,0 +1,50 @@
+"""Checking every file of a run, and repairing what can be repaired."""
+
+from __future__ import annotations
+
+from hpc_search.errors import UsageError
+from hpc_search.fsck.adopt import adopt
+from hpc_search.fsck.check import examine
+from hpc_search.fsck.findings import Finding, Report
+from hpc_search.fsck.live import Absent, live_workers, maybe_live
+from hpc_search.fsck.repair import repair
+from hpc_search.layout import Layout
+
+__all__ = ["Finding", "Report", "adopt", "check_run", "repair_run"]
+#: The lease where the plan cannot be read.
+_LEASE = 900.0
+
+
+def check_run(layout: Layout) -> Report:
+    """Verify every file of the run at *layout*; writes nothing and takes no lock.
+
+    Raises:
+        UsageError: It is no run.
+    """
+    checkup = examine(layout, maybe_live(layout))
+    findings = tuple(case.finding for case in checkup.cases)
+    return Report(run=str(layout.root), files=checkup.files, bytes=checkup.bytes, findings=findings)
+
+
+def repair_run(layout: Layout, absent: Absent = lambda _: False) -> Report:
+    """Repair the run at *layout*; *absent* says whether no scheduler knows a token any more.
+
+    Raises:
+        UsageError: It is no run, or a worker may be live.
+        TemporaryError: Another command is at work on the run.
+    """
+    checkup = examine(layout, maybe_live(layout))
+    lease = checkup.plan.search.lease if checkup.plan is not None else _LEASE
+    live = live_workers(layout, lease, absent, checkup.facts)
+    if live:
+        worker, where = min(live.items())
+        more = f" and {len(live) - 1} more" if len(live) > 1 else ""
+        raise UsageError(
+            f"worker {worker} on {where}{more} may be at work: nothing was changed",
+            hint=f"`hpc-search cancel {layout.root}`, or wait until it ends; one that was killed on another "
+            f"machine is taken for dead after its lease of {lease:g} s",
+        )
+    checkup, findings = repair(layout)
+    return Report(
+        run=str(layout.root), files=checkup.files, bytes=checkup.bytes, findings=findings, repaired=True
+    )

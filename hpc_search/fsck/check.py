@@ -1,0 +1,137 @@
+"""One pass over every file of a run; reads only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from hpc_search.errors import UsageError
+from hpc_search.fsck import (
+    archives,
+    documents,
+    exclusive,
+    files,
+    index,
+    journals,
+    known,
+    planned,
+    results,
+    seals,
+)
+from hpc_search.fsck.findings import Case
+from hpc_search.fsck.index import Index, Lost, Named
+from hpc_search.fsck.journals import Facts
+from hpc_search.fsck.seals import Seals
+from hpc_search.layout import Layout
+from hpc_search.records.plan import Plan
+
+
+@dataclass(slots=True)
+class Checkup:
+    """What a pass found: the cases, and what a repair needs to know."""
+
+    plan: Plan | None
+    cases: list[Case] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
+    seals: Seals = field(default_factory=Seals)
+    index: Index = field(default_factory=lambda: Index(None, [], []))
+    names: dict[int, Named] = field(default_factory=dict)
+    lost: Lost = field(default_factory=Lost)
+    #: Whether trials are claimed by exclusively created names.
+    exclusive: bool = False
+    files: int = 0
+    bytes: int = 0
+
+
+def examine(layout: Layout, live: Collection[str] = ()) -> Checkup:
+    """Verify every file of the run at *layout*; workers in *live* may still write.
+
+    Raises:
+        UsageError: It is no run.
+    """
+    if not layout.root.is_dir() or not (layout.plan.exists() or layout.ledger.is_dir()):
+        message = f"{layout.root} is not a run: it has neither plan.json nor ledger/"
+        raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one")
+    listed = dict(files.walk(layout.root))
+    found = planned.check_planned(layout)
+    checkup = Checkup(found.plan, found.cases)
+    checkup.files = len(listed)
+    checkup.bytes = sum(status.st_size for name, status in listed.items() if not files.foreign(name))
+    checkup.cases += planned.check_instance(layout)
+    # The index is read first: what it calls final stands in the journals by then.
+    data = _read(layout.claims)
+    written = results.read_written(layout)
+    checkup.seals = seals.read_seals(layout, written.seals if written is not None else 0)
+    checkup.cases += checkup.seals.cases
+    _read_journals(layout, checkup, live)
+    if checkup.plan is not None:
+        _ledger(layout, checkup, checkup.plan, data)
+    now = max((status.st_mtime for status in listed.values()), default=0.0)
+    checkup.cases += files.check_names(listed, now)
+    checkup.cases = known.without(layout, checkup.cases)
+    return checkup
+
+
+def _read(path: os.PathLike[str]) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _read_journals(layout: Layout, checkup: Checkup, live: Collection[str]) -> None:
+    facts, plan = checkup.facts, checkup.plan
+    run_id = plan.run_id if plan is not None else ""
+    archived: dict[tuple[str, str], bytes] = {}
+    pairs = list(journals.live_segments(layout))
+    for archive in archives.read_archives(layout):
+        checkup.cases += archive.cases
+        archived |= archive.contents
+        pairs += archive.segments
+    for place, segment in pairs:
+        if not any(segment.number == other.number for _, other in facts.segments[segment.worker]):
+            facts.add(place, segment)
+            ended = segment.worker not in live
+            checkup.cases += journals.segment_cases(place, segment, run_id, ended=ended)
+    checkup.cases += journals.gaps(facts)
+    _others(layout, checkup, archived, live)
+
+
+def _others(
+    layout: Layout, checkup: Checkup, archived: dict[tuple[str, str], bytes], live: Collection[str]
+) -> None:
+    facts, plan = checkup.facts, checkup.plan
+    checkup.cases += seals.check_heads(checkup.seals, facts, archived)
+    checkup.cases += files.check_samples(layout, facts, archived)
+    checkup.cases += files.check_logs(layout, facts, archived)
+    if plan is not None:
+        keep = plan.search.keep_checkpoints
+        checkup.cases += files.check_checkpoints(layout, facts, plan.run_id, keep=keep)
+    checkup.cases += files.check_workers(layout, live=set(live))
+    checkup.cases += files.check_reports(layout)
+    tokens = {opening.token for opening in facts.openings.values() if opening.token}
+    checkup.cases += documents.check_submits(layout, tokens)
+    checkup.cases += documents.check_profile(layout, slurm=documents.used_slurm(layout))
+    checkup.cases += documents.check_json(layout, ("doctor.json",))
+    checkup.cases += documents.check_locks(layout)
+    checkup.cases += documents.stop_mark(layout)
+
+
+def _ledger(layout: Layout, checkup: Checkup, plan: Plan, data: bytes | None) -> None:
+    facts, sealed = checkup.facts, checkup.seals.results
+    marks: dict[int, tuple[str, str]] = {}
+    if exclusive.uses_names(layout):
+        marks, cases = exclusive.check_names(layout, plan, facts)
+        checkup.cases += cases
+        checkup.exclusive = True
+    else:
+        checkup.index = index.read_index(data, plan.trials)
+        checkup.cases += checkup.index.cases
+        published = {trial: end for trial, (end, _) in sealed.items()}
+        checkup.cases += index.compare(checkup.index, facts, published)
+    checkup.names = index.names_of_results(checkup.index, facts, sealed, marks)
+    checkup.lost = index.lost_results(checkup.names, facts, plan.trials)
+    checkup.cases += checkup.lost.cases
+    checkup.cases += results.check_results(layout, facts, sealed)

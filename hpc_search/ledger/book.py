@@ -1,0 +1,97 @@
+"""What the two ways of claiming have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from hpc_search.records import journal as lines
+from hpc_search.records.index import Entry
+
+
+class Mark(NamedTuple):
+    """A change that the shared state does not show yet; without a *record*, that the trial was started."""
+
+    record: lines.End | None
+    checksum: str
+    number: int
+    attempt: int
+    worker: str
+
+
+class Taken(NamedTuple):
+    """Trials with what they were before, and lines for the journal."""
+
+    trials: list[tuple[int, Entry]]
+    records: list[lines.Record]
+
+
+class Writer(Protocol):
+    """The journal and the waiting marks of the worker that a book is kept for."""
+
+    def finish(self, end: lines.End) -> str:
+        """Make *end* durable and queue its mark; return its checksum."""
+
+    def queue(self, mark: Mark) -> None:
+        """Have *mark* written with the next ones."""
+
+    def flush(self) -> None:
+        """Write every waiting mark."""
+
+    def note(self, event: str, text: str = "") -> None:
+        """Put an event into the audit log."""
+
+
+class Book(Protocol):
+    """Who owns which trial, and which end is its result: shared by all workers of a run."""
+
+    @property
+    def name(self) -> str:
+        """How it claims: "lock" or "exclusive"."""
+
+    @property
+    def waits(self) -> float:
+        """Seconds until trials may be claimed, 0 or less where they may now."""
+
+    def settle(self, marks: Sequence[Mark]) -> list[lines.Record]:
+        """Write *marks*; return what the journal has to say of them."""
+
+    def take(self, marks: Sequence[Mark], limit: int, only: int | None) -> Taken:
+        """Write *marks*, then own up to *limit* trials, or the trial *only*."""
+
+    def recover(self) -> int:
+        """Take over or finish what dead workers left; return how many trials were touched."""
+
+    def reconcile(self) -> int:
+        """Show every end record that the journals hold; return how many were missing."""
+
+    def owns(self, number: int, attempt: int) -> bool:
+        """Return whether nobody has taken *number* over since *attempt* and it has no result."""
+
+    def reserved(self) -> dict[int, int]:
+        """Return the trials that are owned and not yet handed out, with their next attempt."""
+
+    def let_go(self) -> None:
+        """Forget the reserved trials that others took over."""
+
+    def counts(self) -> tuple[int, int]:
+        """Return (trials, final trials)."""
+
+    def anything_open(self) -> bool:
+        """Return whether a trial is not final."""
+
+    def pending_estimate(self) -> int:
+        """Return about how many trials are still to be claimed."""
+
+    def close(self) -> None:
+        """Close every descriptor."""
+
+
+def accepted_line(number: int, attempt: int, end: str, worker: str) -> lines.Accepted:
+    """Return the line that says which end record is the result of trial *number*."""
+    return lines.Accepted(trial=number, attempt=attempt, end=end, worker=worker)
+
+
+def superseded(mark: Mark) -> lines.Note:
+    """Return the line that says that *mark* came too late."""
+    return lines.Note(event="superseded", trial=mark.number, attempt=mark.attempt)

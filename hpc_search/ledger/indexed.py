@@ -1,0 +1,244 @@
+"""Claiming by the index under its lock: for mounts whose locks exclude and refresh what they protect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from hpc_search import durable
+from hpc_search.layout import Layout
+from hpc_search.ledger import history, rebuild, recovery
+from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
+from hpc_search.ledger.deaths import Deaths
+from hpc_search.ledger.index import Index, IndexDamagedError, Session, read_entry, read_header, read_index
+from hpc_search.records import index as codec
+from hpc_search.records import journal as lines
+from hpc_search.records.index import Entry, Header
+from hpc_search.records.plan import Plan, PlannedTrial
+
+#: Entries looked at for pending trials in the first read and in every later one. Behind the cursor the
+#: next entry is pending, unless trials were given back.
+_SCAN: Final = (16, 8192)
+_T = TypeVar("_T")
+
+
+class IndexedBook:
+    """One worker's hand on ledger/claims.bin."""
+
+    name: Final = "lock"
+    waits: Final = 0.0
+
+    def __init__(
+        self,
+        layout: Layout,
+        plan: Plan,
+        trial_of: Callable[[int], PlannedTrial],
+        worker: str,
+        node: str,
+        writer: Writer,
+        deaths: Deaths,
+        lock_timeout: float,
+    ) -> None:
+        """Keep the book of *worker* on *node*."""
+        self._layout = layout
+        self._plan = plan
+        self._trial_of = trial_of
+        self._owner = int(worker, 16)
+        self._node = node
+        self._writer = writer
+        self._deaths = deaths
+        self._index = Index(layout, lock_timeout)
+
+    # -- claiming
+    def take(self, marks: Sequence[Mark], limit: int, only: int | None) -> Taken:
+        """Write *marks*, then own up to *limit* pending trials, lowest numbers first; or *only*."""
+
+        def pick(session: Session) -> list[tuple[int, Entry]]:
+            return self._pick(session, limit) if only is None else self._pick_one(session, only)
+
+        records, trials = self._session(marks, pick)
+        return Taken(trials, records)
+
+    def settle(self, marks: Sequence[Mark]) -> list[lines.Record]:
+        """Write *marks* into the index."""
+        return self._session(marks, lambda _: None)[0]
+
+    def _pick(self, session: Session, limit: int) -> list[tuple[int, Entry]]:
+        header = session.header
+        taken: list[tuple[int, Entry]] = []
+        at = first = header.cursor
+        size = max(limit, _SCAN[0])
+        while at < header.trials and len(taken) < limit:
+            end = min(at + size, header.trials)
+            taken += session.pending(at, end, limit - len(taken))
+            at, size = end, _SCAN[1]
+        for place, (number, entry) in enumerate(taken):
+            state = codec.CLAIMED if place else codec.RUNNING
+            session.write(number, self._owned(entry, state, entry.attempt + 1))
+        # Below the cursor nothing is pending: everything up to the last one taken was looked at in order.
+        cursor = taken[-1][0] + 1 if taken else max(first, min(at, header.trials))
+        session.header = session.header._replace(cursor=cursor)
+        return taken
+
+    def _pick_one(self, session: Session, number: int) -> list[tuple[int, Entry]]:
+        entry = session.read(number)
+        if entry.state != codec.PENDING:
+            return []
+        session.write(number, self._owned(entry, codec.RUNNING, entry.attempt + 1))
+        return [(number, entry)]
+
+    def _owned(self, entry: Entry, state: int, attempt: int) -> Entry:
+        return entry._replace(state=state, attempt=attempt, owner=self._owner, changed=int(time.time()))
+
+    # -- the index
+    def _session(
+        self, marks: Sequence[Mark], action: Callable[[Session], _T]
+    ) -> tuple[list[lines.Record], _T]:
+        try:
+            return self._in_session(marks, action)
+        except IndexDamagedError:
+            self.rebuild()
+            return self._in_session(marks, action)
+
+    def _in_session(
+        self, marks: Sequence[Mark], action: Callable[[Session], _T]
+    ) -> tuple[list[lines.Record], _T]:
+        with self._index.session() as session:
+            records = [record for mark in marks for record in self._apply(session, mark)]
+            return records, action(session)
+
+    def _apply(self, session: Session, mark: Mark) -> list[lines.Record]:
+        """Write *mark* into the index; return what the journal has to say of it."""
+        entry = session.read(mark.number)
+        if mark.record is None:
+            if entry.state == codec.CLAIMED and (entry.owner, entry.attempt) == (self._owner, mark.attempt):
+                session.write(mark.number, entry._replace(state=codec.RUNNING))
+            return []
+        if entry.final:
+            # The one who marked it may have died, or lost power, before its own line was durable.
+            winner = f"{entry.end:016x}"
+            known = accepted_line(mark.number, entry.attempt, winner, f"{entry.owner:016x}")
+            return [known] if winner == mark.checksum else [known, superseded(mark)]
+        final = mark.record.state in lines.FINAL
+        open_states = (codec.CLAIMED, codec.RUNNING, codec.PAUSED)
+        if not final and (entry.attempt != mark.attempt or entry.state not in open_states):
+            return [superseded(mark)]
+        after = rebuild.end_entry(mark.record, mark.checksum, mark.worker, entry)
+        session.write(mark.number, after)
+        header = session.header
+        if final:
+            session.header = header._replace(finals=header.finals + 1)
+            return [accepted_line(mark.number, mark.attempt, mark.checksum, mark.worker)]
+        if after.state == codec.PENDING and mark.number < header.cursor:
+            session.header = header._replace(cursor=mark.number)
+        return []
+
+    def rebuild(self) -> None:
+        """Make the index anew from the journals, under the lock, where it does not verify."""
+        with self._index.locked() as path:
+            with suppress(IndexDamagedError):
+                read_index(self._layout)
+                return
+            header = read_header(self._layout)
+            generation = header.generation + 1 if header is not None else 1
+            durable.replace(path, rebuild.rebuild(self._layout, self._plan.trials, generation))
+        self._writer.note("index rebuilt")
+
+    def _look(self) -> tuple[Header, list[Entry]]:
+        try:
+            return read_index(self._layout)
+        except IndexDamagedError:
+            self.rebuild()
+            return read_index(self._layout)
+
+    def _recount(self, session: Session) -> None:
+        """Put the header right: a worker killed between a record and the header left it behind."""
+        header = session.header
+        states = [entry.state for entry in session.read_range(0, header.trials)]
+        finals = sum(state >= codec.DONE for state in states)
+        cursor = states.index(codec.PENDING) if codec.PENDING in states else header.trials
+        session.header = header._replace(finals=finals, cursor=cursor)
+
+    # -- the others
+    def recover(self) -> int:
+        """Finish or give back what dead workers left; return how many trials were touched."""
+        header, entries = self._look()
+        stray = codec.PENDING in (entry.state for entry in entries[: header.cursor])
+        if stray:
+            # Given back by a worker that was killed before it wrote the header.
+            self._session((), self._recount)
+        owned: dict[int, dict[int, Entry]] = {}
+        for number, entry in enumerate(entries):
+            if entry.state in (codec.CLAIMED, codec.RUNNING) and entry.owner != self._owner:
+                owned.setdefault(entry.owner, {})[number] = entry
+        self._deaths.look()
+        touched = sum(self._recover_owner(f"{owner:016x}", held) for owner, held in owned.items())
+        self._writer.flush()
+        return touched + stray
+
+    def _recover_owner(self, worker: str, held: dict[int, Entry]) -> int:
+        dead = self._deaths.dead(worker)
+        left = recovery.left_by(self._layout, worker)
+        touched = 0
+        for number, entry in held.items():
+            known = left.ends.get((number, entry.attempt))
+            if known is not None:
+                self._writer.queue(Mark(known[0], known[1], number, entry.attempt, worker))
+            elif dead or self._deaths.abandoned(worker, (number, entry.attempt), (number,)):
+                step = left.steps.get(number, 0)
+                patience = self._plan.search.retry.no_progress
+                trial = self._trial_of(number)
+                self._writer.finish(recovery.given_back(trial, entry, worker, step, patience, self._node))
+            else:
+                continue
+            touched += 1
+        return touched
+
+    def reconcile(self) -> int:
+        """Mark every accepted end record that the index does not show; return how many there were."""
+        self._writer.flush()
+        header, entries = self._look()
+        missing = [
+            Mark(result.end, result.checksum, number, result.end.attempt, result.worker)
+            for number, result in history.results(self._layout).items()
+            if number < len(entries) and not entries[number].final
+        ]
+        for mark in missing:
+            self._writer.queue(mark)
+        self._writer.flush()
+        if header.finals != sum(entry.final for entry in entries):
+            self._session((), self._recount)
+        return len(missing)
+
+    # -- without the lock
+    def owns(self, number: int, attempt: int) -> bool:
+        """Return whether *attempt* is still the highest known one; an unreadable index says yes."""
+        entry = read_entry(self._layout, number)
+        return entry is None or (not entry.final and entry.attempt <= attempt)
+
+    def reserved(self) -> dict[int, int]:
+        """Return nothing: whatever is owned was handed out."""
+        return {}
+
+    def let_go(self) -> None:
+        """Forget nothing: nothing is reserved."""
+
+    def counts(self) -> tuple[int, int]:
+        """Return (trials, final trials) by the index's header."""
+        header = read_header(self._layout)
+        return (header.trials, header.finals) if header else (self._plan.trials, 0)
+
+    def anything_open(self) -> bool:
+        """Return whether a trial is pending, claimed, running or paused."""
+        return not all(entry.final for entry in self._look()[1])
+
+    def pending_estimate(self) -> int:
+        """Return about how many trials are still to be claimed, by the header."""
+        header = read_header(self._layout)
+        return max(0, header.trials - max(header.cursor, header.finals)) if header else 1
+
+    def close(self) -> None:
+        """Close the descriptor of the lock."""
+        self._index.close()

@@ -1,0 +1,41 @@
+"""The state of a run for those who only read, whichever way its trials are claimed."""
+
+from __future__ import annotations
+
+from hpc_search.layout import Layout
+from hpc_search.ledger import mode, rebuild, superblocks
+from hpc_search.ledger.index import read_entry, read_index
+from hpc_search.records.index import Entry, Header
+
+
+def read_state(layout: Layout, trials: int) -> tuple[Header, list[Entry]]:
+    """Return header and entries: by the index, or by the journals where the run does not use it.
+
+    Raises:
+        IndexDamagedError: The index is used and does not verify.
+    """
+    return rebuild.entries(layout, trials) if mode.exclusive(layout) else read_index(layout)
+
+
+def read_trial(layout: Layout, trials: int, number: int) -> Entry | None:
+    """Return the entry of one trial, None where it cannot be read."""
+    if not mode.exclusive(layout):
+        return read_entry(layout, number)
+    return rebuild.entries(layout, trials)[1][number]
+
+
+def finals(layout: Layout) -> int:
+    """Return how many trials are final.
+
+    Raises:
+        IndexDamagedError: The index is used and does not verify.
+    """
+    return superblocks.finals(layout) if mode.exclusive(layout) else read_index(layout)[0].finals
+
+
+def is_final(layout: Layout, number: int) -> bool:
+    """Return whether trial *number* is known to be final."""
+    if mode.exclusive(layout):
+        return superblocks.has_result(layout, number)
+    entry = read_entry(layout, number)
+    return entry is not None and entry.final

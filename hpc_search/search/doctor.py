@@ -1,0 +1,114 @@
+"""Examining a directory or a run, and what that changes in a run."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hpc_search import __version__, durable
+from hpc_search.errors import HpcSearchError, UsageError
+from hpc_search.layout import Layout, runs_root
+from hpc_search.ledger import mode
+from hpc_search.search.runs import Run, open_run, writable
+
+if TYPE_CHECKING:
+    from hpc_search.doctor import Measured, Report, Row
+
+
+def doctor(target: str = ".", *, second_mount: str = "", srun: bool = False) -> Report:
+    """Examine the directory or run *target*, in seconds; a run keeps the report and may change its claiming.
+
+    Args:
+        target: A directory, a run, or the name of a run under ``runs/``.
+        second_mount: The same directory by a second mount of its file system on this machine.
+        srun: Whether to run two tasks on two nodes through SLURM.
+
+    Raises:
+        UsageError: There is no such directory, or *second_mount* shows another one.
+    """
+    from hpc_search.doctor.verdict import advice
+
+    started = time.monotonic()
+    measured = _examine(target, Path(second_mount) if second_mount else None, srun)
+    if not measured.place.is_run:
+        report = _reported(measured, started)
+        return _with_notes(report, advice(measured, report.verdict.claiming) if report.verdict.usable else ())
+    return _of_run(measured, started)
+
+
+def _examine(target: str, second: Path | None, srun: bool) -> Measured:
+    # Looked for by another process: where a file server is down, a look at a path never returns.
+    from hpc_search.doctor import examine
+
+    path = Path(target)
+    measured = examine(path, second=second, srun=srun)
+    if measured.place.kind == "missing" and len(path.parts) == 1:
+        named = examine(runs_root() / target, second=second, srun=srun)
+        measured = measured if named.place.kind == "missing" else named
+    if measured.place.kind == "missing":
+        raise UsageError(f"there is no directory {target!r}", hint=f"make it first: mkdir -p {target}")
+    if measured.place.kind == "file":
+        raise UsageError(
+            f"{target} is not a directory", hint="give the directory where runs shall live, or a run"
+        )
+    return measured
+
+
+def _reported(measured: Measured, started: float, extra: tuple[Row, ...] = (), **wanted: float) -> Report:
+    from hpc_search.doctor import Report, rows, verdict
+
+    return Report(
+        hpc_search=__version__,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        host=socket.gethostname(),
+        directory=measured.place.path,
+        seconds=round(time.monotonic() - started, 3),
+        verdict=verdict(measured, **wanted),
+        rows=(*rows(measured), *extra),
+        measured=measured,
+    )
+
+
+def _of_run(measured: Measured, started: float) -> Report:
+    """Return the report on a run, judged by its own lease, stored in it; its claiming may change."""
+    from hpc_search.doctor.judging import lease_row
+    from hpc_search.doctor.verdict import shortest_lease
+
+    try:
+        run = open_run(measured.place.path)
+        search = run.plan.search
+    except HpcSearchError as error:
+        return _with_notes(_reported(measured, started), [f"not stored: {error.message}"])
+    shortest = shortest_lease(measured, search.heartbeat)
+    row = lease_row(search.lease, shortest)
+    report = _reported(measured, started, (row,), heartbeat=search.heartbeat, default=search.lease)
+    return _stored(run, report)
+
+
+def _stored(run: Run, report: Report) -> Report:
+    try:
+        layout = writable(run).layout
+        report = _with_notes(report, _switched(layout, report))
+        durable.replace(layout.doctor, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    except (UsageError, OSError) as error:
+        return _with_notes(report, [f"not stored in the run: {getattr(error, 'message', error)}"])
+    return report
+
+
+def _switched(layout: Layout, report: Report) -> list[str]:
+    if report.verdict.claiming == "lock" or not report.verdict.usable:
+        return []
+    if mode.exclusive(layout):
+        return ["this run claims so already"]
+    mode.require_exclusive(layout, f"doctor: {report.verdict.why}")
+    return ["this run claims so from now on, for good (ledger/mode.exclusive)"]
+
+
+def _with_notes(report: Report, notes: Sequence[str]) -> Report:
+    return msgspec.structs.replace(report, notes=(*report.notes, *notes))

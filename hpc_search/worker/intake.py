@@ -1,0 +1,122 @@
+"""What one attempt says while it runs: reports, saves, its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from hpc_search.ledger import Claimed
+from hpc_search.records import journal as lines
+from hpc_search.runners import command, messages
+from hpc_search.worker.context import AttemptContext
+
+#: Why a trial stops at its first report where only that was asked for.
+CHECKED: Final = "checked"
+
+
+class Intake:
+    """Takes an attempt's messages, or its program's report file, into the journal.
+
+    Attributes:
+        message: What the trial said last: its end, {} until then.
+        samples: Ids and scores of its samples, None where it gave none.
+        step: Step of its newest checkpoint; of a program, the last step that it reported.
+        accumulates: Whether it asked for its accumulation.
+        alive_at: Own monotonic time of its last sign of life.
+        damaged: Whether its line cannot be read any more.
+        leaving: Whether it stopped or ended, so that its process has to end soon.
+    """
+
+    def __init__(self, context: AttemptContext, claimed: Claimed, stop: Callable[[str], None]) -> None:
+        """Take what the attempt at *claimed* says; ask it to stop by *stop*."""
+        self._context = context
+        self._number, self._attempt = claimed.trial.number, claimed.attempt
+        self._stop = stop
+        self._inbox = messages.Inbox()
+        self._report_lines = self._report_size = 0
+        self.message: dict[str, Any] = {}
+        self.samples: tuple[list[Any], list[float]] | None = None
+        self.step = 0
+        self.accumulates = False
+        self.alive_at = time.monotonic()
+        self.damaged = self.leaving = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what arrived on the trial's line."""
+        try:
+            for message in self._inbox.feed(data):
+                self._take(message)
+        except messages.BrokenStreamError:
+            text = "the line to the supervisor was damaged: did a process that the trial forked write to it?"
+            self.message = self.message or {"state": "failed", "cause": "error", "detail": text}
+            self.damaged = True
+
+    def _take(self, message: dict[str, Any]) -> None:
+        self.alive_at = time.monotonic()
+        match message["kind"]:
+            case "report":
+                self._reported(message["step"], message["metrics"])
+                if self._context.to_first_report:
+                    self._stop(CHECKED)
+            case "saved":
+                self._saved(message)
+            case "restored":
+                self._restored(message)
+            case "unsaved":
+                text = f"trial {self._number}, step {message['step']}: {message['detail']}"
+                self._context.ledger.note("checkpoint not saved", text)
+            case "samples":
+                self.samples = (message["ids"], message["scores"])
+            case "accumulates":
+                self.accumulates = True
+            case "stopping":
+                self.leaving = True
+            case "end":
+                self.message = message
+                self.leaving = True
+
+    def _reported(self, step: int, metrics: dict[str, float]) -> None:
+        self._context.ledger.report(self._number, self._attempt, step, metrics)
+
+    def _saved(self, message: dict[str, Any]) -> None:
+        self.step = max(self.step, message["step"])
+        record = lines.Checkpoint(
+            trial=self._number,
+            attempt=self._attempt,
+            step=message["step"],
+            slot=message["slot"],
+            bytes=message["bytes"],
+            seconds=round(message["seconds"], 4),
+        )
+        self._context.ledger.journal.append(record)
+
+    def _restored(self, message: dict[str, Any]) -> None:
+        self.step = max(self.step, message["step"])
+        if message["step"]:
+            self._note("resumed", f"step {message['step']}")
+        told = {"checkpoint skipped": message["skipped"], "resumed elsewhere": message["differs"]}
+        for event, texts in told.items():
+            for text in texts:
+                self._note(event, text)
+
+    def _note(self, event: str, text: str) -> None:
+        note = lines.Note(event=event, trial=self._number, attempt=self._attempt, text=text)
+        self._context.ledger.journal.append(note)
+
+    def read_report(self, path: Path) -> None:
+        """Take the new lines of a program's report file."""
+        size = path.stat().st_size if path.exists() else 0
+        if size == self._report_size:
+            return
+        self._report_size = size
+        found, _ = command.read_report(path)
+        for line in found[self._report_lines :]:
+            self.alive_at = time.monotonic()
+            step, metrics = command.reported(line)
+            if step is not None and metrics:
+                # Nobody sees a program's checkpoints; a step that it had not reached before is progress.
+                self.step = max(self.step, step)
+                self._reported(step, metrics)
+        self._report_lines = max(self._report_lines, len(found))

@@ -1,0 +1,114 @@
+"""Which nodes later submissions avoid, from what the journals say of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc_search.launchers import nodes
+from hpc_search.launchers.nodes import Life, merged, to_avoid
+from hpc_search.ledger import Ledger
+from hpc_search.worker.breaker import BROKEN, NODE, NODE_FAILED
+from hpc_search.worker.verdict import HOST_DIED
+from tests.ledger_run import NO_PID, LedgerRun, end_of
+
+
+def life(node: str, succeeded: float = 0.0, failed: float = 0.0, **more: Any) -> Life:
+    return Life(f"{node}-{failed}", node, succeeded=succeeded, failed=failed, why="why", **more)
+
+
+def test_two_failures_in_a_row_and_not_one() -> None:
+    assert to_avoid([life("n1", failed=5)]) == {}
+    assert to_avoid([life("n1", failed=5), life("n1", failed=9), life("n2", failed=5)]) == {"n1": "why"}
+
+
+def test_a_success_on_the_node_ends_it() -> None:
+    twice = [life("n1", failed=5), life("n1", failed=9)]
+    assert to_avoid([*twice, life("n1", succeeded=10)]) == {}
+    assert to_avoid([*twice, life("n1", succeeded=7)]) == {}
+    assert to_avoid([*twice, life("n1", succeeded=3), life("n2", succeeded=99)]) == {"n1": "why"}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "n1;rm", "-x", "n1,n2"])
+def test_what_is_no_name_of_a_node_never_reaches_sbatch(name: str) -> None:
+    assert to_avoid([life(name, failed=5), life(name, failed=9)]) == {}
+
+
+def test_the_profiles_own_nodes_stay_excluded() -> None:
+    assert merged("n[1-3]", ["n9", "n8"]) == "n[1-3],n8,n9"
+    assert merged("", []) == ""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> LedgerRun:
+    return LedgerRun(tmp_path / "run", trials=20)
+
+
+def worker(run: LedgerRun, node: str, **more: Any) -> Ledger:
+    ledger = run.ledger(**more)
+    ledger.note(NODE, node)
+    return ledger
+
+
+def broken(run: LedgerRun, node: str) -> None:
+    ledger = worker(run, node)
+    ledger.note(BROKEN, "the trial's code cannot be imported: ImportError: libcuda.so")
+    ledger.exit("broken")
+
+
+def test_imports_that_fail_on_one_node_only_are_its_fault(run: LedgerRun) -> None:
+    broken(run, "n1")
+    broken(run, "n1")
+    # Nobody could ever import it: no fault of the node.
+    assert nodes.read(run.layout) == {}
+    good = worker(run, "n2")
+    (claimed,) = good.claim(1)
+    good.start(claimed, 1, 0)
+    assert list(nodes.read(run.layout)) == ["n1"]
+    run.close()
+
+
+def test_templates_that_die_and_slices_that_are_lost_are_a_nodes_fault_until_a_trial_succeeds(
+    run: LedgerRun,
+) -> None:
+    one = worker(run, "n1")
+    (claimed,) = one.claim(1)
+    one.finish(end_of(claimed, "pending", cause="lost", detail=HOST_DIED))
+    one.exit("x")
+    assert nodes.read(run.layout) == {}
+    two = worker(run, "n1")
+    two.note(NODE_FAILED, "trial 3 survived SIGKILL")
+    assert nodes.read(run.layout) == {"n1": "trial 3 survived SIGKILL"}
+    two.exit("slice lost")
+    three = worker(run, "n1")
+    (claimed,) = three.claim(1)
+    three.finish(end_of(claimed))
+    assert nodes.read(run.layout) == {}
+    run.close()
+
+
+def test_workers_that_vanish_at_once_count_and_those_that_lasted_do_not(run: LedgerRun) -> None:
+    """A preemption without grace looks like that too, but hardly within three heartbeats, twice in a row."""
+    for beats in (1, 1, 9, 9):
+        node = "quick" if beats == 1 else "slow"
+        mortal = worker(run, node, pid=NO_PID)
+        for _ in range(beats):
+            mortal.beat()
+        (claimed,) = mortal.claim(1)
+        mortal.start(claimed, 1, 0)
+        mortal.flush()
+    finder = worker(run, "n9")
+    assert finder.recover() == 4
+    assert nodes.read(run.layout) == {"quick": "a worker was lost soon after its start"}
+    run.close()
+
+
+def test_nodes_without_a_name_from_slurm_are_unknown_here(run: LedgerRun) -> None:
+    for _ in range(2):
+        ledger = run.ledger()
+        ledger.note(NODE_FAILED, "x")
+        ledger.exit("x")
+    assert nodes.read(run.layout) == {}
+    run.close()

@@ -1,0 +1,105 @@
+"""`bench restart` and `bench incarnations`: what a queue-wide restart costs, and how many files remain."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from hpc_search.layout import Layout
+from hpc_search.ledger import Ledger, this_process
+from hpc_search.ledger.fold import fold
+from hpc_search.planning import Numbering
+from hpc_search.records import journal as lines
+from hpc_search.records.plan import Plan
+from tools.benchmarks import common, synthetic
+from tools.benchmarks.common import Report
+
+#: No process has this number, so that whoever comes next sees a killed one as dead.
+_NO_PID = 2**22 + 1
+
+
+def add_restart(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bench restart`."""
+    parser.add_argument("--workers", type=int, default=64, help="workers started at once")
+    parser.add_argument(
+        "--trials", type=int, default=synthetic.DNA_POINTS, help="trials, nearly all finished"
+    )
+
+
+def run_restart(given: argparse.Namespace, report: Report) -> None:
+    """Start many workers at once on a run that is nearly done; they reconcile, take the rest, and leave."""
+    with common.workplace(given, report) as place:
+        layout, plan = synthetic.dna_run(place / "site", given.trials)
+        # The index knows nothing of the last quarter: that is what a restart has to find in the journals.
+        synthetic.fill(layout, plan, given.trials, given.workers, reports=2)
+        synthetic.mark_finished(layout, plan, given.trials * 3 // 4)
+        began = time.perf_counter()
+        workers = [
+            subprocess.Popen(
+                common.hpc("work", layout.root, "--token", "bench", "--seat", f"local:{number}"),
+                stdout=subprocess.DEVNULL,
+            )
+            for number in range(given.workers)
+        ]
+        codes = [worker.wait() for worker in workers]
+        seconds = time.perf_counter() - began
+        report.say(f"{given.workers} workers, {given.trials:,} trials: exit codes {sorted(set(codes))}")
+        name = f"{given.workers} workers restarted at once, a quarter of the index lost: all done"
+        report.figure(name, seconds, 10.0, "s", at_least=False)
+
+
+def add_incarnations(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bench incarnations`."""
+    parser.add_argument("--workers", type=int, default=64, help="seats")
+    parser.add_argument(
+        "--incarnations", type=int, default=300, help="workers on each seat, one after the other"
+    )
+
+
+def run_incarnations(given: argparse.Namespace, report: Report) -> None:
+    """Start every seat again and again, half of the workers killed; count the files of the run."""
+    with common.workplace(given, report) as place:
+        layout, plan = synthetic.dna_run(place / "site", synthetic.DNA_POINTS)
+        numbering = Numbering(plan)
+        most, costs = 0, []
+        for incarnation in range(given.incarnations):
+            began = time.perf_counter()
+            for seat in range(given.workers):
+                _live(layout, plan, numbering, seat, incarnation)
+            costs.append((time.perf_counter() - began) / given.workers)
+            most = max(most, files(layout.root))
+        report.say(f"one incarnation: {common.spread(costs, 's')}; the last one {costs[-1]:.3f} s")
+        report.say(f"median of the last tenth: {statistics.median(costs[-max(1, len(costs) // 10) :]):.3f} s")
+        name = f"{given.workers} workers x {given.incarnations} incarnations: most files at any time"
+        report.figure(name, most, 1000, "files", at_least=False)
+
+
+def _live(layout: Layout, plan: Plan, numbering: Numbering, seat: int, incarnation: int) -> None:
+    """Do what a worker does that is started, finishes one trial, and leaves or is killed in the next."""
+    me = replace(this_process("bench", f"local:{seat}"), restart=incarnation, pid=_NO_PID)
+    ledger = Ledger(layout, plan, numbering, me)
+    ledger.beat()
+    ledger.recover()
+    fold(layout, ledger.me)
+    for claimed in ledger.claim(1):
+        trial = claimed.trial
+        ledger.start(claimed, 7, 0)
+        end = lines.End(
+            trial=trial.number, attempt=claimed.attempt, state="done", params=trial.params, value=0.5
+        )
+        ledger.finish(end)
+    if (seat + incarnation) % 2:
+        ledger.exit("bench")
+    else:
+        ledger.claim(1)
+        ledger.close()
+
+
+def files(root: Path) -> int:
+    """Return the number of files and links below *root*."""
+    return sum(len(names) for _, _, names in os.walk(root))
