@@ -13,6 +13,7 @@ A message says what, where, what was found, what was expected, and the next comm
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,16 @@ EXIT_USAGE: Final = 2
 EXIT_DAMAGED: Final = 4
 #: EX_TEMPFAIL of sysexits.h: the same command may succeed later.
 EXIT_TEMPORARY: Final = 75
+#: errno values of a disk, file server or node in trouble: the same command may succeed later. What a person
+#: has to put right (a wrong path, missing rights, a read-only mount) is not among them.
+PASSING: Final = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.EBUSY,
+        errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK, errno.EDEADLK, errno.ETIMEDOUT,
+        errno.EREMOTEIO, errno.ECOMM, errno.ENOTCONN, errno.ESHUTDOWN, errno.ECONNREFUSED,
+        errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+    }
+)  # fmt: skip
 
 
 class HpcSearchError(Exception):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import mmap
 import re
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -19,6 +22,8 @@ Kind = Literal["tensor", "array", "bytes"]
 #: Names of numpy dtypes that hold plain values: no objects, no structures.
 _ARRAY_DTYPE: Final = re.compile(r"\|b1|[<>|][iufcSUMm]\d{1,9}(\[[0-9A-Za-z/]{1,24}\])?")
 _MOST_DIMENSIONS: Final = 64
+#: Bytes from which memory is asked for in huge pages.
+_HUGE: Final = 4 << 20
 _LONGEST_DIMENSION: Final = 1 << 47
 
 
@@ -57,14 +62,35 @@ class Source:
             return tensor_memory(self.value.cpu().resolve_conj().resolve_neg().contiguous())
         return array_memory(self.value)
 
-    def private(self) -> Source:
-        """Return the same bytes in memory that nobody else can change."""
-        if isinstance(self.value, bytes):
-            return self
-        view = self.view()
-        # What came from a device is a copy already.
-        copied = self.spec.kind == "tensor" and self.value.device.type != "cpu"
-        return Source(self.spec, view if copied else bytes(view))
+    @property
+    def copied(self) -> bool:
+        """Whether its `view` is memory that nobody else can change: of bytes, or brought from a device."""
+        return isinstance(self.value, bytes) or (
+            self.spec.kind == "tensor" and self.value.device.type != "cpu"
+        )
+
+
+def private(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """Return *sources* with the same bytes in memory that nobody else can change."""
+    room = _room(sum(source.spec.nbytes for source in sources if not source.copied))
+    made, start = [], 0
+    for source in sources:
+        view, size = source.view(), source.spec.nbytes
+        if not source.copied:
+            room[start : start + size] = view
+            view, start = room[start : start + size], start + size
+        made.append(Source(source.spec, view))
+    return tuple(made)
+
+
+def _room(size: int) -> memoryview:
+    if size < _HUGE:
+        return memoryview(bytearray(size))
+    # New memory costs more than the copy, unless it comes in huge pages.
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError, AttributeError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
 def tensor_memory(tensor: torch.Tensor) -> memoryview:

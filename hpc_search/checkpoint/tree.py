@@ -54,7 +54,7 @@ class Encoded:
 
     def private(self) -> Encoded:
         """Return the same state in memory of its own: what happens to the objects no longer changes it."""
-        return Encoded(self.text, tuple(source.private() for source in self.sources))
+        return Encoded(self.text, buffers.private(self.sources))
 
 
 @dataclass(frozen=True, slots=True)

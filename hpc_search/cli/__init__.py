@@ -14,9 +14,24 @@ from typing import Final
 from hpc_search import __version__
 from hpc_search.cli import cancel, collect, doctor, fsck, plan, rerun, show, status, submit, work
 from hpc_search.durable import NO_SPACE
-from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, HpcSearchError
+from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, PASSING, HpcSearchError
 
 _VERBS = (plan, submit, status, collect, show, rerun, cancel, doctor, fsck, work)
+#: What another path, or a right, would change; anything else may pass by itself.
+_USERS: Final = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+        *(
+            errno.ELOOP,
+            errno.ENAMETOOLONG,
+            errno.EEXIST,
+            errno.EINVAL,
+            errno.EXDEV,
+            errno.ENODEV,
+            errno.ENXIO,
+        ),
+    }
+)
 #: Allocations between two looks for garbage: reading an index makes 50,000 objects that all stay.
 _GARBAGE: Final = 200_000
 _EPILOG = """\
@@ -78,13 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _system_error(error: OSError, run: str) -> int:
-    """Print what the system refused; a full disk is temporary."""
-    full = error.errno in NO_SPACE
+    """Print what the system refused; what is not for the user to change is temporary."""
+    temporary = error.errno not in _USERS
     where = f"{error.filename or run}: " if error.filename or run else ""
     print(f"hpc-search: error: {where}{error.strerror or error}", file=sys.stderr)
-    hint = "free space or inodes, or raise the quota, then repeat the command" if full else ""
+    hint = "the same command again later: the file system did not do what was asked" if temporary else ""
+    if error.errno in NO_SPACE:
+        hint = "free space or inodes, or raise the quota, then repeat the command"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "it has to be writable for you on this machine"
     if hint:
         print(f"  next: {hint}", file=sys.stderr)
-    return EXIT_TEMPORARY if full else EXIT_USAGE
+    return EXIT_TEMPORARY if temporary else EXIT_USAGE

@@ -19,7 +19,7 @@ from hpc_search.collect.columns import csv_text
 from hpc_search.collect.documents import Outcome
 from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, last_seal, seal_results
-from hpc_search.errors import TemporaryError, UsageError
+from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger.index import read_header
 from hpc_search.planning import digest, load_plan
@@ -188,6 +188,8 @@ def _unwritable(layout: Layout, error: OSError) -> UsageError | TemporaryError:
     message = f"{os.fsdecode(where)}: {error.strerror}; the results could not be written"
     if error.errno in durable.NO_SPACE:
         return TemporaryError(message, hint="free space (or quota), then `collect` again; nothing is lost")
+    if error.errno in PASSING:
+        return TemporaryError(message, hint="`collect` again later; nothing is lost")
     return UsageError(message, hint="make RUN writable, or copy it and collect in the copy")
 
 

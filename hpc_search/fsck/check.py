@@ -114,7 +114,7 @@ def _others(
     tokens = {opening.token for opening in facts.openings.values() if opening.token}
     checkup.cases += documents.check_submits(layout, tokens)
     checkup.cases += documents.check_profile(layout, slurm=documents.used_slurm(layout))
-    checkup.cases += documents.check_json(layout, ("doctor.json",))
+    checkup.cases += documents.check_doctor(layout)
     checkup.cases += documents.check_locks(layout)
     checkup.cases += documents.stop_mark(layout)
 

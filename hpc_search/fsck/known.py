@@ -52,9 +52,13 @@ def without(layout: Layout, cases: Iterable[Case]) -> list[Case]:
 
 def add(layout: Layout, cases: Iterable[Case]) -> None:
     """Write *cases* down as known."""
+    cases = list(cases)
+    if not cases:
+        return
     losses = read(layout)
     for case in cases:
         finding = case.finding
         losses[case.key] = Known(case.key, finding.path, finding.what, finding.lost)
     content = b"".join(checked.encode(loss) for _, loss in sorted(losses.items()))
+    layout.quarantine.mkdir(mode=0o700, exist_ok=True)
     durable.replace(layout.quarantine / _NAME, content)

@@ -34,7 +34,6 @@ def repair(layout: Layout) -> tuple[Checkup, tuple[Finding, ...]]:
     Raises:
         TemporaryError: Another command is at work on the run.
     """
-    layout.quarantine.mkdir(mode=0o700, exist_ok=True)
     done: list[Finding] = []
     with ExitStack() as stack:
         for verb in _LOCKS:
@@ -179,6 +178,7 @@ def _keep_tables(layout: Layout, checkup: Checkup) -> None:
     target = layout.quarantine / "results"
     if not checkup.lost.kept or not layout.results.is_dir() or target.exists():
         return
+    layout.quarantine.mkdir(mode=0o700, exist_ok=True)
     temporary = durable.temporary_name(target)
     shutil.copytree(layout.results, temporary)
     durable.publish_dir(temporary, target)

@@ -218,7 +218,7 @@ def parse_plan(data: bytes, where: str) -> Plan:
     if hashlib.blake2b(body, digest_size=16).hexdigest().encode() != digest:
         message = f"{where} does not verify: its content does not match its digest"
         raise DamagedError(
-            message, hint="restore the file from a copy; results that were collected are in RUN/results"
+            message, hint="`hpc-search fsck RUN --repair` puts it back; nothing that ended is lost"
         )
     head = msgspec.json.decode(body, type=_Head)
     if head.format != "hpc_search.plan" or head.version != PLAN_VERSION:

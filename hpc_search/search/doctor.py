@@ -15,6 +15,7 @@ from hpc_search import __version__, durable
 from hpc_search.errors import HpcSearchError, UsageError
 from hpc_search.layout import Layout, runs_root
 from hpc_search.ledger import mode
+from hpc_search.records import checked
 from hpc_search.search.runs import Run, open_run, writable
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _stored(run: Run, report: Report) -> Report:
     try:
         layout = writable(run).layout
         report = _with_notes(report, _switched(layout, report))
-        durable.replace(layout.doctor, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+        durable.replace(layout.doctor, checked.encode(report))
     except (UsageError, OSError) as error:
         return _with_notes(report, [f"not stored in the run: {getattr(error, 'message', error)}"])
     return report

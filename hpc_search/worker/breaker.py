@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.ledger import gone, history
 from hpc_search.records import journal as lines
 
 #: Event of the note with SLURM's name of the node, which `sbatch --exclude` understands.
@@ -90,12 +90,13 @@ class Standing:
 
 
 def standings(layout: Layout) -> list[Standing]:
-    """Return every worker of the run, live and gone, from all journals."""
+    """Return every worker of the run, from all journals; those that submissions found gone have exited."""
+    live = set(history.live_workers(layout)) - gone.reported(layout)
     found: dict[str, Standing] = {}
     for line in history.lines(layout, _KINDS):
         record = lines.parse_line(line.data)
         if record is not None:
-            known = found.get(line.worker) or Standing(line.worker)
+            known = found.get(line.worker) or Standing(line.worker, exited=line.worker not in live)
             found[line.worker] = known.after(record)
     return list(found.values())
 

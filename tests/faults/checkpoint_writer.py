@@ -1,8 +1,9 @@
 """Saves step after step for ever, and says so; to be killed.
 
-python checkpoint_writer.py DIRECTORY ATTEMPT [CALL]
+python checkpoint_writer.py DIRECTORY ATTEMPT CALL [beside]
 
-With CALL it kills itself before its CALL-th system call that changes something on disk.
+With a CALL above 0 it kills itself before its CALL-th system call that changes something on disk. With
+"beside" the saves are written in the background, while the state changes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc_search.checkpoint import Slots
+from hpc_search.checkpoint import Saves, Slots
 from hpc_search.layout import Layout
 
 CALLS = ("open", "pwrite", "fdatasync", "fsync", "rename", "unlink")
@@ -38,7 +39,20 @@ def kill_before(last: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def main(directory: str, attempt: int, call: int) -> None:
+def save_beside(slots: Slots, step: int) -> None:
+    def say(_: str, **told: Any) -> None:
+        print(f"saved {told['step']}", flush=True)  # noqa: T201
+
+    values = [np.zeros(1_500_000) for _ in range(6)]
+    one = Saves(slots, say, lambda: 0.0, 0, background=True)
+    while True:
+        step += 1
+        for i, part in enumerate(values):
+            part[:] = step + i
+        one.save_if_due(step, "", lambda: ({f"part {i}": part for i, part in enumerate(values)}, []))
+
+
+def main(directory: str, attempt: int, call: int, *, beside: bool) -> None:
     slots = Slots(Layout(Path(directory)), "run", 0, attempt, f"{attempt:016x}")
     slots.prepare()
     loaded = slots.newest()
@@ -46,6 +60,8 @@ def main(directory: str, attempt: int, call: int) -> None:
     print(f"restored {step}", flush=True)  # noqa: T201
     if call:
         kill_before(call)
+    if beside:
+        save_beside(slots, step)
     while True:
         step += 1
         # More than one early sync a save, so that a kill also falls into those.
@@ -54,4 +70,4 @@ def main(directory: str, attempt: int, call: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), beside="beside" in sys.argv[4:])

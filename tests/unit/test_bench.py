@@ -40,3 +40,12 @@ def test_the_overhead_bench_prints_start_to_start_and_the_rate_of_short_trials(t
 
     assert re.search(r"start to start, without torch: [\d.]+ ms \(asked: < 30 ms\)", shown)
     assert re.search(r"sleep 0.01 in 2 workers, all running: [\d.,]+/s", shown)
+
+
+def test_the_checkpoint_bench_prints_ratios_to_the_bare_calls_and_to_torch(tmp_path: Path) -> None:
+    shown = bench(tmp_path, "checkpoint", "--sizes", "2", "--rounds", "2")
+
+    assert "2 MB of state, 174 tensors, 2 interleaved rounds" in shown
+    assert re.search(r"raw, 64 KiB a write +[\d.]+ \([\d.]+-[\d.]+, n=2\) m?s +[\d.]+\n", shown)
+    assert re.search(r"saving 2 MB, durable, checksummed, read back: [\d.]+ of raw \(asked: >= 0.8", shown)
+    assert re.search(r"loading 2 MB with verification: [\d.]+ of torch.load \(asked: >= 0.9", shown)

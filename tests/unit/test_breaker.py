@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hpc_search.ledger import gone
 from hpc_search.records import journal as lines
 from hpc_search.worker import breaker
 from hpc_search.worker.breaker import Standing, Streak, judge, judge_import, masked
@@ -160,6 +161,18 @@ def test_a_node_that_fails_alone_is_left_and_the_second_one_stops_the_search(
     assert "nodes n1, n2" in run.layout.stop.read_text()
     assert three.claim(1) == []
     assert "only on n1" in capsys.readouterr().err
+    run.close()
+
+
+def test_workers_that_a_submission_found_gone_do_not_work_any_more(
+    run: LedgerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = run.ledger(), run.ledger()
+    monkeypatch.setattr(gone, "reported", lambda _: frozenset([one.id]))
+    assert {found.worker: found.exited for found in breaker.standings(run.layout)} == {
+        one.id: True,
+        two.id: False,
+    }
     run.close()
 
 

@@ -388,7 +388,9 @@ def test_a_removed_record_of_the_ledger_is_found_and_put_back(finished: FsckRun,
     assert finished.bad() == []
 
 
-@pytest.mark.parametrize("name", ["ledger/submits/0001.jobs.json", "instance.json", "profile.yaml"])
+@pytest.mark.parametrize(
+    "name", ["ledger/submits/0001.jobs.json", "instance.json", "profile.yaml", "doctor.json"]
+)
 def test_one_wrong_byte_of_a_small_record_is_put_right(finished: FsckRun, name: str) -> None:
     path = finished.layout.root / name
     before = path.read_bytes()

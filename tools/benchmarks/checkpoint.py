@@ -8,6 +8,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -195,13 +196,11 @@ def _loaders(place: Path) -> dict[str, Timed]:
     from hpc_search.checkpoint import Slots
     from hpc_search.layout import Layout
 
-    def ours() -> object:
-        return Slots(Layout(place), "bench", 0, 2, "1" * 16).newest()
-
+    ours = Slots(Layout(place), "bench", 0, 2, "1" * 16)
     loaders: dict[str, Timed] = {
-        "raw, into one new buffer": lambda: _timed(lambda: (place / "raw.bin").read_bytes()),
-        _OURS: lambda: _timed(ours),
-        _TORCH: lambda: _timed(lambda: _torch_load(place / "torch.pt")),
+        "raw, into one new buffer": lambda: _timed((place / "raw.bin").read_bytes),
+        _OURS: lambda: _timed(ours.newest),
+        _TORCH: lambda: _timed(partial(_torch_load, place / "torch.pt")),
     }
     if importlib.util.find_spec("safetensors") is not None:
         loaders[_SAFE] = lambda: _timed(lambda: _safe_load(place / "safe.safetensors"))

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,11 @@ from tools.campaigns.victim import sitecustomize as victim
 
 #: Seconds that the phases take where nobody has measured yet.
 _TYPICAL: Final = {"claim": 5e-4, "finish": 2e-3, "checkpoint": 5e-3, "training": 5e-3}
+
+#: Seconds between two looks at processes that were killed.
+_SOON: Final = 0.02
+#: Seconds after which a killed process hangs in the kernel.
+_HANGING: Final = 20.0
 
 
 class Place(NamedTuple):
@@ -85,13 +91,22 @@ class Board:
                 yield Place(pid, born, parent, victim.KINDS[kind], victim.PHASES[phase], bool(armed))
 
     def living(self) -> list[Place]:
-        """Return the processes on the board that live, and the keepers of the workers among them."""
+        """Return the processes on the board that live, and the keepers between workers and templates."""
         found = {place.pid: place for place in self.places() if alive(place)}
         for place in list(found.values()):
-            if place.kind == "worker":
-                for pid in _children(place.pid):
-                    found.setdefault(pid, Place(pid, victim.start_time(pid), place.pid, "keeper"))
+            near = _children(place.pid) if place.kind == "worker" else [_parent(place.pid)]
+            for pid in near if place.kind in ("worker", "template") else ():
+                if pid not in found and _is_keeper(pid):
+                    found[pid] = Place(pid, victim.start_time(pid), _parent(pid), "keeper")
         return list(found.values())
+
+    def end(self) -> None:
+        """SIGKILL all that live, stopped ones too; one that hangs in the kernel is not waited for."""
+        until = time.monotonic() + _HANGING
+        while (living := self.living()) and time.monotonic() < until:
+            for place in living:
+                send(place, signal.SIGKILL)
+            time.sleep(_SOON)
 
     def tree(self, worker: int) -> list[Place]:
         """Return the living processes of the worker with pid *worker*: itself and all its descendants."""
@@ -130,6 +145,21 @@ class Board:
     def _clear(self, pid: int) -> None:
         at = victim.slot_at(pid)
         self._memory[at : at + victim.SLOT.size] = bytes(victim.SLOT.size)
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    return int(stat[stat.rindex(b")") + 2 :].split()[1])
+
+
+def _is_keeper(pid: int) -> bool:
+    try:
+        return b"keeper.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:

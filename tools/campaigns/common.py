@@ -19,6 +19,7 @@ from typing import Final
 from hpc_search.errors import EXIT_DONE, EXIT_TEMPORARY
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
+from tools.campaigns.board import Board
 from tools.campaigns.checker import Outcomes, Rules, Witness, hpc_search, outcomes, verdict
 
 __all__ = [
@@ -203,16 +204,17 @@ def end_session(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def all_ended(processes: list[subprocess.Popen[bytes]]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Kill whatever of *processes* still runs when the block ends."""
+def all_ended(
+    processes: list[subprocess.Popen[bytes]], board: Board | None = None
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Kill whatever of *processes*, and of what is on *board*, still runs when the block ends."""
     try:
         yield processes
     finally:
+        if board is not None:
+            board.end()
         for process in processes:
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGCONT)
-                end_session(process)
+            end_session(process)
 
 
 @cache
@@ -228,18 +230,6 @@ def reference(workload: Workload) -> Outcomes:
         found = outcomes(site.layout)
     if problem or len(found.results) != workload.trials:
         raise RuntimeError(f"the undisturbed run: {problem or f'{len(found.results)} results'}")
-    return found
-
-
-def orphans(run: Path) -> list[int]:
-    """Return the processes, of any kind, that were started for *run* and still live."""
-    mark = os.fsencode(run)
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with suppress(OSError):
-                if mark in Path("/proc", name, "cmdline").read_bytes():
-                    found.append(int(name))
     return found
 
 

@@ -26,6 +26,7 @@ from hpc_search.ledger import history, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.records import checked
 from hpc_search.search import open_run, plan_search, status
+from hpc_search.search.doctor import doctor
 from hpc_search.status import Status
 from tools.campaigns.common import wait_for
 
@@ -150,6 +151,7 @@ class Desk:
             self._checked("work", str(self.run), "--trials", "2")
             self._killed()
         self._submitted()
+        doctor(str(self.run))
         collect(self.layout)
 
     def _submitted(self) -> None:

@@ -83,7 +83,7 @@ class _Disk:
         site = Site(self._root / "disk" / "site", workload, log=self._root / "worker.log")
         witness = Witness(site.layout)
         crew = Crew(site, self._workers, lambda: self._start(site))
-        with all_ended(crew.running):
+        with all_ended(crew.running, self._board):
             while self.counts["episodes"] < episodes and self._for_a_while(crew, _ROOM):
                 self._episode(site, crew)
                 witness.sample()

@@ -37,6 +37,8 @@ HELP = (
 UNCHECKED: Final = re.compile(
     r"workers/W/(log\.txt|heartbeat|report\.jsonl)|submitit/.*|cache/.*|ledger/(stop|[a-z]+\.lock|mode\.exclusive)"
 )
+#: Files that a run may lack: nobody can tell that they were there.
+OPTIONAL: Final = re.compile(r"doctor\.json|workers/W/reserve")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -104,10 +106,11 @@ class _Campaign:
 
     def _find(self, damage: Damage, score: _Score) -> None:
         report = fsck.check_run(self.desk.layout)
+        name = class_of(damage.path)
         seen = [one for one in report.findings if one.level != "note"]
         if seen:
             score.found += 1
-        elif UNCHECKED.fullmatch(class_of(damage.path)):
+        elif UNCHECKED.fullmatch(name) or (damage.kind == "removed" and OPTIONAL.fullmatch(name)):
             score.unchecked += 1
         else:
             self._problem(damage, "fsck does not find it")

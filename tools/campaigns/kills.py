@@ -14,6 +14,7 @@ from typing import Final
 from tools.campaigns import checker
 from tools.campaigns.board import Board, Place, victims_of
 from tools.campaigns.common import (
+    PATIENCE,
     Crew,
     Rules,
     Site,
@@ -21,7 +22,7 @@ from tools.campaigns.common import (
     Witness,
     Workload,
     all_ended,
-    orphans,
+    end_session,
     reference,
     verdict,
     wait_for,
@@ -103,13 +104,7 @@ def _judge(site: Site, storm: _Storm, tally: Tally) -> list[str]:
         *checker.broken_promises(site.layout, ends, steps, checkpoints=True),
         *verdict(site.run, expected, Rules(reports_lost=True, temporaries=storm.counts["kills"])),
         *site.tracebacks(),
-        *_left(site.run),
     ]
-
-
-def _left(run: Path) -> list[str]:
-    wait_for(lambda: not orphans(run), 10)
-    return [f"process {pid} of the run still lives" for pid in orphans(run)]
 
 
 class _Storm:
@@ -129,7 +124,7 @@ class _Storm:
         """Kill until so many *kills* were made or all trials have ended."""
         self.board.arm(CHANCES)
         next_kill = next_sample = time.monotonic() + self._draw.expovariate(1 / _OUTSIDE)
-        with all_ended(self.crew.running):
+        with all_ended(self.crew.running, self.board):
             while self.counts["kills"] < kills and self.crew.staff():
                 time.sleep(_POLL)
                 self._count(self.board.fallen(), "by their own timer")
@@ -140,6 +135,16 @@ class _Storm:
                 if time.monotonic() >= next_sample:
                     self.witness.sample()
                     next_sample = time.monotonic() + _SAMPLE
+            self._end()
+
+    def _end(self) -> None:
+        """Kill the workers at once; what they started must find that out by itself."""
+        self.board.arm({})
+        for process in self.crew.running:
+            end_session(process)
+        wait_for(lambda: not self.board.living(), PATIENCE)
+        left = [place.kind for place in self.board.living()]
+        self.crew.problems += [f"a {kind} lived on without its worker" for kind in left]
 
     def _start(self) -> subprocess.Popen[bytes]:
         seat = self._draw.randrange(2 * self._workers)

@@ -37,7 +37,7 @@ CHANCES: Final = {"claim": 0.05, "finish": 0.10, "checkpoint": 0.015, "recover":
 _PARTS: Final = {"tree": 5, "worker": 5, "trial": 1}
 _POLL, _BETWEEN, _SAMPLE = 0.03, 0.4, 1.0
 #: A pause in leases. The lock of the index may be held all the time: it is waited for 60 s.
-_LEASES: Final = (1.5, 4.0)
+_LEASES: Final = (2.0, 5.0)
 #: Pauses of one run; then everybody wakes up.
 _ROUND: Final = 60
 
@@ -46,7 +46,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the campaign."""
     parser.add_argument("--pauses", type=int, default=300, help="at least so many pauses")
     parser.add_argument("--workers", type=int, default=5, help="workers at a time, the stopped ones included")
-    parser.add_argument("--points", type=int, default=12, help="points of a run, two seeds each")
+    parser.add_argument("--points", type=int, default=6, help="points of a run, two seeds each")
     parser.add_argument("--lease", type=float, default=1.0, help="lease in seconds")
     parser.add_argument(
         "--claiming", default="", help="lock or exclusive; the planner's choice where not given"
@@ -109,7 +109,7 @@ class _Night:
         """Stop and continue until so many *pauses* were made or all trials ended; then wake everybody."""
         self._board.arm(CHANCES)
         next_pause = next_sample = time.monotonic() + _BETWEEN
-        with all_ended(self.crew.running) as running:
+        with all_ended(self.crew.running, self._board) as running:
             while self.counts["pauses"] < pauses and self.crew.staff():
                 time.sleep(_POLL)
                 self._notice()
@@ -146,12 +146,15 @@ class _Night:
         return next((worker for worker, tree in trees if place in tree), place.pid)
 
     def _stop_one(self, running: list[subprocess.Popen[bytes]]) -> None:
-        awake = [process.pid for process in running if process.pid not in self._asleep]
-        if len(awake) < 2:
+        awake = sorted(process.pid for process in running if process.pid not in self._asleep)
+        trees = {worker: self._board.tree(worker) for worker in awake}
+        # Who holds no trial can sleep as long as it likes.
+        busy = [worker for worker, tree in trees.items() if any(place.kind == "trial" for place in tree)]
+        if len(awake) < 2 or not busy:
             return
-        worker = self._draw.choice(sorted(awake))
+        worker = self._draw.choice(busy)
         part = self._draw.choices([*_PARTS], [*_PARTS.values()])[0]
-        places = [place for place in self._board.tree(worker) if part in ("tree", place.kind)]
+        places = [place for place in trees[worker] if part in ("tree", place.kind)]
         if places:
             self._put_to_sleep(worker, places, f"{part} from outside")
 

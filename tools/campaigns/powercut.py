@@ -116,7 +116,7 @@ class _Plant:
     def _disturb(self, site: Site, witness: Witness) -> None:
         crew = Crew(site, self._workers, lambda: self._start(site))
         left = self._draw.uniform(*_WORK)
-        with all_ended(crew.running):
+        with all_ended(crew.running, self._board):
             while left > 0 and crew.staff():
                 time.sleep(_POLL)
                 if any(place.kind == "trial" for place in self._board.living()):
@@ -137,9 +137,7 @@ class _Plant:
             send(place, signal.SIGSTOP)
         wait_for(lambda: all(stopped(place) for place in self._board.living()), 10)
         shutil.copyfile(self._image, self._copy)
-        for process in running:
-            process.kill()
-        wait_for(lambda: not self._board.living(), 10)
+        self._board.end()
         # The mounted one is unmounted later, and what it writes then is of no interest.
         self._image.unlink()
         self._copy.replace(self._image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,6 +88,7 @@ def _repaired(place: Workplace) -> Iterator[str]:
     inside = [name for name in place.leftovers() if name.startswith(place.run.name)]
     if not inside:
         return
+    place.let_leftovers_age()
     played = place.play("repair")
     if played.code != 0:
         yield f"fsck --repair ended with {played.code}: {played.words.strip()}"
@@ -116,8 +116,7 @@ def grouped(operation: str, findings: Sequence[Finding], place: Workplace) -> li
 
 
 def _plain(text: str, place: Workplace) -> str:
-    text = text.replace(str(place.run), "RUN").replace(str(place.root), "")
-    return re.sub(r"\b[0-9a-f]{12,16}\b", "*", text)
+    return tracing.plain(text.replace(str(place.run), "RUN").replace(str(place.root), ""))
 
 
 def files(root: Path) -> frozenset[str]:

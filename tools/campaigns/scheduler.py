@@ -114,14 +114,15 @@ class _Campaign:
             hits += fault.inflict(scene, tasks)
         if not scene.finish():
             return hits, [f"not finished: {search.states()}{search}"]
-        return hits, self._judge(name, scene)
+        return hits, self._judge(name, scene, hits)
 
-    def _judge(self, name: str, scene: Scene) -> list[str]:
+    def _judge(self, name: str, scene: Scene, hits: int) -> list[str]:
         search = scene.search
         found = attempts(search)
         lost = lost_work(found)
         resumes = resume_times(search, found)
         counts = self.tally.counts
+        interrupted = sum(one.cause in ("preempted", "lost") for one in found)
         counts[f"{name}: attempts preempted"] += sum(one.cause == "preempted" for one in found)
         counts[f"{name}: attempts lost"] += sum(one.cause == "lost" for one in found)
         counts[f"{name}: results superseded"] += duplicates(facts_of(search.layout))
@@ -137,6 +138,8 @@ class _Campaign:
         problems += [
             f"more lost than a save interval: {one}" for one in lost if one.unsaved > SAVE_INTERVAL + _BUSY
         ]
+        if scene.fault.exact and interrupted > hits:
+            problems.append(f"{interrupted} attempts were interrupted by {hits} faults")
         rules = Rules(stamps=scene.fault.stamps)
         return [
             *problems,

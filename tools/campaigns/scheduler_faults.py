@@ -41,6 +41,8 @@ class Fault:
     at_once: bool = False
     #: Whether processes run all the time, so that the times in the journals can be compared.
     stamps: bool = True
+    #: Whether no other task than the chosen ones may notice.
+    exact: bool = False
 
 
 @dataclass(slots=True)
@@ -208,11 +210,11 @@ FAULTS: Final[dict[str, Fault]] = {
     "preempted-grace": Fault(_preempted),
     "preempted": Fault(_preempted, {"partition": "abrupt"}),
     "preempted-deaf": Fault(_preempted, {"partition": "abrupt"}, deaf=True),
-    "requeued": Fault(_each("scontrol", "requeue")),
-    "requeued-alone": Fault(_each("scontrol", "requeue"), workers=1),
-    "usr1": Fault(_each("scancel", "--signal=USR1")),
-    "usr2": Fault(_each("scancel", "--signal=USR2")),
-    "scancelled-one": Fault(_each("scancel")),
+    "requeued": Fault(_each("scontrol", "requeue"), exact=True),
+    "requeued-alone": Fault(_each("scontrol", "requeue"), workers=1, exact=True),
+    "usr1": Fault(_each("scancel", "--signal=USR1"), exact=True),
+    "usr2": Fault(_each("scancel", "--signal=USR2"), exact=True),
+    "scancelled-one": Fault(_each("scancel"), exact=True),
     "scancelled-all": Fault(_all_cancelled),
     "suspended": Fault(_suspended, stamps=False),
     "time-warned": Fault(_out_of_time, _MINUTE, pace=1.0),

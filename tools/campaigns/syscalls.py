@@ -27,7 +27,7 @@ HELP: Final = (
     "SIGKILL at every file-system call of plan, claim, finish, checkpoint, archive, collect, submit, work"
 )
 #: A call of an operation that depends on time is aimed at this often before it counts as not hit.
-_AIMS: Final = 4
+_AIMS: Final = 6
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -151,9 +151,10 @@ def _killed(place: Workplace, scene: Scene, call: Call) -> _Kill:
     """Kill *scene* in *call*; aim again where it made other calls this time."""
     problems: list[str] = []
     hit, leftovers = False, list[str]()
-    for _ in range(_AIMS):
+    for aim in range(_AIMS):
         place.state(scene.state)
-        played = place.traced(scene.operation, call.injection("signal=KILL"), threads=scene.threads)
+        options = call.injection("signal=KILL", by_path=aim % 2 == 1)
+        played = place.traced(scene.operation, options, threads=scene.threads)
         leftovers += place.leftovers()
         hit = tracing.killed_in(played.trace, call, scene.below(place))
         if played.code is None:

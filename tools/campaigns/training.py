@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psutil
 
@@ -32,11 +32,12 @@ HELP = "kill and resume of a torch training with everything that has state, with
 MODES: Final = ((0.0, False), (0.0, True), (0.05, False), (0.05, True))
 #: Who dies: "preemption" is SIGTERM to every process of the worker, then SIGKILL.
 VICTIMS: Final = {"trial": 70, "worker": 10, "template": 10, "preemption": 10}
-#: Seconds between two kills at least and in the mean, and that a preempted worker gets.
-_LEAST, _MEAN, _GRACE = 0.05, 0.45, 15.0
+#: Reports between two kills in the mean, seconds that are drawn on top, seconds that a preempted worker gets.
+_STEPS, _EXTRA, _GRACE = 10, 0.05, 15.0
 #: Seconds without a trial process after which workers are looked at again.
 _QUIET: Final = 60.0
 _START: Final = frozenset({b"start"})
+_REPORT: Final = frozenset({b"report"})
 CODE: Final = '''\
 import hashlib
 import random
@@ -226,11 +227,12 @@ def run(args: argparse.Namespace) -> Tally:
         tally.counts += storm.counts
         tally.counts["resumes"] += len(facts.resumed)
         tally.counts[f"steps lost at most: {name}"] = max(
-            tally.counts[f"steps lost at most: {name}"], max((lost for _, lost in facts.resumed), default=0)
+            tally.counts[f"steps lost at most: {name}"], max((one.lost for one in facts.resumed), default=0)
         )
-        tally.counts["steps lost"] += sum(lost for _, lost in facts.resumed)
+        tally.counts["steps lost"] += sum(one.lost for one in facts.resumed)
         tally.counts["checkpoints skipped"] += facts.notes["checkpoint skipped"]
-        told += [step for step, _ in facts.resumed]
+        told += [one.step for one in facts.resumed]
+        print(f"run {tally.counts['runs']} ({name}): {storm.counts['kills']} kills", flush=True)
         if not tally.problems:
             shutil.rmtree(root)
     tally.counts["different steps resumed at"] = len(set(told))
@@ -277,12 +279,20 @@ class _Storm:
                     running.append(self._site.start())
                 worker = self._draw.choice(running)
                 if self._starts(worker):
-                    # Seldom at once: a training that is never given the time for a save never ends.
-                    time.sleep(_LEAST + self._draw.expovariate(1 / _MEAN))
+                    # By progress, not by time: on a slow machine a training has to come as far.
+                    self._advance(worker, int(self._draw.expovariate(1 / _STEPS)))
+                    time.sleep(self._draw.uniform(0, _EXTRA))
                     self._kill(worker)
 
     def _starts(self, worker: subprocess.Popen[bytes]) -> bool:
         return wait(lambda: worker.poll() is not None or self._trial(worker.pid) > 0, _QUIET)
+
+    def _advance(self, worker: subprocess.Popen[bytes], steps: int) -> None:
+        goal = self._reports() + steps
+        wait(lambda: worker.poll() is not None or self._reports() >= goal, _QUIET / 6)
+
+    def _reports(self) -> int:
+        return sum(1 for _ in history.lines(self._site.layout, _REPORT))
 
     def _note_end(self, code: int) -> None:
         if code not in (0, -signal.SIGKILL, 75):
@@ -352,26 +362,44 @@ class _Resumes:
                 self.notes[record.event] += 1
                 if record.event == "resumed" and record.trial is not None and record.attempt is not None:
                     resumed[record.trial][record.attempt] = int(record.text.removeprefix("step "))
-        self._lost = [one for trial in resumed for one in _lost(trial, resumed[trial], reported[trial])]
-        self.resumed = [(step, lost) for _, _, step, lost in self._lost if step]
+        self._all = [one for trial in resumed for one in _resumes(trial, resumed[trial], reported[trial])]
+        self.resumed = [one for one in self._all if one.step]
 
     def problems(self, *, every_step: bool) -> list[str]:
         """Return where more than one step was lost though each was saved, or there was a grace."""
         return [
-            f"trial {trial}: attempt {attempt} went on at step {step}, {lost} reported steps were lost"
-            for trial, attempt, step, lost in self._lost
-            if lost > 1 and (every_step or (trial, attempt - 1) in self._preempted)
+            f"trial {one.trial}: attempt {one.attempt} went on at step {one.step}, reports went to {reached}"
+            for one in self._all
+            for reached in (one.reached if every_step else one.reached_before,)
+            if reached - one.step > 1 and (every_step or (one.trial, one.attempt - 1) in self._preempted)
         ]
 
 
-def _lost(
-    trial: int, resumed: Mapping[int, int], reported: Mapping[int, int]
-) -> list[tuple[int, int, int, int]]:
-    """Return (trial, attempt, step it went on at, reported steps that it did again) of all but the first."""
-    found = []
-    for attempt in sorted(resumed)[1:]:
-        before = max((step for other, step in reported.items() if other < attempt), default=0)
-        # Attempts that were killed before they said where they go on tell nothing.
-        if attempt in reported:
-            found.append((trial, attempt, resumed[attempt], max(0, before - resumed[attempt])))
-    return found
+class _Resume(NamedTuple):
+    """An attempt but the first: where it went on; the last step that all, or the one before it, reported."""
+
+    trial: int
+    attempt: int
+    step: int
+    reached: int
+    reached_before: int
+
+    @property
+    def lost(self) -> int:
+        """How many reported steps it did again."""
+        return max(0, self.reached - self.step)
+
+
+def _resumes(trial: int, resumed: Mapping[int, int], reported: Mapping[int, int]) -> list[_Resume]:
+    # Attempts that were killed before they reported may not have said where they go on.
+    return [
+        _Resume(
+            trial,
+            attempt,
+            resumed[attempt],
+            max((step for other, step in reported.items() if other < attempt), default=0),
+            reported.get(attempt - 1, 0),
+        )
+        for attempt in sorted(resumed)[1:]
+        if attempt in reported
+    ]
