@@ -17,21 +17,6 @@ from hpc_search.durable import NO_SPACE
 from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, PASSING, HpcSearchError
 
 _VERBS = (plan, submit, status, collect, show, rerun, cancel, doctor, fsck, work)
-#: What another path, or a right, would change; anything else may pass by itself.
-_USERS: Final = frozenset(
-    {
-        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
-        *(
-            errno.ELOOP,
-            errno.ENAMETOOLONG,
-            errno.EEXIST,
-            errno.EINVAL,
-            errno.EXDEV,
-            errno.ENODEV,
-            errno.ENXIO,
-        ),
-    }
-)
 #: Allocations between two looks for garbage: reading an index makes 50,000 objects that all stay.
 _GARBAGE: Final = 200_000
 _EPILOG = """\
@@ -93,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _system_error(error: OSError, run: str) -> int:
-    """Print what the system refused; what is not for the user to change is temporary."""
-    temporary = error.errno not in _USERS
+    """Print what the system refused; what may pass by itself is temporary."""
+    temporary = error.errno in PASSING
     where = f"{error.filename or run}: " if error.filename or run else ""
     print(f"hpc-search: error: {where}{error.strerror or error}", file=sys.stderr)
     hint = "the same command again later: the file system did not do what was asked" if temporary else ""

@@ -26,7 +26,7 @@ from hpc_search.runners.parent import Parent
 from hpc_search.trial import Spec
 
 #: Seconds that a forked canary has to answer in.
-_CANARY: Final = 10.0
+_CANARY: Final = 30.0
 #: Side of the matrices that it multiplies: large enough for all libraries to use their threads.
 _SQUARE: Final = 512
 #: NVML counts its users; torch adds one at each question.

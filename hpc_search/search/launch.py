@@ -62,7 +62,7 @@ def _profile(run: Run, wish: Wish) -> Profile:
     from hpc_search.config import profile
 
     path = wish.profile or (run.layout.profile if run.layout.profile.exists() else None)
-    if path == run.layout.profile and not profile.signature_holds(path.read_bytes()):
+    if path and not wish.profile and not profile.signature_holds(path.read_bytes()):
         message = f"{path} is not what the last `submit` wrote"
         raise DamagedError(message, hint="say which profile is meant: submit RUN --profile FILE")
     found = profile.load_profile(path) if path else profile.Profile(name="default")

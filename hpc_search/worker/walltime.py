@@ -35,13 +35,25 @@ def parse_job(text: str) -> tuple[float, float] | None:
     return None if limit is None or run is None else (limit, run)
 
 
+def _name_of_this_job(env: Mapping[str, str]) -> str:
+    """Return what scontrol calls this job alone, "" outside of one.
+
+    One task of an array has the array's own id as SLURM_JOB_ID, which means all tasks.
+    """
+    array, task = env.get("SLURM_ARRAY_JOB_ID", ""), env.get("SLURM_ARRAY_TASK_ID", "")
+    if array.isdecimal() and task.isdecimal():
+        return f"{array}_{task}"
+    job = env.get("SLURM_JOB_ID", "")
+    return job if job.isdecimal() else ""
+
+
 def _ask(env: Mapping[str, str], *, begins: bool) -> tuple[float, float] | None:
     start, end = env.get("SLURM_JOB_START_TIME", ""), env.get("SLURM_JOB_END_TIME", "")
     if begins and start.isdecimal() and end.isdecimal() and int(end) > int(start):
         # Both are slurmctld's; the job began no later than this process.
         return float(int(end) - int(start)), 0.0
-    job = env.get("SLURM_JOB_ID", "")
-    if not job.isdecimal():
+    job = _name_of_this_job(env)
+    if not job:
         return None
     try:
         shown = subprocess.run(
@@ -93,8 +105,8 @@ class Walltime:
 
 def requeue_this_job() -> bool:
     """Ask SLURM to run this task again later; return whether it agreed."""
-    job = os.environ.get("SLURM_JOB_ID", "")
-    if not job.isdecimal():
+    job = _name_of_this_job(os.environ)
+    if not job:
         return False
     try:
         done = subprocess.run(

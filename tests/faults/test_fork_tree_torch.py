@@ -14,6 +14,9 @@ from tests.faults.site import TIMEOUT, Site
 from tests.faults.test_fork_tree import HEAD, SEARCH, process, read, signal_step
 
 TORCH = pytest.importorskip("torch", reason="the tests below are about torch")
+#: Workers import torch a dozen times below.
+pytestmark = pytest.mark.timeout(400)
+
 NUMBERS = (
     HEAD
     + """
@@ -58,6 +61,12 @@ IMPORTED = set()
 )
 
 
+def work(site: Site) -> None:
+    """Run a worker to its end; torch may take a minute to import on a busy machine."""
+    with site.worker() as worker:
+        assert worker.wait(3 * TIMEOUT) == 0, site.said()
+
+
 @pytest.fixture(scope="module")
 def three_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Site]:
     """Run one search three times; in the third the module trains with four threads when it is imported."""
@@ -66,7 +75,7 @@ def three_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Site]:
         site = Site(tmp_path_factory.mktemp(name), SEARCH + "threads: 2\n", NUMBERS)
         if name == "warm":
             (site.root / "warm").touch()
-        site.work()
+        work(site)
         sites.append(site)
     return sites
 
@@ -187,7 +196,7 @@ def test_loaders_at_stops_of_the_whole_step_cost_a_step_at_most_and_change_nothi
     """The workers of a DataLoader would die of the TERM, and their trial with an error in mid-epoch."""
     search = SEARCH.replace("[1, 2]", "[2]").replace("seeds: [7]", "seeds: [1, 2]")
     undisturbed = Site(tmp_path / "undisturbed", search, LOADER)
-    undisturbed.work()
+    work(undisturbed)
     site = Site(tmp_path / "site", search, LOADER)
     for trial, number in enumerate((signal.SIGTERM, signal.SIGUSR2)):
         site.gate.touch()
@@ -198,7 +207,7 @@ def test_loaders_at_stops_of_the_whole_step_cost_a_step_at_most_and_change_nothi
         site.gate.unlink()
         (end,) = site.ends(trial)
         assert (end.state, end.cause, end.step) == ("pending", "preempted", 2), end.detail
-    site.work()
+    work(site)
     values = [
         [result.end.value for _, result in sorted(one.results().items())] for one in (undisturbed, site)
     ]

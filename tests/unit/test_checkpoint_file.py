@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -294,6 +295,27 @@ def test_a_table_with_gaps_overlaps_or_wrong_counts_is_refused_before_allocation
 
     with pytest.raises(DamagedError, match=r"one\.h5: "):
         file.read(path)
+
+
+def test_any_change_of_the_structure_under_a_valid_seal_is_read_or_refused(path: Path) -> None:
+    file.write(path, META, STATE)
+    good = path.read_bytes()
+    sealed = seal.parse(good[: hdf5.USERBLOCK], len(good))
+    used = [i for i in range(hdf5.USERBLOCK, sealed.data_offset) if good[i]]
+    draw = random.Random(20270301)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(good)
+        for _ in range(draw.choice([1, 1, 3])):
+            data[draw.choice(used)] = draw.choice([0, 255, draw.randrange(256)])
+        rest = xxhash.xxh3_64_intdigest(bytes(data[hdf5.USERBLOCK : sealed.data_offset]))
+        data[: hdf5.USERBLOCK] = seal.encode(Seal(len(data), sealed.data_offset, sealed.data_length, rest))
+        path.write_bytes(data)
+        try:
+            file.read(path)
+        except DamagedError:
+            refused += 1
+    assert refused > 200
 
 
 @pytest.mark.usefixtures("no_allocation")

@@ -10,14 +10,15 @@ import pytest
 
 from hpc_search import fsck
 from hpc_search.collect import collect
-from hpc_search.errors import EXIT_DAMAGED, EXIT_DONE, UsageError
+from hpc_search.errors import EXIT_DAMAGED, EXIT_DONE, DamagedError, UsageError
 from hpc_search.fsck import Finding
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
+from hpc_search.planning.digests import damaged_splits
 from hpc_search.records import index
 from hpc_search.records import journal as lines
 from hpc_search.records import seal as seal_codec
-from hpc_search.search import open_run, status, writable
+from hpc_search.search import Wish, open_run, preview, status, writable
 from tests.fsck_run import FsckRun, flip
 
 
@@ -574,3 +575,19 @@ def test_a_lost_result_that_was_claimed_by_name_can_be_claimed_again(exclusive: 
     ledger.close()
     assert 1 in claimed
     assert not {0, 2, 3} & set(claimed)
+
+
+# -- what else refuses a damaged file
+def test_submit_does_not_use_a_profile_that_changed(finished: FsckRun) -> None:
+    flip(finished.layout.profile, 10)
+
+    with pytest.raises(DamagedError, match="is not what the last `submit` wrote"):
+        preview(open_run(str(finished.layout.root)), Wish(launcher="local"))
+
+
+def test_workers_do_not_start_on_damaged_folds(finished: FsckRun) -> None:
+    assert damaged_splits(finished.layout) == ""
+
+    finished.layout.split_manifest(1, "val").unlink()
+
+    assert "val.csv is missing" in damaged_splits(finished.layout)

@@ -37,9 +37,9 @@ _CLIENTS: Final = "ab"
 #: Another host, as far as a worker can tell: its name, its processes, and its client at the path of all.
 _HOST: Final = ("unshare", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c")
 _BECOME: Final = 'hostname "$0" && if [ -n "$1" ]; then mount --bind "$1" "$2"; fi && shift 2 && exec "$@"'
-#: flock that always says yes and does nothing.
-_LIE: Final = ("strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=flock")
-_LIES: Final = (*_LIE, "-e", "inject=flock:retval=0")
+#: flock that always says yes and does nothing; and the index is written slowly, so that it matters.
+_STRACE: Final = ("strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=flock,pwrite64")
+_LIES: Final = (*_STRACE, "-e", "inject=flock:retval=0", "-e", "inject=pwrite64:delay_enter=20ms")
 #: Seconds: between two looks, a whole run, and until one client surely sees what the other wrote.
 _LOOK, _PATIENCE, _SEEN = 0.5, 1500.0, 2.5
 
@@ -192,7 +192,9 @@ def _judge(crowd: _Crowd, workload: Workload) -> list[str]:
     crowd.counts["attempts"] = checker.attempts(facts)
     crowd.counts["attempts claimed twice"] = sum(count > 1 for count in claims.values())
     crowd.counts["results superseded"] = checker.duplicates(facts)
-    crowd.counts.update(Counter(f"trials ended on client {_client(end.node)}" for _, _, end in facts.ends))
+    if crowd.setting.mode:
+        done = (end for _, _, end in facts.ends if end.state == "done")
+        crowd.counts.update(Counter(f"trials done on client {_client(end.node)}" for end in done))
     # Where locks lie a trial may be claimed by two at any time; that is what this costs.
     rules = Rules(stamps=bool(crowd.setting.mode), temporaries=crowd.counts["kills"])
     return verdict(crowd.site.run, reference(workload), rules)

@@ -110,6 +110,7 @@ class Scene:
     def finish(self) -> bool:
         """Go on to the end as a user and an operator do; return whether it came."""
         self.hear()
+        self.search.write("pace", "0.05")
         next_try = 0.0
 
         def over() -> bool:
@@ -160,8 +161,8 @@ def _all_cancelled(scene: Scene, tasks: Tasks) -> int:
 def _out_of_time(scene: Scene, tasks: Tasks) -> int:
     wait_for(lambda: scene.ended() or not tasks.keys() & scene.search.running_tasks().keys(), 120, pause=0.5)
     if scene.fault.deaf:
-        # The warning was not heard, and SLURM's KILL comes some seconds later.
-        scene.search.wait_for_the_end_of_all_jobs()
+        # The warning was not heard; SLURM's KILL comes some seconds later.
+        wait_for(lambda: "COMPLETING" not in {row[2] for row in scene.search.jobs()}, 60, pause=0.5)
     scene.hear()
     return len(tasks)
 

@@ -15,6 +15,8 @@ from hpc_search.errors import UsageError
 
 #: Calls that name a file or use a descriptor, and what they give to programs.
 TRACE: Final = "trace=%file,%desc"
+#: They show a path and touch no file.
+_NO_FILE: Final = frozenset({"getcwd"})
 _START: Final = re.compile(r"^(\d* *)([a-z0-9_]+)\((.*)$")
 _DEATH: Final = re.compile(r"^(\d* *)\+\+\+ killed by SIGKILL")
 
@@ -69,7 +71,7 @@ def calls(log: str, below: Path) -> list[Call]:
         count = counts[thread][name]
         shadowed = count <= reached[name]
         reached[name] = max(reached[name], count)
-        path = _path(name, text, str(below))
+        path = "" if name in _NO_FILE else _path(name, text, str(below))
         if path:
             on_path[thread][name, path] += 1
             number = on_path[thread][name, path]

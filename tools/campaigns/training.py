@@ -267,6 +267,7 @@ class _Storm:
         self._workers = workers
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
+        self._killed: Counter[int] = Counter()
 
     def rage(self, kills: int) -> None:
         """Kill, at most *kills* times."""
@@ -285,7 +286,14 @@ class _Storm:
                     self._kill(worker)
 
     def _starts(self, worker: subprocess.Popen[bytes]) -> bool:
-        return wait(lambda: worker.poll() is not None or self._trial(worker.pid) > 0, _QUIET)
+        """Wait for a trial that was not yet killed more often than it has steps for."""
+        most = max(2, self._site.workload.steps // _STEPS)
+
+        def runs() -> bool:
+            trial = self._trial(worker.pid)
+            return worker.poll() is not None or (trial is not None and self._killed[trial.trial] < most)
+
+        return wait(runs, _QUIET)
 
     def _advance(self, worker: subprocess.Popen[bytes], steps: int) -> None:
         goal = self._reports() + steps
@@ -298,27 +306,28 @@ class _Storm:
         if code not in (0, -signal.SIGKILL, 75):
             self.problems.append(f"a worker ended with status {code}: {self._site.said()}")
 
-    def _trial(self, worker: int) -> int:
-        """Return the process of the trial that *worker* runs now, 0 without one."""
+    def _trial(self, worker: int) -> lines.Start | None:
+        """Return the start of the trial that *worker* runs now."""
         below = {child.pid for child in _children(worker)}
         records = (lines.parse_line(line.data) for line in history.lines(self._site.layout, _START))
-        started = [record for record in records if isinstance(record, lines.Start)]
-        started.sort(key=lambda record: record.t)
-        return next((record.pid for record in reversed(started) if record.pid in below), 0)
+        started = [record for record in records if isinstance(record, lines.Start) and record.pid in below]
+        return max(started, key=lambda record: record.t, default=None)
 
     def _kill(self, worker: subprocess.Popen[bytes]) -> None:
         who = self._draw.choices(list(VICTIMS), list(VICTIMS.values()))[0]
         trial = self._trial(worker.pid)
-        if not trial:
+        if trial is None:
             return
         if who == "preemption":
             self._preempt(worker)
         else:
             with suppress(psutil.Error):
-                process = psutil.Process(worker.pid if who == "worker" else trial)
+                process = psutil.Process(worker.pid if who == "worker" else trial.pid)
                 (process.parent() or process if who == "template" else process).kill()
+        self._killed[trial.trial] += 1
         self.counts["kills"] += 1
         self.counts[f"kills: {who}"] += 1
+        self.counts[f"kills with {2 * (trial.trial // self._site.workload.seeds)} loader workers"] += 1
 
     def _preempt(self, worker: subprocess.Popen[bytes]) -> None:
         """Do what SLURM does: signal every process of the step, wait, kill."""
@@ -326,7 +335,7 @@ class _Storm:
         for pid in every:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        wait(lambda: worker.poll() is not None or not self._trial(worker.pid), _GRACE)
+        wait(lambda: worker.poll() is not None or self._trial(worker.pid) is None, _GRACE)
         for pid in every:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
