@@ -165,6 +165,9 @@ def _fill(fd: int, path: Path, meta: Meta, encoded: Encoded) -> int:
             "data": sum(sizes),
         },
     )
+    if os.fstat(fd).st_nlink == 0:
+        # The claimer of another attempt has cleaned up, and the name is that of another file now.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
     with ThreadPoolExecutor(1) as pool:
         rows = _write_buffers(fd, spans["data"].offset, encoded, pool)
     _pwrite(fd, memoryview(head), spans["meta"].offset)

@@ -61,7 +61,8 @@ def restore(state: Mapping[str, Any]) -> None:
     now = capture()
     for name, (_, put) in _SETTINGS.items():
         if torch is not None and name in state and state[name] != now.get(name, state[name]):
-            put(torch, state[name])
+            with suppress(RuntimeError, AttributeError):
+                put(torch, state[name])
 
 
 def differences(loaded: Loaded) -> list[str]:

@@ -21,6 +21,7 @@ from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, last_seal, seal_results
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
+from hpc_search.ledger import mode, superblocks
 from hpc_search.ledger.index import read_header
 from hpc_search.planning import digest, load_plan
 from hpc_search.records import checked
@@ -152,8 +153,7 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
     """
     plan = plan or load_plan(layout)
     # Before the journals are read: an end stands in its journal before the index counts it.
-    header = read_header(layout)
-    ended = header.finals if header is not None else 0
+    ended = _ended(layout)
     with _collector_paused():
         try:
             sealed = seal_results(layout)
@@ -169,6 +169,14 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
             raise _unwritable(layout, error) from error
         files = tuple(name for name in _FILES if name in contents)
         return _collected(layout, found, files, (*notes, *_warnings(plan, sealed, ended)))
+
+
+def _ended(layout: Layout) -> int:
+    """Return how many trials ended by what workers claim by, 0 where that cannot be read."""
+    if mode.exclusive(layout):
+        return superblocks.finals(layout)
+    header = read_header(layout)
+    return header.finals if header is not None else 0
 
 
 @contextmanager
@@ -223,7 +231,7 @@ def _warnings(plan: Plan, sealed: Sealed, ended: int) -> list[str]:
     counted = {
         "end records do not verify and were passed over": sealed.attempts.damaged,
         "results that an earlier collect published are no longer in the journals": sealed.lost,
-        "trials ended by the index, but no journal holds their results (was workers/ deleted?)": gone,
+        "trials ended by the ledger, but no journal holds their results (was workers/ deleted?)": gone,
         "results have numbers that the plan does not have and were left out": foreign,
     }
     return [f"warning: {count} {what}" for what, count in counted.items() if count]

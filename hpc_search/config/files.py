@@ -8,7 +8,7 @@ from pathlib import Path
 from hpc_search.config.nodes import MOST_BYTES, parse
 from hpc_search.config.problems import Book
 from hpc_search.config.reader import Cursor
-from hpc_search.errors import UsageError
+from hpc_search.errors import PASSING, TemporaryError, UsageError
 
 
 def read_bytes(path: Path, what: str) -> bytes:
@@ -16,6 +16,7 @@ def read_bytes(path: Path, what: str) -> bytes:
 
     Raises:
         UsageError: It is missing, a directory, or cannot be read.
+        TemporaryError: The file system is in trouble.
     """
     try:
         with path.open("rb") as file:
@@ -26,6 +27,8 @@ def read_bytes(path: Path, what: str) -> bytes:
         message = f"{path}: a directory, not a {what}"
     except (OSError, ValueError) as error:
         message = f"{path}: the {what} cannot be read ({getattr(error, 'strerror', None) or error})"
+        if getattr(error, "errno", None) in PASSING:
+            raise TemporaryError(message, hint="the same command again later") from error
     raise UsageError(message, hint="check the path and its permissions")
 
 

@@ -33,6 +33,8 @@ _SQUARE: Final = 512
 _NVML_USES: Final = 64
 #: What the device files of GPUs begin with.
 _GPU: Final = "/dev/nvidia"
+#: A first save loads h5py: 0.15 s that every trial would pay.
+_SAVES: Final = re.compile(r"\.(?:save|restore)\(")
 _TORCH: Final = re.compile(r"^\s*(?:import|from)\s+torch\b", re.MULTILINE)
 
 
@@ -57,9 +59,7 @@ class Template(Parent):
     def _prepare(self, message: dict[str, Any]) -> None:
         """Import the user's code, warm what a fork would otherwise pay each time, and check the result."""
         try:
-            child.load(message["callable"], message["code"])
-            if "torch" in sys.modules or _mentions_torch(message["code"]):
-                _warm_torch()
+            _load(message["callable"], message["code"])
         except BaseException as error:  # noqa: BLE001 - the border around the user's imports
             self.send("broken", detail=child.printable(child.trace(error)))
             return
@@ -91,13 +91,22 @@ def _versions() -> dict[str, str]:
     return library_versions()
 
 
-def _mentions_torch(code: str) -> bool:
-    """Return whether a source in code.zip imports torch: then it is loaded once, here, and seeded."""
+def _load(reference: str, code: str) -> None:
+    """Import the user's code, and what its trials would otherwise import after their seeds are set."""
+    child.load(reference, code)
+    if "torch" in sys.modules or _mentions(_TORCH, code):
+        _warm_torch()
+    if _mentions(_SAVES, code):
+        import h5py  # noqa: F401
+
+
+def _mentions(expression: re.Pattern[str], code: str) -> bool:
+    """Return whether a source in code.zip needs what is then loaded once, here (and seeded)."""
     if not code:
         return False
     with zipfile.ZipFile(code) as archive:
         names = [name for name in archive.namelist() if name.endswith(".py")]
-        return any(_TORCH.search(archive.read(name).decode(errors="replace")) for name in names)
+        return any(expression.search(archive.read(name).decode(errors="replace")) for name in names)
 
 
 def _warm_torch() -> None:
@@ -201,7 +210,7 @@ def run_fresh(arguments: list[str]) -> None:
 def _loaded(spec: Spec) -> Spec:
     with suppress(BaseException):
         # Import before the seeds are set, as the template does; an error shows when it is repeated.
-        child.load(spec.callable, spec.code)
+        _load(spec.callable, spec.code)
     return spec
 
 

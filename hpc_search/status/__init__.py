@@ -12,7 +12,7 @@ import msgspec
 
 from hpc_search import stats
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, rebuild
+from hpc_search.ledger import mode, rebuild, superblocks
 from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
@@ -158,7 +158,12 @@ def _moment(now: float | None) -> float:
 
 def _read_entries(layout: Layout, trials: int) -> _Read:
     if mode.exclusive(layout):
-        return _Read(rebuild.entries(layout, trials)[1], "journals")
+        # Before the journals are read: an end stands in its journal before a name says so.
+        ended = superblocks.finals(layout)
+        entries_now = rebuild.entries(layout, trials)[1]
+        lost = ended - sum(entry.final for entry in entries_now)
+        note = f"{lost} trials ended by ledger/open, but no journal holds their results: `hpc-search fsck`"
+        return _Read(entries_now, "journals", (note,) if lost > 0 else ())
     entries = _entries_of(layout, trials)
     if entries is not None and None in entries:
         # A torn record is one that was being written: it is whole a moment later.

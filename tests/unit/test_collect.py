@@ -411,4 +411,4 @@ def test_results_whose_journals_were_deleted_are_missed_aloud(tmp_path: Path) ->
 
     text = collect(run.layout).text()
 
-    assert "warning: 3 trials ended by the index, but no journal holds their results" in text
+    assert "warning: 3 trials ended by the ledger, but no journal holds their results" in text

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-#: One writer, complete or absent, but not durable: a beat that is lost harms nobody.
-_NOT_DURABLE: Final = frozenset({"heartbeat"})
+#: Complete or absent, but not durable: a beat that is lost harms nobody, a script is for people.
+_NOT_DURABLE: Final = frozenset({"heartbeat", "submitit"})
 #: Made again from the journals where it is torn.
 _CACHE: Final = "claims.bin"
 _CALL: Final = re.compile(r"^(\d* *)([a-z0-9_]+)\((.*)$")
@@ -56,6 +56,8 @@ class _Watch:
     names: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: Directory -> names that were made in it, not renamed into it, since it was synced.
     made: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    #: Names that were made and are durable.
+    known: set[str] = field(default_factory=set)
     #: Thread -> what it is syncing.
     syncing: dict[str, str] = field(default_factory=dict)
 
@@ -70,7 +72,7 @@ class _Watch:
             # A segment repeats what its predecessors could not sync.
             self.ends = {name for name in self.ends if PurePath(name).parent != PurePath(path).parent}
         self.names.pop(path, None)
-        self.made.pop(path, None)
+        self.known |= self.made.pop(path, set())
 
     def call(self, thread: str, name: str, text: str) -> Iterator[str]:
         path = _FD.match(text)
@@ -104,13 +106,13 @@ class _Watch:
 
     def _made(self, text: str) -> None:
         found = _NAMES.search(text)
-        if found and " = -1 " not in text:
-            path = PurePath(found[1] or "/", found[2])
+        path = PurePath(found[1] or "/", found[2]) if found else PurePath()
+        if " = -1 " not in text and str(path) not in self.known:
             self.made[str(path.parent)].add(str(path))
 
     def _named(self, call: str, text: str) -> Iterator[str]:
         source, target = _two_names(text)
-        if "= 0" not in text or PurePath(target).name in _NOT_DURABLE:
+        if "= 0" not in text or _NOT_DURABLE.intersection(PurePath(target).parts[-2:]):
             self.dirty.discard(source)
             return
         if PurePath(target).name.startswith(".t-"):

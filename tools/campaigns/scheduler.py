@@ -101,6 +101,8 @@ class _Campaign:
                 break
             self._repair()
             shutil.rmtree(directory)
+        for problem in self.tally.problems:
+            print(f"PROBLEM: {problem}", flush=True)
         self.tally.counts[f"{name}: faults"] = done
         self.tally.counts[f"{name}: searches"] = scenes
         print(f"{name}: {done} faults, {scenes} searches, {time.monotonic() - began:.0f} s", flush=True)
@@ -127,14 +129,14 @@ class _Campaign:
         counts[f"{name}: attempts lost"] += sum(one.cause == "lost" for one in found)
         counts[f"{name}: results superseded"] += duplicates(facts_of(search.layout))
         counts[f"{name}: tasks started twice"] += started_twice(search)
-        self.told += [one.steps for one in lost if one.told]
-        self.untold += [one.seconds for one in lost if not one.told]
+        # One that does not hear what it is told is killed by its worker, or by SLURM.
+        told = [one for one in lost if one.told and not scene.fault.deaf]
+        self.told += [one.steps for one in told]
+        self.untold += [one.seconds for one in lost if one not in told]
         self.resumes += resumes
         if resumes:
             counts[f"{name}: ms from task start to next step"] = round(1000 * statistics.median(resumes))
-        problems = [
-            f"{one.steps} steps lost with a warning: {one}" for one in lost if one.told and one.steps > 1
-        ]
+        problems = [f"{one.steps} steps lost with a warning: {one}" for one in told if one.steps > 1]
         problems += [
             f"more lost than a save interval: {one}" for one in lost if one.unsaved > SAVE_INTERVAL + _BUSY
         ]

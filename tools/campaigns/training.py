@@ -293,11 +293,11 @@ class _Storm:
             trial = self._trial(worker.pid)
             return worker.poll() is not None or (trial is not None and self._killed[trial.trial] < most)
 
-        return wait(runs, _QUIET)
+        return wait(runs, _QUIET, 0.1)
 
     def _advance(self, worker: subprocess.Popen[bytes], steps: int) -> None:
         goal = self._reports() + steps
-        wait(lambda: worker.poll() is not None or self._reports() >= goal, _QUIET / 6)
+        wait(lambda: worker.poll() is not None or self._reports() >= goal, _QUIET / 6, 0.05)
 
     def _reports(self) -> int:
         return sum(1 for _ in history.lines(self._site.layout, _REPORT))
