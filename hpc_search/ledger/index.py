@@ -158,12 +158,13 @@ def read_index(layout: Layout, tries: int = 3) -> tuple[Header, list[Entry]]:
 
     Raises:
         IndexDamagedError: It is missing, or still does not verify after *tries* reads.
+        OSError: It cannot be read at the moment.
     """
     for _ in range(tries):
         try:
             data = durable.read_bytes(layout.claims)
-        except OSError as error:
-            raise IndexDamagedError(f"{layout.claims} cannot be read ({error.strerror})") from error
+        except FileNotFoundError as error:
+            raise IndexDamagedError(f"{layout.claims} is missing") from error
         header = codec.parse_header(data)
         if header is None:
             continue

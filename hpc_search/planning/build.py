@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import hashlib
 import os
 import re
@@ -13,12 +12,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 
 from hpc_search import __version__, config, durable, mounts, splits, strategies
-from hpc_search.errors import DamagedError, TemporaryError, UsageError
+from hpc_search.errors import PASSING, DamagedError, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning import code, data
 from hpc_search.planning.digests import encode_digests
@@ -35,8 +34,6 @@ _DIRECTORIES: Final = (
 #: A larger file among a command's arguments is taken for data.
 _SOURCE_BYTES: Final = 1 << 20
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
-#: Not readable for this user, or no such kind of file: trying again changes nothing.
-_USERS: Final = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 #: Seconds after which what a killed `plan` left beside its run is removed.
 _LEFT: Final = 3600.0
 _LIBRARIES: Final = ("torch", "numpy", "pandas", "h5py", "scikit-learn", "submitit", "msgspec")
@@ -223,9 +220,10 @@ def load_plan(layout: Layout) -> Plan:
         raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one") from None
     except OSError as error:
         words = f"{layout.plan} cannot be read ({error.strerror})"
-        if error.errno in _USERS:
-            raise UsageError(words) from error
-        raise TemporaryError(words, hint="the same command again when the file system answers") from error
+        if error.errno in PASSING:
+            hint = "the same command again when the file system answers"
+            raise TemporaryError(words, hint=hint) from error
+        raise UsageError(words) from error
     return records.parse_plan(content, str(layout.plan))
 
 
@@ -297,6 +295,8 @@ def _explained(error: OSError, root: Path) -> UsageError | TemporaryError:
     words = f"the run {root} cannot be made ({reason})"
     if error.errno in durable.NO_SPACE:
         return TemporaryError(words, hint="free space or inodes (or raise the quota), then plan again")
+    if error.errno in PASSING:
+        return TemporaryError(words, hint="plan again when the file system answers")
     return UsageError(words, hint="choose a directory you may write to with --run DIR")
 
 
@@ -321,7 +321,7 @@ def _fill(made: Draft, layout: Layout, final: Path) -> None:
     else:
         layout.open.mkdir(mode=0o700)
         durable.write_file(layout.mode_exclusive, f"{_why_exclusive(final)}\n".encode())
-    for directory, _, _ in os.walk(layout.root):
+    for directory, _, _ in os.walk(layout.root, onerror=_raise):
         # Parents that mkdir made along have the mode of the umask.
         os.chmod(directory, 0o700)
         durable.fsync_dir(Path(directory))
@@ -345,6 +345,10 @@ def draft_again(plan: Plan, base: Path) -> dict[str, bytes]:
         UsageError: Something that the search names is not there any more.
     """
     return planned_files(plan, _snapshot(plan.search, base), _manifests(plan.search, base))
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _why_exclusive(final: Path) -> str:

@@ -14,7 +14,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from hpc_search.errors import UsageError
+from hpc_search.errors import PASSING, TemporaryError, UsageError
 
 #: Sources of a search are small; more than this is most likely data named by mistake.
 MAX_BYTES: Final = 20 << 20
@@ -196,12 +196,21 @@ def _digest(contents: Mapping[str, bytes]) -> str:
 
 
 def problem(path: Path, digest: str) -> str:
-    """Return what is wrong with the code.zip at *path*, "" where its files still have *digest*."""
+    """Return what is wrong with the code.zip at *path*, "" where its files still have *digest*.
+
+    Raises:
+        TemporaryError: The file system does not give it now; that says nothing of the code.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             contents = {name: archive.read(name) for name in sorted(archive.namelist()) if name[-1] != "/"}
     except FileNotFoundError:
         return f"{path} is missing"
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except OSError as error:
+        if error.errno in PASSING:
+            hint = "`submit` again when the file system answers"
+            raise TemporaryError(f"{path} cannot be read ({error.strerror})", hint=hint) from error
+        return f"{path} cannot be read: {error}"
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         return f"{path} cannot be read: {error}"
     return "" if _digest(contents) == digest else f"{path} is not what was planned: its digest differs"

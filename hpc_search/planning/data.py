@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc_search.errors import UsageError
+from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.planning import code
 from hpc_search.records.plan import DataSpec
 from hpc_search.splits import Table
@@ -36,6 +36,8 @@ def _from_csv(path: Path, spec: DataSpec) -> Table:
             rows = list(reader)
     except OSError as error:
         message = f"data.index: {path} cannot be read ({error.strerror})"
+        if error.errno in PASSING:
+            raise TemporaryError(message, hint="plan again when the file system answers") from error
         raise UsageError(message, hint="the path is relative to the search file") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise UsageError(f"data.index: {path} is not a CSV table: {error}") from error

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from hpc_search import checkpoint, durable
+from hpc_search import checkpoint
 from hpc_search.errors import UsageError
 from hpc_search.ledger import Claimed
 from hpc_search.records import journal as lines
@@ -25,8 +25,13 @@ from hpc_search.worker.intake import Intake
 
 #: Seconds between TERM and KILL of a hung trial, and between its result and its end.
 _GRACE: Final = 10.0
-#: The node has no room for another process: nothing that the trial could help.
-_EXHAUSTED: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+#: Why exec refuses a command for what it is.
+_OF_COMMANDS: Final = frozenset(
+    {
+        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR),
+        *(errno.E2BIG, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+    }
+)
 #: Pieces of 64 KiB that are read after the end.
 _DRAIN: Final = 64
 #: Seconds between two looks at a program's report file.
@@ -143,7 +148,11 @@ class Attempt:
         slots.prepare()
         try:
             self._process = host.spawn(self._spec())
-        except (OSError, UsageError) as error:
+        except (BrokenPipeError, ConnectionError):
+            # Whoever starts the trials died between two of them.
+            self.template_died()
+            return
+        except UsageError as error:
             self._not_started(error)
             return
         events = context.events
@@ -152,13 +161,10 @@ class Attempt:
             events.watch(self._process.channel, self._read_messages)
 
     def _not_started(self, error: OSError | UsageError) -> None:
-        number = error.errno if isinstance(error, OSError) else None
-        if number in durable.NO_SPACE:
-            raise error
         self._ended = True
         command = self._search.trial.command
-        if not command or number in _EXHAUSTED:
-            # The template died between two trials, or the node has no room: not the trial's fault.
+        if not command or (isinstance(error, OSError) and error.errno not in _OF_COMMANDS):
+            # The node or its file system: nothing that the trial could help.
             self.host_died = True
             return
         words = error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -23,8 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-# Behind PYTHONPATH: the tools of this project, and not its hpc_search.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+# Behind the one directory of PYTHONPATH: the tools of this project, and not its hpc_search.
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 from hpc_search import cli, planning
 from hpc_search.errors import EXIT_TEMPORARY, HpcSearchError

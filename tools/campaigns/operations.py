@@ -269,7 +269,7 @@ def command(*arguments: str) -> Callable[[Path], Action]:
 
 
 def op_die(run: Path) -> Action:
-    """Claim two trials, save checkpoints, end the second durably without a mark, and die."""
+    """Claim two trials (or one), save checkpoints, end the second durably without a mark, and die."""
     ledger = joined(run)
 
     def go() -> None:
@@ -279,7 +279,8 @@ def op_die(run: Path) -> Action:
         slots.prepare()
         for step in (1, 2):
             say(saved=slots.save(step, state_at(step)).step)
-        finished(ledger, held[1])
+        for one in held[1:]:
+            finished(ledger, one)
 
     return go
 
