@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -318,9 +317,8 @@ def _check_memory(size: int) -> None:
 
 
 def _load_all(fd: int, structure: tree.Structure, image: _Image) -> list[Any]:
-    # Two threads, because new memory costs more than the bytes that are read into it.
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(partial(_load, fd), structure.specs, image.rows))
+    # In one thread: a second one doubles the processor time, for new memory is given out under a lock.
+    return [_load(fd, spec, row) for spec, row in zip(structure.specs, image.rows, strict=True)]
 
 
 def _load(fd: int, spec: buffers.Spec, row: _Row) -> Any:

@@ -13,7 +13,8 @@ from hpc_search.errors import UsageError
 from tools.campaigns import injected, ordering, planted, races, syscalls, tracing, zombies
 from tools.campaigns.common import Tally
 
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+pytestmark = pytest.mark.timeout(300)
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="SKIPPED: strace is not installed")
 
 
 def campaign(module: ModuleType, directory: Path, *arguments: str) -> Tally:

@@ -46,7 +46,9 @@ class Cluster:
     def control(self, *arguments: str, timeout: float = 120) -> Output:
         """Run ``tools/slurm-cluster`` with *arguments*, such as ``kill-node``, ``node1``."""
         command = [str(CLUSTER), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
 
     def run(
         self,

@@ -1,7 +1,8 @@
 """SIGKILL, and SIGSTOP while others take over, at every file-system call of every operation.
 
 Each operation runs once undisturbed under strace, which counts its calls below RUN; then once a call, on a
-fresh copy of the same state, killed in exactly that call; the run is then worked to its end.
+fresh copy of the same state, killed in exactly that call; the run is then worked to its end. Closing a stage is
+not among the operations: there are no stages yet.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ class Board:
         """Add what one operation gave, and print its line."""
         with self._lock:
             self.tally.counts.update(counts)
-            self.tally.problems.extend(problems)
-            print(line, flush=True)
+            found = list(problems)
+            self.tally.problems.extend(found)
+            print(line, *(f"    PROBLEM: {problem}" for problem in found), sep="\n", flush=True)
 
 
 Play = Callable[[Workplace, Scene, argparse.Namespace, Board], None]
