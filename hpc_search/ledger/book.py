@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hpc_search.records import journal as lines
@@ -70,6 +70,9 @@ class Book(Protocol):
 
     def reserved(self) -> dict[int, int]:
         """Return the trials that are owned and not yet handed out, with their next attempt."""
+
+    def contradiction(self, held: Mapping[int, int]) -> str:
+        """Return what cannot be where locks exclude: another owner of one of the *held* attempts; else ""."""
 
     def let_go(self) -> None:
         """Forget the reserved trials that others took over."""

@@ -290,8 +290,9 @@ class Ledger:
     def beat(self) -> list[int]:
         """Write the heartbeat; return the held trials that somebody else owns by now."""
         self._beats += 1
-        if self._book.name == "lock" and mode.exclusive(self.layout):
-            self._switch(mode.why_exclusive(self.layout))
+        lies = self._book.contradiction(self._held)
+        if lies or (self._book.name == "lock" and mode.exclusive(self.layout)):
+            self._switch(lies or mode.why_exclusive(self.layout))
         self._book.let_go()
         held = tuple(sorted((self._book.reserved() | self._held).items()))
         content = liveness.Beat(self.id, self._beats, held, self._book.name)

@@ -339,6 +339,11 @@ class ExclusiveBook:
         behind = at.number + 1 if at is not None else max((*self._full, self._cursor - 1)) + 1
         return free + len(self._pool) + max(0, self._plan.trials - behind * SUPERBLOCK)
 
+    def contradiction(self, held: Mapping[int, int]) -> str:
+        """Return nothing: no lock is used."""
+        del held
+        return ""
+
     def let_go(self) -> None:
         """Forget the reserved trials that others took over or ended."""
         pool = set(self._pool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -50,6 +50,8 @@ class IndexedBook:
         self._writer = writer
         self._deaths = deaths
         self._index = Index(layout, lock_timeout)
+        #: Why locks cannot be trusted, once that was seen.
+        self._replaced = ""
 
     # -- claiming
     def take(self, marks: Sequence[Mark], limit: int, only: int | None) -> Taken:
@@ -59,11 +61,28 @@ class IndexedBook:
             return self._pick(session, limit) if only is None else self._pick_one(session, only)
 
         records, trials = self._session(marks, pick)
-        return Taken(trials, records)
+        return Taken(trials, self._confirmed(marks, records))
 
     def settle(self, marks: Sequence[Mark]) -> list[lines.Record]:
         """Write *marks* into the index."""
-        return self._session(marks, lambda _: None)[0]
+        return self._confirmed(marks, self._session(marks, lambda _: None)[0])
+
+    def _confirmed(self, marks: Sequence[Mark], records: list[lines.Record]) -> list[lines.Record]:
+        """Return *records*, after another look at what was accepted: where locks lie, two accept at once."""
+        ends = {mark.checksum: mark for mark in marks if mark.record is not None}
+        confirmed: list[lines.Record] = []
+        for record in records:
+            mark = ends.get(record.end) if isinstance(record, lines.Accepted) else None
+            entry = read_entry(self._layout, mark.number) if mark is not None else None
+            if mark is None or entry is None or not entry.final or f"{entry.end:016x}" == mark.checksum:
+                confirmed.append(record)
+                continue
+            self._replaced = (
+                f"the result of trial {mark.number} was marked twice: the locks here do not exclude"
+            )
+            other = f"{entry.end:016x}", f"{entry.owner:016x}"
+            confirmed += [accepted_line(mark.number, entry.attempt, *other), superseded(mark)]
+        return confirmed
 
     def _pick(self, session: Session, limit: int) -> list[tuple[int, Entry]]:
         header = session.header
@@ -221,6 +240,17 @@ class IndexedBook:
     def reserved(self) -> dict[int, int]:
         """Return nothing: whatever is owned was handed out."""
         return {}
+
+    def contradiction(self, held: Mapping[int, int]) -> str:
+        """Return what cannot be where locks exclude: another owner of one of the *held* attempts; else ""."""
+        if self._replaced:
+            return self._replaced
+        for number, attempt in held.items():
+            entry = read_entry(self._layout, number)
+            owned = entry is not None and entry.state in (codec.CLAIMED, codec.RUNNING)
+            if entry is not None and owned and entry.attempt == attempt and entry.owner != self._owner:
+                return f"attempt {attempt} at trial {number} was claimed twice: the locks here do not exclude"
+        return ""
 
     def let_go(self) -> None:
         """Forget nothing: nothing is reserved."""

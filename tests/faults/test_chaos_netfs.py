@@ -21,7 +21,7 @@ pytestmark = [
 def played(directory: Path, setting: str) -> Tally:
     return netfs.run(
         argparse.Namespace(
-            trials=12, workers=4, kills=1, settings=[setting], claiming="", seed=1, directory=directory
+            trials=12, workers=4, kills=1, write_delay=0, settings=[setting], seed=1, directory=directory
         )
     )
 

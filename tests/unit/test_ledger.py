@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hpc_search.ledger import history
+from hpc_search.layout import Layout
+from hpc_search.ledger import history, indexed
+from hpc_search.records import index
 from hpc_search.records import journal as lines
+from hpc_search.records.index import Entry
 from hpc_search.records.plan import Retry
 from tests.ledger_run import LedgerRun, end_of
 
@@ -184,3 +187,36 @@ def test_an_exit_writes_the_last_marks_and_frees_the_reserve(run: LedgerRun) -> 
     (record,) = run.records("exit")
     assert isinstance(record, lines.Exit)
     assert record.reason == "no work left"
+
+
+def test_a_run_whose_lock_let_two_claim_one_attempt_goes_on_without_it(run: LedgerRun) -> None:
+    """What a lock that does not exclude leaves in the index: one attempt of two workers."""
+    one, two = run.ledger(), run.ledger()
+    (claimed,) = one.claim(1)
+    with run.layout.claims.open("r+b") as file:
+        file.seek(index.entry_offset(claimed.trial.number))
+        file.write(index.encode_entry(run.entries()[0]._replace(owner=two.owner)))
+    assert one.claiming == "lock"
+    one.beat()
+    assert one.claiming == "exclusive"
+    two.beat()
+    assert two.claiming == "exclusive"
+
+
+def test_an_end_that_another_replaced_at_once_is_superseded(
+    run: LedgerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = run.ledger(), run.ledger()
+    (claimed,) = one.claim(1)
+    one.finish(end_of(claimed, value=0.5))
+    other = int(two.finish(end_of(claimed, value=0.25)), 16)
+    real = indexed.read_entry
+
+    def replaced(layout: Layout, number: int) -> Entry | None:
+        entry = real(layout, number)
+        return entry._replace(end=other, owner=two.owner) if entry is not None else None
+
+    monkeypatch.setattr(indexed, "read_entry", replaced)
+    one.flush()
+    accepted = [record for record in run.records("accepted") if isinstance(record, lines.Accepted)]
+    assert [(record.end, record.worker) for record in accepted] == [(f"{other:016x}", two.id)]
