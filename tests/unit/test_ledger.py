@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, indexed
+from hpc_search.ledger import history, indexed, read_entry
 from hpc_search.records import index
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
@@ -210,7 +210,7 @@ def test_an_end_that_another_replaced_at_once_is_superseded(
     (claimed,) = one.claim(1)
     one.finish(end_of(claimed, value=0.5))
     other = int(two.finish(end_of(claimed, value=0.25)), 16)
-    real = indexed.read_entry
+    real = read_entry
 
     def replaced(layout: Layout, number: int) -> Entry | None:
         entry = real(layout, number)
