@@ -150,6 +150,7 @@ def _publish_without_links(path: Path, data: bytes, mode: int) -> bool:
     guard, own = path.with_name(path.name + ".guard"), temporary_name(path)
     os.mkdir(own, 0o700)
     write_file(own / "content", data, mode=mode)
+    fsync_dir(own)
     won = publish_dir(own, guard)
     if not won:
         shutil.rmtree(own, ignore_errors=True)

@@ -20,7 +20,7 @@ _ENDED: Final = "ended.log"
 def keep_script(layout: Layout, token: str, launcher: Launcher, request: Request) -> None:
     """Write what was sent to RUN/submitit, to be read by people."""
     data = launcher.script(request).encode()
-    durable.replace(layout.submitit / f"{token}.sh", data, sync=False)
+    durable.replace(layout.submitit / f"{token}.sh", data)
 
 
 def fold(layout: Layout, gone: Collection[str]) -> None:

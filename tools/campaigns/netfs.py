@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> Tally:
 def _place(mode: str, local: Path) -> Iterator[Path]:
     """Give a directory on the mounted network file system, or *local* where there is no *mode*."""
     if not mode:
-        local.mkdir(parents=True)
+        local.mkdir(parents=True, exist_ok=True)
         yield local
         return
     environment = {

@@ -138,7 +138,7 @@ class _Watch:
             return
         for names in self.names.values():
             for name in names:
-                if _replaces(name, path):
+                if name != path and _replaces(name, path):
                     yield f"{path} was removed before {name} had a durable name"
 
 

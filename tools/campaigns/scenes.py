@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,14 @@ def grouped(operation: str, findings: Sequence[Finding], place: Workplace) -> li
 
 
 def _plain(text: str, place: Workplace) -> str:
+    text = re.sub(
+        r"Traceback \(most.*(File \"[^\n]*/hpc_search/[^\n]*)\n.*\n(\S[^\n]*)",
+        r"\1: \2",
+        text,
+        flags=re.DOTALL,
+    )
+    # Times, addresses and offsets in the words of libraries differ from call to call.
+    text = re.sub(r"time = [^\n]*\n|0x[0-9a-f]+|(size|bytes|offset|descriptor)[^,)]* = \d+", "", text)
     return tracing.plain(text.replace(str(place.run), "RUN").replace(str(place.root), ""))
 
 

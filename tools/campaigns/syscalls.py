@@ -1,8 +1,8 @@
 """SIGKILL, and SIGSTOP while others take over, at every file-system call of every operation.
 
 Each operation runs once undisturbed under strace, which counts its calls below RUN; then once a call, on a
-fresh copy of the same state, killed in exactly that call; the run is then worked to its end. Closing a stage is
-not among the operations: there are no stages yet.
+fresh copy of the same state, killed in exactly that call; the run is then worked to its end. Closing a
+stage is not among the operations: there are no stages yet.
 """
 
 from __future__ import annotations
