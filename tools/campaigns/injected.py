@@ -10,7 +10,7 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tools.campaigns import ordering, scenes, syscalls, tracing
@@ -59,7 +59,9 @@ def _failing_everywhere(place: Workplace, scene: Scene, args: argparse.Namespace
             errors = generator.sample(errors, min(len(errors), _SAMPLED[scene.operation]))
         for error in errors:
             pairs += 1
-            way, found = _failed(place, scene, call, error, lasting=args.lasting)
+            what = f"error={error}"
+            options = tracing.lasting(seen, call, what) if args.lasting else call.injection(what)
+            way, found = _failed(place, scene, call, error, options)
             ways[way] += 1
             findings += [Finding(f"{call} {error}", text) for text in found]
     counts = Counter({"operations": 1, "calls seen": len(seen), "calls x errors": pairs}) + ways
@@ -70,11 +72,10 @@ def _failing_everywhere(place: Workplace, scene: Scene, args: argparse.Namespace
 
 
 def _failed(
-    place: Workplace, scene: Scene, call: Call, error: str, *, lasting: bool
+    place: Workplace, scene: Scene, call: Call, error: str, options: Sequence[str]
 ) -> tuple[str, list[str]]:
     """Let *call* of *scene* fail; return what came of it, and what must not have."""
     place.state(scene.state)
-    options = call.injection(f"error={error}", on=lasting)
     played = place.traced(scene.operation, options, threads=scene.threads)
     problems = list(_of_the_end(played, error, scene))
     problems += ordering.violations(played.trace, ended=False)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.slurm.attempts import attempts, lost_work, resume_times, started_twice, wrong_causes
+from tests.slurm.attempts import Attempt, attempts, lost_work, resume_times, started_twice, wrong_causes
 from tests.slurm.cluster import CLUSTER, Cluster, is_up, why_not
 from tests.slurm.searches import SteppedSearch, cancelled_at_the_end
 from tools.campaigns.checker import Outcomes, Rules, duplicates, facts_of, outcomes, verdict
@@ -116,15 +116,18 @@ class _Campaign:
             hits += fault.inflict(scene, tasks)
         if not scene.finish():
             return hits, [f"not finished: {search.states()}{search}"]
-        return hits, self._judge(name, scene, hits)
-
-    def _judge(self, name: str, scene: Scene, hits: int) -> list[str]:
-        search = scene.search
         found = attempts(search)
+        interrupted = sum(one.cause in ("preempted", "lost") for one in found)
+        problems = self._judge(name, scene, found)
+        if fault.exact and interrupted > hits:
+            problems.append(f"{interrupted} attempts were interrupted by {hits} faults")
+        return min(hits, interrupted) if fault.ends else hits, problems
+
+    def _judge(self, name: str, scene: Scene, found: list[Attempt]) -> list[str]:
+        search = scene.search
         lost = lost_work(found)
         resumes = resume_times(search, found)
         counts = self.tally.counts
-        interrupted = sum(one.cause in ("preempted", "lost") for one in found)
         counts[f"{name}: attempts preempted"] += sum(one.cause == "preempted" for one in found)
         counts[f"{name}: attempts lost"] += sum(one.cause == "lost" for one in found)
         counts[f"{name}: results superseded"] += duplicates(facts_of(search.layout))
@@ -140,8 +143,6 @@ class _Campaign:
         problems += [
             f"more lost than a save interval: {one}" for one in lost if one.unsaved > SAVE_INTERVAL + _BUSY
         ]
-        if scene.fault.exact and interrupted > hits:
-            problems.append(f"{interrupted} attempts were interrupted by {hits} faults")
         rules = Rules(stamps=scene.fault.stamps)
         return [
             *problems,

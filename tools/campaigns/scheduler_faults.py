@@ -33,8 +33,8 @@ class Fault:
     inflict: Callable[[Scene, Tasks], int]
     profile: dict[str, Any] = field(default_factory=dict)
     workers: int = 8
-    #: Seconds of a step.
-    pace: float = 0.15
+    #: Seconds of a step until enough faults were done, so that they find trials at work.
+    pace: float = 0.5
     #: Whether first attempts stop half-way and do not hear that they have to end.
     deaf: bool = False
     #: Whether it is done once a search, right after `submit`.
@@ -43,6 +43,8 @@ class Fault:
     stamps: bool = True
     #: Whether no other task than the chosen ones may notice.
     exact: bool = False
+    #: Whether it ends the attempt that it finds; then those that did not find one do not count.
+    ends: bool = True
 
 
 @dataclass(slots=True)
@@ -217,12 +219,13 @@ FAULTS: Final[dict[str, Fault]] = {
     "usr2": Fault(_each("scancel", "--signal=USR2"), exact=True),
     "scancelled-one": Fault(_each("scancel"), exact=True),
     "scancelled-all": Fault(_all_cancelled),
-    "suspended": Fault(_suspended, stamps=False),
+    "suspended": Fault(_suspended, stamps=False, ends=False),
     "time-warned": Fault(_out_of_time, _MINUTE, pace=1.0),
     "time-unwarned": Fault(_out_of_time, {**_MINUTE, "signal_delay": 0}, pace=1.0),
     "time-deaf": Fault(_out_of_time, {**_MINUTE, "signal_delay": 0}, deaf=True),
+    # It takes SLURM half a minute to notice; the trials of silent nodes must not have ended by then.
     "node-crashed": Fault(_broken("kill-node"), _SPREAD),
-    "node-silent": Fault(_broken("kill-slurmd"), _SPREAD),
-    "controller-restarted": Fault(_controller()),
-    "controller-killed": Fault(_controller("--kill"), pace=0.05, at_once=True),
+    "node-silent": Fault(_broken("kill-slurmd"), _SPREAD, pace=3.0),
+    "controller-restarted": Fault(_controller(), ends=False),
+    "controller-killed": Fault(_controller("--kill"), pace=0.05, at_once=True, ends=False),
 }

@@ -42,15 +42,15 @@ class Call:
     #: Whether an earlier thread makes a count-th call of this name first: strace counts a thread's own.
     shadowed: bool = False
 
-    def injection(self, what: str, *, on: bool = False, by_path: bool = False) -> list[str]:
-        """Return strace's options that do *what* at this call; with *on* at all later ones too.
+    def injection(self, what: str, *, by_path: bool = False) -> list[str]:
+        """Return strace's options that do *what* at this call.
 
         With *by_path* it is counted among the calls on its path, not among all of its thread.
         """
         by_path = by_path or self.shadowed
         narrow = ["-P", self.path] if by_path else []
         number = self.on_path if by_path else self.count
-        return [*narrow, "-e", f"inject={self.name}:{what}:when={number}{'+' if on else ''}"]
+        return [*narrow, "-e", f"inject={self.name}:{what}:when={number}"]
 
     def __str__(self) -> str:
         return f"{self.name} #{self.count} ({self.path})"
@@ -87,6 +87,18 @@ def _path(name: str, text: str, below: str) -> str:
         return ""
     inside = re.match(r'\d+<[^>]*>, "([^"/]+)"', text) if name.endswith("at") else None
     return f"{place[1]}/{inside[1]}" if inside else place[1]
+
+
+def lasting(seen: Sequence[Call], call: Call, what: str) -> list[str]:
+    """Return strace's options that do *what* at *call* and all later ones of its name on the paths of *seen*.
+
+    A journal has further segments, which an undisturbed run does not make.
+    """
+    paths = {one.path for one in seen}
+    paths |= {path.replace(".1.jsonl", f".{n}.jsonl") for path in paths for n in range(2, 9)}
+    same = [one for one in seen if (one.thread, one.name) == (call.thread, call.name)]
+    narrow = [option for path in sorted(paths) for option in ("-P", path)]
+    return [*narrow, "-e", f"inject={call.name}:{what}:when={same.index(call) + 1}+"]
 
 
 def killed_in(log: str, call: Call, below: Path) -> bool:
