@@ -212,6 +212,9 @@ class Supervisor:
         again = (signal.SIGINT,) if self._is_task else (signal.SIGINT, signal.SIGTERM)
         if self._stopping and number in again:
             self._events.kill_running()
+        if number == signal.SIGTERM and self._is_task and self._walltime.over():
+            # A worker that stood still through its own margin can still ask for more time.
+            self._stop(TIME_LIMIT, signal.SIGUSR2)
         self._stop(f"signal {signal.Signals(number).name}", number)
 
     def _stop(self, reason: str, number: int = 0) -> None:

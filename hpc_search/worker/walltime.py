@@ -17,6 +17,8 @@ _TIMEOUT: Final = 15.0
 _MARGIN: Final = 120.0
 #: One that does not listen is killed in the last part of that: its worker can still ask for more time.
 _LAST: Final = 0.25
+#: scontrol prints whole seconds.
+_ROUNDED: Final = 1.0
 
 
 def parse_duration(text: str) -> float | None:
@@ -93,6 +95,10 @@ class Walltime:
     def usable(self) -> float | None:
         """Seconds that a trial can have in a whole job, None without a limit."""
         return None if self.limit is None else self.limit - self.margin
+
+    def over(self) -> bool:
+        """Return whether the limit has passed, so that SLURM ends the job for that reason."""
+        return time.monotonic() >= self.ends - _ROUNDED
 
     def left_to_kill(self) -> float:
         """Seconds until a trial that was asked to stop has to be killed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -328,6 +329,7 @@ def train(trial):
         time.sleep(0.05)
     return {"acc": 1.0}
 """
+LISTENING = HANGING.replace("time.sleep(0.05)", "(time.sleep(0.05), trial.alive())")
 
 
 def test_a_hung_trial_is_tried_as_often_as_the_search_says(tmp_path: Path) -> None:
@@ -400,7 +402,7 @@ def test_a_worker_that_was_suspended_for_longer_than_the_lease_lets_go_before_it
     """Its trial was taken meanwhile; only one heartbeat in a minute would tell it otherwise."""
     search = SEARCH.replace("{int: [1, 6]}", "[1]").replace("heartbeat: 0.2", "heartbeat: 0.4")
     search = search.replace("lease: 20", "lease: 2")
-    site = Site(tmp_path, search, HANGING.replace("time.sleep(0.05)", "(time.sleep(0.05), trial.alive())"))
+    site = Site(tmp_path, search, LISTENING)
     site.gate.touch()
     with site.worker() as worker, elsewhere(site) as other:
         trial = site.trial_process()
@@ -462,24 +464,31 @@ def job(seconds: int) -> dict[str, str]:
     return {**times, "SLURM_JOB_ID": "77", "SLURMD_NODENAME": socket.gethostname()}
 
 
-def work_as_task(site: Site, seconds: int) -> str:
-    """Run a worker as a task of a job that has *seconds*; what it asks of scontrol goes to a file."""
-    said = site.root / "worker.log"
+@contextmanager
+def task(site: Site, seconds: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a worker as a task of a job that has *seconds*; what it asks of scontrol goes to a file."""
     scontrol = site.root / "bin" / "scontrol"
     scontrol.parent.mkdir(exist_ok=True)
     scontrol.write_text(f"#!/bin/sh\necho $* >> {site.root}/asked\n")
     scontrol.chmod(0o700)
-    with said.open("ab") as log:
-        done = subprocess.run(
+    with (site.root / "worker.log").open("ab") as log:
+        worker = subprocess.Popen(
             [sys.executable, "-m", "hpc_search", "work", str(site.layout.root), "--token", "t"],
             env={**os.environ, "HPC_TEST_ROOT": str(site.root), **job(seconds), "PATH": str(scontrol.parent)},
             stdout=log,
             stderr=log,
-            timeout=TIMEOUT,
-            check=False,
         )
-    assert done.returncode == 0, site.said()
-    return said.read_text()
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait(TIMEOUT)
+
+
+def work_as_task(site: Site, seconds: int) -> None:
+    """Run such a worker to its end."""
+    with task(site, seconds) as worker:
+        assert worker.wait(TIMEOUT) == 0, site.said()
 
 
 def test_a_trial_that_cannot_end_or_save_in_the_time_left_is_not_started(tmp_path: Path) -> None:
@@ -516,3 +525,31 @@ def test_a_trial_that_does_not_stop_is_killed_in_time_to_ask_for_more(tmp_path: 
     assert ends(site) == [("pending", "preempted")]
     assert site.ends()[0].detail.startswith("the time limit is near")
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
+
+
+def test_a_worker_that_stood_still_up_to_its_limit_asks_for_more_when_slurm_ends_it(tmp_path: Path) -> None:
+    """Its own margin and SLURM's warning found it stopped; what it hears first is the TERM of the limit."""
+    site = Site(tmp_path, SEARCH.replace("{int: [1, 6]}", "[1]"), LISTENING)
+    site.gate.touch()
+    ends_at = time.monotonic() + 9
+    with task(site, 9) as worker:
+        site.trial_process()
+        worker.send_signal(signal.SIGSTOP)
+        wait_until(lambda: time.monotonic() > ends_at + 1, timeout=TIMEOUT)
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGCONT)
+        assert worker.wait(TIMEOUT) == 0, site.said()
+    assert ends(site) == [("pending", "preempted")]
+    assert (tmp_path / "asked").read_text() == "requeue 77\n"
+
+
+def test_a_worker_that_is_ended_before_its_limit_stays_until_it_is_killed(tmp_path: Path) -> None:
+    site = Site(tmp_path, SEARCH.replace("{int: [1, 6]}", "[1]"), LISTENING)
+    site.gate.touch()
+    with task(site, 600) as worker:
+        site.trial_process()
+        worker.send_signal(signal.SIGTERM)
+        wait_until(lambda: any(isinstance(one, lines.Exit) for one in all_records(site)), timeout=TIMEOUT)
+        assert worker.poll() is None
+    assert ends(site) == [("pending", "preempted")]
+    assert not (tmp_path / "asked").exists()

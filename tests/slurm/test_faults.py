@@ -130,13 +130,17 @@ def notes(search: SteppedSearch) -> set[str]:
 
 
 def test_a_restart_of_the_controller_changes_nothing(search: SteppedSearch, undisturbed: Outcomes) -> None:
-    search.write("pace", "0.1")
+    gates = [search.directory / f"gate-{trial}-1" for trial in range(TRIALS)]
+    for gate in gates:
+        gate.touch()
     search.send(3)
-    wait_until(lambda: search.states()["running"] >= 2, 30, on_timeout=lambda: search)
+    wait_until(lambda: len(search.held()) == 3, 60, on_timeout=lambda: search)
 
     search.cluster.control("restart-ctld")
 
     assert "already submitted" in search.send(3)
+    for gate in gates:
+        gate.unlink()
     search.wait()
     assert problems(search, undisturbed) == []
     assert {one.number for one in attempts(search)} == {1}

@@ -125,7 +125,8 @@ def test_submit_returns_while_jobs_run_and_leaves_nothing_on_the_login_node(held
     assert held.status()["done"] == 0
     assert on_this_machine(mark) == []
     with subprocess.Popen(["sleep", "60"], env={"NOTE": mark}) as control:
-        assert on_this_machine(mark) == [f"{control.pid} sleep\00060\0"]
+        # Its command line is empty for a moment after the exec.
+        wait_until(lambda: on_this_machine(mark) == [f"{control.pid} sleep\00060\0"], 30)
         control.kill()
     held.wait_until_held(6)
     assert len(held.jobs()) == 6
