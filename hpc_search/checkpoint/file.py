@@ -24,7 +24,7 @@ from hpc_search.checkpoint.tree import Encoded
 from hpc_search.errors import DamagedError
 
 #: Bytes that are hashed and written, or read and hashed, at a time: they stay in the cache in between.
-_CHUNK: Final = 1 << 19
+_CHUNK: Final = 2 << 20
 #: Bytes written after which the disk is set to work on them.
 _EARLY: Final = 32 << 20
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -326,6 +326,7 @@ def _load(fd: int, spec: buffers.Spec, row: _Row) -> Any:
     digest = xxhash.xxh3_64()
     for start in range(0, len(view), _CHUNK):
         chunk = view[start : start + _CHUNK]
+        buffers.populate(chunk)
         _preadv(fd, chunk, row.span.offset + start)
         digest.update(chunk)
     _compare(row, digest.intdigest())
