@@ -28,8 +28,10 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of *path*; a stale handle (another client replaced the name) is opened again.
+def read_bytes(path: Path, start: int = 0, size: int = -1) -> bytes:
+    """Return the content of *path* from *start*, at most *size* bytes of it.
+
+    A stale handle (another client replaced the name) is opened again.
 
     Raises:
         FileNotFoundError: There is none, or its directory went meanwhile.
@@ -37,7 +39,9 @@ def read_bytes(path: Path) -> bytes:
     """
     for _ in range(_STALE_TRIES):
         try:
-            return path.read_bytes()
+            with path.open("rb", buffering=0) as file:
+                file.seek(start)
+                return file.read(size)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise

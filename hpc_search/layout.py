@@ -222,6 +222,11 @@ class Layout:
         return self.root / "cache"
 
     @property
+    def reconciled(self) -> Path:
+        """How far the journals are known to be in the index."""
+        return self.cache / "reconciled"
+
+    @property
     def reruns(self) -> Path:
         """Output of `rerun`."""
         return self.root / "reruns"

@@ -26,7 +26,7 @@ from hpc_search.records.samples import sample_checksum
 _OLD: Final = 3600.0
 #: Directories whose content is for people, made again, or the trial's own.
 _FOREIGN: Final = re.compile(
-    r"(submitit(?!/\.t-)|cache|reruns|refit|quarantine)(/|$)|checkpoints/\d+/files(/|$)"
+    r"((submitit|cache)(?!/\.t-)|reruns|refit|quarantine)(/|$)|checkpoints/\d+/files(/|$)"
 )
 _KNOWN: Final = re.compile(
     r"plan\.json|search\.yaml|instance\.json|digests\.json|code\.zip|profile\.yaml|doctor\.json"

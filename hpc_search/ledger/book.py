@@ -62,8 +62,11 @@ class Book(Protocol):
     def recover(self) -> int:
         """Take over or finish what dead workers left; return how many trials were touched."""
 
-    def reconcile(self) -> int:
-        """Show every end record that the journals hold; return how many were missing."""
+    def reconcile(self, *, whole: bool = False) -> int:
+        """Show every end record that the journals hold; return how many were missing.
+
+        Unless it shall be the *whole*, what earlier ones have read may be left out.
+        """
 
     def owns(self, number: int, attempt: int) -> bool:
         """Return whether nobody has taken *number* over since *attempt* and it has no result."""

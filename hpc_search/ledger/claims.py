@@ -271,9 +271,12 @@ class Ledger:
         # The second try is on another book.
         return self._with_locks_or_without(lambda: self._book.recover())  # noqa: PLW0108
 
-    def reconcile(self) -> int:
-        """Show every accepted end record of the journals to the others; return how many were missing."""
-        return self._with_locks_or_without(lambda: self._book.reconcile())  # noqa: PLW0108
+    def reconcile(self, *, whole: bool = False) -> int:
+        """Show every accepted end record of the journals to the others; return how many were missing.
+
+        The *whole* reads all journals, whatever earlier ones have read.
+        """
+        return self._with_locks_or_without(lambda: self._book.reconcile(whole=whole))
 
     def pause(self) -> float:
         """Return the seconds after which to claim again where nothing could be claimed; 0: leave.

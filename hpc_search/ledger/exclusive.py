@@ -280,8 +280,12 @@ class ExclusiveBook:
         self._writer.note("take-over", f"trials {block.first} to {block.end - 1} of worker {holder}")
         return self._hold(superblock, block, generation + 1)
 
-    def reconcile(self) -> int:
-        """Accept every end record of the journals that has no mark; remember what they say of the others."""
+    def reconcile(self, *, whole: bool = False) -> int:
+        """Accept every end record of the journals that has no mark; remember what they say of the others.
+
+        It is always the whole.
+        """
+        del whole
         self._writer.flush()
         self._superblocks.refresh()
         state = rebuild.state(self._layout)

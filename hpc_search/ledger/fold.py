@@ -10,13 +10,15 @@ from hpc_search import durable
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, liveness, mode
 from hpc_search.ledger.gone import reported
-from hpc_search.ledger.index import IndexDamagedError, read_index
+from hpc_search.ledger.index import IndexDamagedError, read_image
 from hpc_search.ledger.liveness import Identity
 from hpc_search.locks import LockUnavailableError, coarse_lock
 from hpc_search.records import archive
+from hpc_search.records import index as codec
 
 #: Workers that must be gone before their directories are folded.
 MANY: Final = 32
+_EXITED, _CRASHED, _LIVE = "exited", "crashed", "live"
 #: An archive below this size is merged into the next one, so that archives stay few.
 _MERGE_BYTES: Final = 32 << 20
 #: Seconds after which a directory without a journal was left by a worker that never began.
@@ -31,7 +33,15 @@ def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
     anything is removed.
     """
     departed = reported(layout)
-    gone = [worker for worker in history.live_workers(layout) if _is_gone(layout, worker, me, departed)]
+    states = {worker: _state(layout, worker, me, departed) for worker in history.live_workers(layout)}
+    if list(states.values()).count(_LIVE) > len(states) - many:
+        return 0
+    owners = _owners(layout) if _CRASHED in states.values() else frozenset[str]()
+    gone = [
+        worker
+        for worker, state in states.items()
+        if state == _EXITED or (state == _CRASHED and worker not in owners)
+    ]
     if len(gone) < many:
         return 0
     try:
@@ -42,16 +52,14 @@ def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
         return 0
 
 
-def _is_gone(layout: Layout, worker: str, me: Identity, departed: frozenset[str]) -> bool:
+def _state(layout: Layout, worker: str, me: Identity, departed: frozenset[str]) -> str:
     opening, exited = liveness.opening_of(layout, worker)
     if exited:
-        return True
+        return _EXITED
     if opening is None:
         _remove_stillborn(layout, worker)
-        return False
-    if worker not in departed and not liveness.certainly_gone(opening, me):
-        return False
-    return not _owns_anything(layout, worker)
+        return _LIVE
+    return _CRASHED if worker in departed or liveness.certainly_gone(opening, me) else _LIVE
 
 
 def _remove_stillborn(layout: Layout, worker: str) -> None:
@@ -68,16 +76,17 @@ def _remove_stillborn(layout: Layout, worker: str) -> None:
             directory.rmdir()
 
 
-def _owns_anything(layout: Layout, worker: str) -> bool:
+def _owners(layout: Layout) -> frozenset[str]:
+    """Return the workers that the index shows as owners of trials that are not final."""
     if mode.exclusive(layout):
-        # Whoever takes its blocks over reads the archive.
-        return False
+        # Whoever takes the blocks over reads the archive.
+        return frozenset()
     try:
-        _, entries = read_index(layout)
+        image = read_image(layout)
     except IndexDamagedError:
-        return True
-    owner = int(worker, 16)
-    return any(entry.owner == owner and not entry.final and entry.attempt for entry in entries)
+        return frozenset(history.live_workers(layout))
+    held = image.numbers(codec.CLAIMED, codec.RUNNING, codec.PAUSED)
+    return frozenset(f"{image.entry(number).owner:016x}" for number in held)
 
 
 def _fold(layout: Layout, gone: list[str]) -> int:

@@ -14,7 +14,7 @@ import msgspec
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import liveness, mode, superblocks
-from hpc_search.ledger.index import IndexDamagedError, read_index
+from hpc_search.ledger.index import IndexDamagedError, read_image
 from hpc_search.records import checked
 from hpc_search.records import index as codec
 
@@ -32,11 +32,11 @@ def _owners(layout: Layout) -> set[str]:
     if mode.exclusive(layout):
         return superblocks.holders(layout)
     try:
-        _, entries = read_index(layout)
+        image = read_image(layout)
     except IndexDamagedError:
         return set()
-    held = {entry.owner for entry in entries if entry.state in (codec.CLAIMED, codec.RUNNING)}
-    return {f"{owner:016x}" for owner in held}
+    held = image.numbers(codec.CLAIMED, codec.RUNNING)
+    return {f"{image.entry(number).owner:016x}" for number in held}
 
 
 def _of(layout: Layout, worker: str, tokens: Collection[str]) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -19,6 +20,10 @@ from hpc_search.records import journal as codec
 
 _END: Final = msgspec.json.Decoder(codec.End)
 _NUMBER: Final = re.compile(rb'\{"k":"[a-z]+","n":(\d+)')
+
+
+#: An opening record and an exit record are shorter than this.
+_EDGE: Final = 16 << 10
 
 
 class Line(NamedTuple):
@@ -66,13 +71,13 @@ def _sections(data: bytes, seen: set[tuple[str, int]]) -> Iterator[JournalFile]:
             yield JournalFile(section.worker, segment, section.content(data), archived=True)
 
 
-def archives(layout: Layout) -> Iterator[bytes]:
-    """Yield the content of every archive, oldest first.
+def archives(layout: Layout, but: Collection[str] = ()) -> Iterator[bytes]:
+    """Yield the content of every archive, oldest first; not of those named in *but*.
 
     One that is gone was merged into a newer one since it was listed: the list is read again until it
     holds nothing new, so that nothing is missed.
     """
-    known: set[str] = set()
+    known = set(but)
     while names := [name for name in archive_paths(layout) if name not in known]:
         known.update(names)
         for name in names:
@@ -107,6 +112,29 @@ def worker_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
     except FileNotFoundError:
         return []
     return sorted(found)
+
+
+def edges(layout: Layout, worker: str) -> list[tuple[bytes, bytes]]:
+    """Return the first and the last whole line of each segment of a live worker, unverified, in order."""
+    found = []
+    try:
+        for path in layout.worker(worker).iterdir():
+            segment = parse_journal(path.name)
+            if segment is not None:
+                found.append((segment, _edges(path)))
+    except FileNotFoundError:
+        return []
+    return [lines for _, lines in sorted(found)]
+
+
+def _edges(path: Path) -> tuple[bytes, bytes]:
+    head = durable.read_bytes(path, 0, _EDGE)
+    # It may have grown since: then the last line is an older one, as if this had been read earlier.
+    tail = durable.read_bytes(path, max(0, path.stat().st_size - _EDGE)) if len(head) == _EDGE else head
+    # What comes after the last newline is no whole line.
+    first, *_ = head.split(b"\n", 1)
+    *_, last, _ = (b"", *tail.split(b"\n"))
+    return first, last
 
 
 def verified(data: bytes, kinds: frozenset[bytes] | None = None) -> Iterator[tuple[int, bytes]]:
@@ -168,8 +196,13 @@ def results(layout: Layout) -> dict[int, Result]:
     (attempt, worker) with a complete end record (design 5, Records). A trial whose sealed end record is
     damaged has none.
     """
+    return results_of(layout, lines(layout, frozenset({b"end"})))
+
+
+def results_of(layout: Layout, found: Iterable[Line]) -> dict[int, Result]:
+    """Return the accepted one of the end records *found*, which are all that a trial has, by trial."""
     final: dict[int, list[Result]] = {}
-    for line in lines(layout, frozenset({b"end"})):
+    for line in found:
         try:
             end = _END.decode(line.data)
         except msgspec.ValidationError:
@@ -180,9 +213,9 @@ def results(layout: Layout) -> dict[int, Result]:
             final.setdefault(end.trial, []).append(result)
     sealed = seals(layout)
     chosen = {
-        trial: found[0] for trial, found in final.items() if sealed.get(trial) in (None, found[0].checksum)
+        trial: ends[0] for trial, ends in final.items() if sealed.get(trial) in (None, ends[0].checksum)
     }
-    doubled = {trial: found for trial, found in final.items() if len(found) > 1}
+    doubled = {trial: ends for trial, ends in final.items() if len(ends) > 1}
     for trial, one in _chosen(layout, doubled, sealed).items():
         if one is None:
             chosen.pop(trial, None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
 
 from hpc_search import durable
 from hpc_search.errors import DamagedError
@@ -13,6 +14,10 @@ from hpc_search.layout import Layout
 from hpc_search.locks import IndexLock
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry, Header
+
+#: Times that an index is read where a record of it is torn: its writer writes it whole in the meantime.
+_TORN_TRIES: Final = 3
+_T = TypeVar("_T")
 
 
 class IndexDamagedError(DamagedError):
@@ -153,31 +158,75 @@ def read_header(layout: Layout) -> Header | None:
         return None
 
 
-def read_index(layout: Layout, tries: int = 3) -> tuple[Header, list[Entry]]:
-    """Return the whole index, read without the lock; torn records are read again.
+class Image(NamedTuple):
+    """The index as it stood at one moment, verified; ``states`` has a byte a trial."""
+
+    header: Header
+    states: bytes
+    data: bytes
+
+    @property
+    def finals(self) -> int:
+        """How many trials are final by their records."""
+        return sum(self.states.count(state) for state in range(codec.DONE, len(codec.STATES)))
+
+    def numbers(self, *states: int) -> list[int]:
+        """Return the trials in one of *states*, ascending."""
+        found: list[int] = []
+        for state in states:
+            place = self.states.find(state)
+            while place >= 0:
+                found.append(place)
+                place = self.states.find(state, place + 1)
+        return sorted(found)
+
+    def entry(self, number: int) -> Entry:
+        """Return the entry of trial *number*."""
+        at = codec.entry_offset(number)
+        entry = codec.parse_entry(self.data[at : at + codec.RECORD_BYTES])
+        return entry if entry is not None else Entry()
+
+
+def read_image(layout: Layout) -> Image:
+    """Return the index, read without the lock; where a record is torn it is read again.
 
     Raises:
-        IndexDamagedError: It is missing, or still does not verify after *tries* reads.
+        IndexDamagedError: It is missing, or does not verify.
         OSError: It cannot be read at the moment.
     """
-    for _ in range(tries):
+    return _read(layout, _parse_image)
+
+
+def read_index(layout: Layout) -> tuple[Header, list[Entry]]:
+    """Return header and all entries, read as `read_image` does.
+
+    Raises:
+        IndexDamagedError: It is missing, or does not verify.
+        OSError: It cannot be read at the moment.
+    """
+    return _read(layout, _parse_index)
+
+
+def _read(layout: Layout, parse: Callable[[Header, bytes], _T | None]) -> _T:
+    for _ in range(_TORN_TRIES):
         try:
             data = durable.read_bytes(layout.claims)
         except FileNotFoundError as error:
             raise IndexDamagedError(f"{layout.claims} is missing") from error
         header = codec.parse_header(data)
-        if header is None:
-            continue
-        entries = parse_entries(data, header.trials)
-        if entries is not None:
-            return header, entries
+        whole = header is not None and len(data) >= codec.index_bytes(header.trials)
+        parsed = parse(header, data) if header is not None and whole else None
+        if parsed is not None:
+            return parsed
     raise IndexDamagedError(f"{layout.claims} does not verify")
 
 
-def parse_entries(data: bytes, trials: int) -> list[Entry] | None:
-    """Return the entries of an index's bytes, None where one does not verify."""
-    if len(data) < codec.index_bytes(trials):
-        return None
-    found = codec.parse_entries(data[codec.HEADER_BYTES : codec.index_bytes(trials)])
+def _parse_image(header: Header, data: bytes) -> Image | None:
+    states = codec.verified_states(data[codec.HEADER_BYTES : codec.index_bytes(header.trials)])
+    return None if states is None else Image(header, states, data)
+
+
+def _parse_index(header: Header, data: bytes) -> tuple[Header, list[Entry]] | None:
+    found = codec.parse_entries(data[codec.HEADER_BYTES : codec.index_bytes(header.trials)])
     entries = [entry for entry in found if entry is not None]
-    return entries if len(entries) == trials else None
+    return (header, entries) if len(entries) == header.trials else None

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final, TypeVar
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, rebuild, recovery
+from hpc_search.ledger import covered, history, rebuild, recovery
 from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
 from hpc_search.ledger.deaths import Deaths
-from hpc_search.ledger.index import Index, IndexDamagedError, Session, read_entry, read_header, read_index
+from hpc_search.ledger.index import (
+    Image,
+    Index,
+    IndexDamagedError,
+    Session,
+    read_entry,
+    read_header,
+    read_image,
+)
+from hpc_search.locks import LockUnavailableError, coarse_lock
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
-from hpc_search.records.index import Entry, Header
+from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan, PlannedTrial
 
 #: Entries looked at for pending trials in the first read and in every later one. Behind the cursor the
 #: next entry is pending, unless trials were given back.
 _SCAN: Final = (16, 8192)
+#: Seconds to wait for another that does at this moment what may then be done already, and between two looks.
+_TURN: Final = 60.0
+_LOOK_AGAIN: Final = (0.1, 0.4)
+#: Marks from which the whole index is read instead of one entry after the other.
+_MANY: Final = 256
 _T = TypeVar("_T")
 
 
@@ -71,9 +86,10 @@ class IndexedBook:
         """Return *records*, after another look at what was accepted: where locks lie, two accept at once."""
         ends = {mark.checksum: mark for mark in marks if mark.record is not None}
         confirmed: list[lines.Record] = []
+        image = self._look() if len(ends) > _MANY else None
         for record in records:
             mark = ends.get(record.end) if isinstance(record, lines.Accepted) else None
-            entry = read_entry(self._layout, mark.number) if mark is not None else None
+            entry = self._entry(image, mark.number) if mark is not None else None
             if mark is None or entry is None or not entry.final or f"{entry.end:016x}" == mark.checksum:
                 confirmed.append(record)
                 continue
@@ -83,6 +99,9 @@ class IndexedBook:
             other = f"{entry.end:016x}", f"{entry.owner:016x}"
             confirmed += [accepted_line(mark.number, entry.attempt, *other), superseded(mark)]
         return confirmed
+
+    def _entry(self, image: Image | None, number: int) -> Entry | None:
+        return read_entry(self._layout, number) if image is None else image.entry(number)
 
     def _pick(self, session: Session, limit: int) -> list[tuple[int, Entry]]:
         header = session.header
@@ -158,19 +177,19 @@ class IndexedBook:
         """Make the index anew from the journals, under the lock, where it does not verify."""
         with self._index.locked() as path:
             with suppress(IndexDamagedError):
-                read_index(self._layout)
+                read_image(self._layout)
                 return
             header = read_header(self._layout)
             generation = header.generation + 1 if header is not None else 1
             durable.replace(path, rebuild.rebuild(self._layout, self._plan.trials, generation))
         self._writer.note("index rebuilt")
 
-    def _look(self) -> tuple[Header, list[Entry]]:
+    def _look(self) -> Image:
         try:
-            return read_index(self._layout)
+            return read_image(self._layout)
         except IndexDamagedError:
             self.rebuild()
-            return read_index(self._layout)
+            return read_image(self._layout)
 
     def _recount(self, session: Session) -> None:
         """Put the header right: a worker killed between a record and the header left it behind."""
@@ -183,51 +202,143 @@ class IndexedBook:
     # -- the others
     def recover(self) -> int:
         """Finish or give back what dead workers left; return how many trials were touched."""
-        header, entries = self._look()
-        stray = codec.PENDING in (entry.state for entry in entries[: header.cursor])
+        image = self._look()
+        stray = codec.PENDING in image.states[: image.header.cursor]
         if stray:
             # Given back by a worker that was killed before it wrote the header.
             self._session((), self._recount)
-        owned: dict[int, dict[int, Entry]] = {}
-        for number, entry in enumerate(entries):
-            if entry.state in (codec.CLAIMED, codec.RUNNING) and entry.owner != self._owner:
-                owned.setdefault(entry.owner, {})[number] = entry
         self._deaths.look()
-        touched = sum(self._recover_owner(f"{owner:016x}", held) for owner, held in owned.items())
+        touched = 0
+        if lost := self._lost(image):
+            touched = self._once("recover", lambda: self._seen_to(lost), lambda: self._recover(lost))
         self._writer.flush()
         return touched + stray
 
-    def _recover_owner(self, worker: str, held: dict[int, Entry]) -> int:
-        dead = self._deaths.dead(worker)
-        left = recovery.left_by(self._layout, worker)
+    def _lost(self, image: Image) -> dict[int, Entry]:
+        """Return the trials whose owner is dead or has let go of them."""
+        owned: dict[int, dict[int, Entry]] = {}
+        for number in image.numbers(codec.CLAIMED, codec.RUNNING):
+            entry = image.entry(number)
+            if entry.owner != self._owner:
+                owned.setdefault(entry.owner, {})[number] = entry
+        lost: dict[int, Entry] = {}
+        for owner, held in owned.items():
+            worker = f"{owner:016x}"
+            if self._deaths.dead(worker):
+                lost |= held
+            else:
+                lost |= {
+                    n: e for n, e in held.items() if self._deaths.abandoned(worker, (n, e.attempt), (n,))
+                }
+        return lost
+
+    def _seen_to(self, lost: dict[int, Entry]) -> int | None:
+        """Forget those of the *lost* trials that others have seen to; return 0 where none is left."""
+        first = next(iter(lost))
+        if _same(lost[first], read_entry(self._layout, first)):
+            return None
+        image = self._look()
+        for number in [number for number, entry in lost.items() if not _same(entry, image.entry(number))]:
+            del lost[number]
+        return None if lost else 0
+
+    def _recover(self, lost: Mapping[int, Entry]) -> int:
+        """Finish or give back those of the *lost* trials that nobody else has seen to meanwhile."""
+        image = self._look()
+        left: dict[int, recovery.Left] = {}
         touched = 0
-        for number, entry in held.items():
-            known = left.ends.get((number, entry.attempt))
+        for number, entry in lost.items():
+            worker = f"{entry.owner:016x}"
+            if not _same(entry, image.entry(number)):
+                continue
+            if entry.owner not in left:
+                left[entry.owner] = recovery.left_by(self._layout, worker)
+            known = left[entry.owner].ends.get((number, entry.attempt))
             if known is not None:
                 self._writer.queue(Mark(known[0], known[1], number, entry.attempt, worker))
-            elif dead or self._deaths.abandoned(worker, (number, entry.attempt), (number,)):
-                step = left.steps.get(number, 0)
+            else:
+                step = left[entry.owner].steps.get(number, 0)
                 patience = self._plan.search.retry.no_progress
                 trial = self._trial_of(number)
                 self._writer.finish(recovery.given_back(trial, entry, worker, step, patience, self._node))
-            else:
-                continue
             touched += 1
+        self._writer.flush()
         return touched
 
-    def reconcile(self) -> int:
-        """Mark every accepted end record that the index does not show; return how many there were."""
+    def _once(self, what: str, done: Callable[[], int | None], action: Callable[[], int]) -> int:
+        """Do *action*, unless another worker does the same now and it is *done* by that; return the count.
+
+        After a failure of many, all of them start at once. Nothing depends on this: where locks do not
+        work, or who has this one takes long, everybody does it.
+        """
+        until = time.monotonic() + _TURN
+        while True:
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(coarse_lock(self._layout.coarse_lock(what), timeout=0.0))
+                    waits = False
+                except LockUnavailableError:
+                    waits = time.monotonic() < until
+                found = done()
+                if found is not None:
+                    return found
+                if not waits:
+                    return action()
+            time.sleep(random.uniform(*_LOOK_AGAIN))
+
+    def reconcile(self, *, whole: bool = False) -> int:
+        """Mark every accepted end record that the index does not show; return how many there were.
+
+        Where an earlier reconcile covered most of the journals and the index confirms it, only the rest is
+        read, unless it shall be the *whole*.
+        """
         self._writer.flush()
-        header, entries = self._look()
+        if whole:
+            return self._mark_all()
+        known: list[tuple[int, ...]] = []
+
+        def done() -> int | None:
+            version = covered.version(self._layout)
+            if version in known:
+                return None
+            known.append(version)
+            return self._mark_beyond()
+
+        missing = done()
+        return missing if missing is not None else self._once("reconcile", done, self._mark_all)
+
+    def _mark_all(self) -> int:
+        """Mark what any journal holds, and write down that they were read."""
+        reading = covered.Reading(self._layout)
+        results = history.results_of(self._layout, reading.lines())
+        missing = self._mark(results)
+        states = self._look().states
+        if all(number < len(states) and states[number] >= codec.DONE for number in results):
+            reading.publish(self._plan.run_id, states)
+        return missing
+
+    def _mark_beyond(self) -> int | None:
+        """Mark what the journals hold beyond what is covered; None where that is too much, or unknown."""
+        image = self._look()
+        known = covered.read(self._layout, self._plan.run_id, image.states)
+        if known is None:
+            return None
+        found = list(covered.beyond(self._layout, known))
+        if sum(len(file.data) for file in found) > covered.WORTH:
+            return None
+        return self._mark(history.results_of(self._layout, covered.unmarked(found, image.states)))
+
+    def _mark(self, results: Mapping[int, history.Result]) -> int:
+        image = self._look()
         missing = [
             Mark(result.end, result.checksum, number, result.end.attempt, result.worker)
-            for number, result in history.results(self._layout).items()
-            if number < len(entries) and not entries[number].final
+            for number, result in results.items()
+            if number < len(image.states) and image.states[number] < codec.DONE
         ]
         for mark in missing:
             self._writer.queue(mark)
         self._writer.flush()
-        if header.finals != sum(entry.final for entry in entries):
+        if image.header.finals != image.finals:
             self._session((), self._recount)
         return len(missing)
 
@@ -262,7 +373,8 @@ class IndexedBook:
 
     def anything_open(self) -> bool:
         """Return whether a trial is pending, claimed, running or paused."""
-        return not all(entry.final for entry in self._look()[1])
+        image = self._look()
+        return image.finals < len(image.states)
 
     def pending_estimate(self) -> int:
         """Return about how many trials are still to be claimed, by the header."""
@@ -272,3 +384,12 @@ class IndexedBook:
     def close(self) -> None:
         """Close the descriptor of the lock."""
         self._index.close()
+
+
+def _same(before: Entry, now: Entry | None) -> bool:
+    """Return whether a trial is still owned as it was *before*."""
+    return now is not None and (now.owner, now.attempt, now.state) == (
+        before.owner,
+        before.attempt,
+        before.state,
+    )

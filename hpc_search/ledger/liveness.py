@@ -137,10 +137,11 @@ def opening_of(layout: Layout, worker: str) -> tuple[codec.Open | None, bool]:
     """Return the newest opening record of *worker* and whether its journal says that it exited."""
     opening: codec.Open | None = None
     exited = False
-    for record in history.records(layout, worker, frozenset({b"open", b"exit"})):
+    for first, last in history.edges(layout, worker):
+        record = codec.parse_line(first)
         if isinstance(record, codec.Open):
             opening = record
-        exited = exited or isinstance(record, codec.Exit)
+        exited = exited or isinstance(codec.parse_line(last), codec.Exit)
     return opening, exited
 
 

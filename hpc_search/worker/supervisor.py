@@ -179,7 +179,7 @@ class Supervisor:
         trials, finals = self._ledger.counts()
         if not self._stopping and finals < trials and not self._ledger.anything_open():
             # Nothing is left and yet not all have ended: the index has lost an end record.
-            self._ledger.reconcile()
+            self._ledger.reconcile(whole=True)
         again = self._asks_again(finals < trials)
         self._ledger.exit(reason)
         if self._is_task and self._stop_signal == signal.SIGTERM:

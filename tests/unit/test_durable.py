@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -203,15 +204,15 @@ def test_a_stale_handle_is_opened_again(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "x"
     path.write_bytes(b"content")
     stale = [True, True]
-    real = Path.read_bytes
+    real = Path.open
 
-    def read(self: Path) -> bytes:
+    def opened(self: Path, *args: Any, **options: Any) -> Any:
         if stale:
             stale.pop()
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return real(self)
+        return real(self, *args, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(Path, "open", opened)
     assert durable.read_bytes(path) == b"content"
     stale.extend([True] * 1000)
     with pytest.raises(FileNotFoundError):

@@ -33,7 +33,7 @@ EXAMPLES = {
 #: Directories that hold nothing but files named otherwise.
 CONTAINERS = {
     "splits", "vault", "ledger", "open", "seals", "submits", "archive", "workers", "worker", "checkpoints",
-    "checkpoint_dir", "results",
+    "checkpoint_dir", "results", "cache",
 }  # fmt: skip
 
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import Ledger, this_process
+from hpc_search.ledger import Ledger, history, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.planning import Numbering
+from hpc_search.records import index
 from hpc_search.records import journal as lines
 from hpc_search.records.plan import Plan
 from tools.benchmarks import common, synthetic
@@ -29,16 +30,22 @@ def add_restart(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trials", type=int, default=synthetic.DNA_POINTS, help="trials, nearly all finished"
     )
+    parser.add_argument(
+        "--index-lost", type=float, default=0.25, help="share of the ends that the index does not show"
+    )
 
 
 def run_restart(given: argparse.Namespace, report: Report) -> None:
-    """Start many workers at once on a run that is nearly done; they reconcile, take the rest, and leave."""
+    """Start many workers at once on a run whose workers were all killed; they reconcile, and do the rest."""
     with common.workplace(given, report) as place:
         layout, plan = synthetic.dna_run(place / "site", given.trials)
-        # The index knows nothing of the last quarter: that is what a restart has to find in the journals.
-        synthetic.fill(layout, plan, given.trials, given.workers, reports=2)
-        synthetic.mark_finished(layout, plan, given.trials * 3 // 4)
-        began = time.perf_counter()
+        finished = given.trials - given.workers
+        synthetic.fill(layout, plan, finished, given.workers, reports=2, killed=True)
+        if given.index_lost:
+            # What a restart has then to find in the journals.
+            _lose(layout, finished - int(given.index_lost * finished), finished)
+        old = set(history.live_workers(layout))
+        began, clock = time.perf_counter(), time.time()
         workers = [
             subprocess.Popen(
                 common.hpc("work", layout.root, "--token", "bench", "--seat", f"local:{number}"),
@@ -48,9 +55,34 @@ def run_restart(given: argparse.Namespace, report: Report) -> None:
         ]
         codes = [worker.wait() for worker in workers]
         seconds = time.perf_counter() - began
-        report.say(f"{given.workers} workers, {given.trials:,} trials: exit codes {sorted(set(codes))}")
-        name = f"{given.workers} workers restarted at once, a quarter of the index lost: all done"
-        report.figure(name, seconds, 10.0, "s", at_least=False)
+        ready = [when - clock for worker, when in _ready(layout).items() if worker not in old]
+        done = sum(result.end.state == "done" for result in history.results(layout).values())
+        report.say(f"exit codes {sorted(set(codes))}; {done:,} of {given.trials:,} trials done")
+        report.say(f"from the start to the first claim, or to nothing left: {common.spread(ready, 's')}")
+        report.say(f"all {given.workers} trials that were interrupted done: {seconds:.1f} s")
+        what = f"{given.workers} workers restarted at once, {given.index_lost:.0%} of the index lost"
+        report.figure(f"{what}: the last one is ready", max(ready), 10.0, "s", at_least=False)
+
+
+def _lose(layout: Layout, first: int, end: int) -> None:
+    """Let the index forget the trials *first* to *end* - 1."""
+    with layout.claims.open("r+b") as file:
+        header = index.parse_header(file.read(index.HEADER_BYTES))
+        if header is not None:
+            file.seek(0)
+            file.write(index.encode_header(header._replace(finals=first, cursor=first)))
+        file.seek(index.entry_offset(first))
+        file.write(bytes((end - first) * index.RECORD_BYTES))
+
+
+def _ready(layout: Layout) -> dict[str, float]:
+    """Return when each worker claimed for the first time, or left without."""
+    found: dict[str, float] = {}
+    for line in history.lines(layout, frozenset({b"claim", b"exit"})):
+        record = lines.parse_line(line.data)
+        if record is not None:
+            found[line.worker] = min(record.t, found.get(line.worker, record.t))
+    return found
 
 
 def add_incarnations(parser: argparse.ArgumentParser) -> None:

@@ -83,14 +83,18 @@ def mark_finished(layout: Layout, plan: Plan, finished: int) -> None:
         file.write(entry * finished)
 
 
-def fill(layout: Layout, plan: Plan, finished: int, workers: int, reports: int = REPORTS) -> None:
+def fill(
+    layout: Layout, plan: Plan, finished: int, workers: int, reports: int = REPORTS, *, killed: bool = False
+) -> None:
     """Finish the first *finished* trials as *workers* workers would have, with *reports* reports each.
 
-    Journals, claims, ends, acceptances and the index are whole; every worker has exited.
+    Journals, claims, ends, acceptances and the index are whole. Every worker has exited, or was *killed* in
+    the middle of one more trial.
     """
     numbering = Numbering(plan)
     entries = bytearray(index.index_bytes(plan.trials))
-    entries[: index.HEADER_BYTES] = index.encode_header(index.Header(plan.trials, finished, finished))
+    cursor = finished + workers if killed else finished
+    entries[: index.HEADER_BYTES] = index.encode_header(index.Header(plan.trials, finished, cursor))
     for worker in range(workers):
         identity = f"{worker + 1:016x}"
         layout.worker(identity).mkdir(mode=0o700)
@@ -110,7 +114,14 @@ def fill(layout: Layout, plan: Plan, finished: int, workers: int, reports: int =
             )
             at = index.entry_offset(number)
             entries[at : at + index.RECORD_BYTES] = index.encode_entry(entry)
-        writer.append(journal.Exit(reason="no work left"))
+        if killed:
+            number = finished + worker
+            _claim(writer, numbering, number)
+            entry = index.Entry(state=index.RUNNING, attempt=1, owner=worker + 1, changed=int(time.time()))
+            at = index.entry_offset(number)
+            entries[at : at + index.RECORD_BYTES] = index.encode_entry(entry)
+        else:
+            writer.append(journal.Exit(reason="no work left"))
         writer.sync()
         writer.close()
     layout.claims.write_bytes(entries)
@@ -136,12 +147,17 @@ def _value(number: int) -> float:
     return (number * 2654435761 % 2**32) / 2**32
 
 
-def _one(writer: Journal, numbering: Numbering, number: int, worker: str, reports: int) -> str:
+def _claim(writer: Journal, numbering: Numbering, number: int) -> None:
     trial = numbering(number)
     where = {"trial": number, "attempt": 1}
     place = {"point": trial.point, "fold": trial.fold, "seed": trial.seed, "block": trial.block}
     writer.append(msgspec.convert({"k": "claim", **where, **place, "params": trial.params}, journal.Claim))
     writer.append(journal.Start(trial=number, attempt=1, pid=7, log=100 * number))
+
+
+def _one(writer: Journal, numbering: Numbering, number: int, worker: str, reports: int) -> str:
+    trial = numbering(number)
+    _claim(writer, numbering, number)
     value = _value(number)
     for step in range(reports):
         metrics = {"score": value * (step + 1) / reports, "loss": 1.0 / (step + 1 + value)}
