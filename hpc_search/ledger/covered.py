@@ -25,13 +25,12 @@ from hpc_search.ledger import history
 from hpc_search.ledger.history import JournalFile, Line
 from hpc_search.records import archive, checked
 from hpc_search.records import index as codec
+from hpc_search.records.journal import checksum
 
 #: Bytes beyond what is covered from which they are worth to be covered too.
 WORTH: Final = 8 << 20
-_ENDS: Final = frozenset({b"end", b"exit"})
+_END: Final = frozenset({b"end"})
 _CHAIN: Final = re.compile(rb'"chain":"([0-9a-f]{32})"')
-#: Tag, number, time and trial are the first fields of an end record.
-_TRIAL: Final = re.compile(rb'\{"k":"end","n":\d+,"t":[0-9.e+]+,"trial":(\d+),')
 #: Final states as 1, all others as 0.
 _FINAL: Final = bytes(int(state >= codec.DONE) for state in range(256))
 
@@ -45,6 +44,11 @@ class _Record(msgspec.Struct, frozen=True):
     finals: str
     format: Literal["hpc_search.reconciled"] = "hpc_search.reconciled"
     version: Literal[1] = 1
+
+
+def final(states: bytes) -> bytes:
+    """Return a byte a trial, 1 where its state is final."""
+    return states.translate(_FINAL)
 
 
 class Covered(NamedTuple):
@@ -64,7 +68,7 @@ def read(layout: Layout, run_id: str, states: bytes) -> Covered | None:
         return None
     if record.run_id != run_id:
         return None
-    now = states.translate(_FINAL)[: len(finals)]
+    now = final(states)[: len(finals)]
     before = int.from_bytes(finals, "little")
     if len(now) < len(finals) or before & int.from_bytes(now, "little") != before:
         return None
@@ -94,35 +98,35 @@ class Reading:
         self._archives = history.archive_paths(layout)
         self._journals: dict[str, int] = {}
 
-    def lines(self) -> Iterator[Line]:
-        """Yield every verified end record."""
+    def lines(self, settled: bytes) -> Iterator[Line]:
+        """Yield every verified end record of trials that are not *settled* (see `history.lines`)."""
         for file in history.journal_files(self._layout):
-            last: tuple[int, bytes] = 0, b""
-            for offset, line in history.verified(file.data, _ENDS):
-                last = offset, line
-                if line.startswith(b'{"k":"end"'):
-                    yield Line(file.worker, file.segment, offset, line)
+            for offset, line in history.verified(file.data, _END, settled):
+                yield Line(file.worker, file.segment, offset, line)
             if not file.archived:
-                self._journals[f"{file.worker}/{file.segment}"] = _proven(file.data, *last)
+                self._journals[f"{file.worker}/{file.segment}"] = _proven(file.data)
 
     def publish(self, run_id: str, states: bytes) -> None:
         """Write down how far this reading got; *states* are the index's, with every mark of it."""
-        finals = base64.b64encode(zlib.compress(states.translate(_FINAL), 1)).decode()
+        finals = base64.b64encode(zlib.compress(final(states), 1)).decode()
         record = _Record(run_id, self._journals, self._archives, finals)
         with suppress(OSError):
             self._layout.cache.mkdir(mode=0o700, exist_ok=True)
             durable.replace(self._layout.reconciled, checked.encode(record), sync=False)
 
 
-def _proven(data: bytes, offset: int, line: bytes) -> int:
-    """Return the bytes up to the end of *line*, where its chain proves all before it; else 0.
+def _proven(data: bytes) -> int:
+    """Return the bytes up to the end of the last record whose chain proves all before it; else 0.
 
     A line before it that does not verify may be whole when it is read again.
     """
+    start = max(data.rfind(b'\n{"k":"%b"' % kind) + 1 for kind in (b"end", b"exit"))
+    end = data.find(b"\n", start) + 1
+    line = data[start : end - 1]
     chain = _CHAIN.search(line)
-    if chain is None or hashlib.blake2b(data[:offset], digest_size=16).hexdigest().encode() != chain[1]:
+    if not end or chain is None or checksum(line) is None:
         return 0
-    return offset + len(line) + 1
+    return end if hashlib.blake2b(data[:start], digest_size=16).hexdigest().encode() == chain[1] else 0
 
 
 def beyond(layout: Layout, covered: Covered) -> Iterator[JournalFile]:
@@ -145,9 +149,7 @@ def beyond(layout: Layout, covered: Covered) -> Iterator[JournalFile]:
 
 def unmarked(files: Iterable[JournalFile], states: bytes) -> Iterator[Line]:
     """Yield the end records in *files* of trials that are not final by *states*."""
+    settled = final(states)
     for file in files:
-        for offset, line in history.verified(file.data, frozenset({b"end"})):
-            trial = _TRIAL.match(line)
-            number = int(trial[1]) if trial else -1
-            if not 0 <= number < len(states) or states[number] < codec.DONE:
-                yield Line(file.worker, file.segment, offset, line)
+        for offset, line in history.verified(file.data, _END, settled):
+            yield Line(file.worker, file.segment, offset, line)

@@ -288,7 +288,7 @@ class ExclusiveBook:
         del whole
         self._writer.flush()
         self._superblocks.refresh()
-        state = rebuild.state(self._layout)
+        state = rebuild.state(self._layout, self._superblocks.settled())
         self._known = {number: entry for number, entry in state.open.items() if number not in state.results}
         missing = 0
         by_superblock: dict[int, dict[int, history.Result]] = {}

@@ -19,6 +19,8 @@ from hpc_search.records import archive, seal
 from hpc_search.records import journal as codec
 
 _END: Final = msgspec.json.Decoder(codec.End)
+#: Kind, number, time and trial are the first fields of a record that is about a trial.
+_TRIAL: Final = re.compile(rb'\{"k":"[a-z]+","n":\d+,"t":[0-9.eE+-]+,"trial":(\d{1,12}),')
 _NUMBER: Final = re.compile(rb'\{"k":"[a-z]+","n":(\d+)')
 
 
@@ -137,24 +139,34 @@ def _edges(path: Path) -> tuple[bytes, bytes]:
     return first, last
 
 
-def verified(data: bytes, kinds: frozenset[bytes] | None = None) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, line) of the lines of *data* that verify; others are passed over."""
+def verified(
+    data: bytes, kinds: frozenset[bytes] | None = None, settled: bytes = b""
+) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, line) of the lines of *data* that verify; others are passed over.
+
+    *settled* has a byte a trial: lines of those where it is not 0 are passed over unverified.
+    """
     names = b"" if kinds is None else b'(?:%b)"' % b"|".join(sorted(kinds))
     line = rb'(\{"k":"' + names + b".*)"
     # Scanning for a newline and what follows it is far quicker than looking at every line.
     for match in chain(filter(None, [re.match(line, data)]), re.finditer(b"\n" + line, data)):
+        if settled and (trial := _TRIAL.match(match[1])) and any(settled[int(trial[1]) : int(trial[1]) + 1]):
+            continue
         if codec.checksum(match[1]) is not None:
             yield match.start(1), match[1]
 
 
-def lines(layout: Layout, kinds: frozenset[bytes] | None = None) -> Iterator[Line]:
-    """Yield every verified line of every journal, each (worker, number) once, filtered by kind."""
+def lines(layout: Layout, kinds: frozenset[bytes] | None = None, settled: bytes = b"") -> Iterator[Line]:
+    """Yield every verified line of every journal, each (worker, number) once, filtered by kind.
+
+    *settled* has a byte a trial: lines of those where it is not 0 are left out.
+    """
     segments: dict[str, list[int]] = {}
     for file in journal_files(layout):
         earlier = segments.setdefault(file.worker, [])
         repeats = _numbers(layout, file.worker, earlier, kinds) if earlier else frozenset[int]()
         earlier.append(file.segment)
-        for offset, line in verified(file.data, kinds):
+        for offset, line in verified(file.data, kinds, settled):
             if not repeats or _number(line) not in repeats:
                 yield Line(file.worker, file.segment, offset, line)
 
@@ -189,14 +201,14 @@ def records(layout: Layout, worker: str, kinds: frozenset[bytes] | None = None) 
                 yield record
 
 
-def results(layout: Layout) -> dict[int, Result]:
-    """Return the accepted end record of every finished trial.
+def results(layout: Layout, settled: bytes = b"") -> dict[int, Result]:
+    """Return the accepted end record of every finished trial but those that are *settled* (see `lines`).
 
     A seal outranks a mark in ledger/open, which outranks an accepted record, which outranks the lowest
     (attempt, worker) with a complete end record (design 5, Records). A trial whose sealed end record is
     damaged has none.
     """
-    return results_of(layout, lines(layout, frozenset({b"end"})))
+    return results_of(layout, lines(layout, frozenset({b"end"}), settled))
 
 
 def results_of(layout: Layout, found: Iterable[Line]) -> dict[int, Result]:

@@ -310,7 +310,8 @@ class IndexedBook:
     def _mark_all(self) -> int:
         """Mark what any journal holds, and write down that they were read."""
         reading = covered.Reading(self._layout)
-        results = history.results_of(self._layout, reading.lines())
+        settled = covered.final(self._look().states)
+        results = history.results_of(self._layout, reading.lines(settled))
         missing = self._mark(results)
         states = self._look().states
         if all(number < len(states) and states[number] >= codec.DONE for number in results):

@@ -50,10 +50,10 @@ class State(NamedTuple):
     open: dict[int, Entry]
 
 
-def state(layout: Layout) -> State:
-    """Return what every journal, live and archived, says."""
-    results = history.results(layout)
-    return State(results, _open_entries(layout, results))
+def state(layout: Layout, settled: bytes = b"") -> State:
+    """Return what every journal, live and archived, says; not of *settled* trials (see `history.lines`)."""
+    results = history.results(layout, settled)
+    return State(results, _open_entries(layout, results, settled))
 
 
 def entries(layout: Layout, trials: int) -> tuple[Header, list[Entry]]:
@@ -87,8 +87,8 @@ def rebuild(layout: Layout, trials: int, generation: int) -> bytes:
 Event = tuple[int, int, float, str, lines.Claim | lines.End, str]
 
 
-def _open_entries(layout: Layout, finals: Mapping[int, Result]) -> dict[int, Entry]:
-    found = history.lines(layout, frozenset({b"claim", b"end"}))
+def _open_entries(layout: Layout, finals: Mapping[int, Result], settled: bytes) -> dict[int, Entry]:
+    found = history.lines(layout, frozenset({b"claim", b"end"}), settled)
     events = (event_of(line.worker, line.data) for line in found)
     return replay((event for event in events if event is not None), finals)
 

@@ -131,6 +131,13 @@ class Superblocks:
             at = max(at, end)
         return covered
 
+    def settled(self) -> bytes:
+        """Return a byte a trial, 1 where a seal has its result."""
+        found = bytearray(self._trials)
+        for first, end in self._sealed:
+            found[first:end] = b"\1" * (min(end, self._trials) - first)
+        return bytes(found)
+
     @property
     def count(self) -> int:
         """Number of superblocks of the run."""

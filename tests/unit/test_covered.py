@@ -88,9 +88,9 @@ def test_the_whole_is_read_where_that_is_asked_for(run: LedgerRun, monkeypatch: 
     read: list[int] = []
     real = covered.Reading.lines
 
-    def lines(self: covered.Reading) -> Iterator[history.Line]:
+    def lines(self: covered.Reading, settled: bytes) -> Iterator[history.Line]:
         read.append(1)
-        return real(self)
+        return real(self, settled)
 
     monkeypatch.setattr(covered.Reading, "lines", lines)
     ledger.reconcile()
