@@ -17,13 +17,15 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from hpc_search import durable
+from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 
@@ -31,6 +33,8 @@ from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 SUPERBLOCK: Final = 128
 #: Neighbouring seals of one size that are merged into one.
 _MERGE: Final = 16
+#: Seconds before the looks at a name that holds nothing: names are cached for 1 s on the mounts measured.
+_PAUSES: Final = (0.0, 0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0)
 #: Where the number of trials does not matter.
 _ANY: Final = 2**62
 _SEALED: Final = re.compile(r"sealed\.(\d{8})-(\d{8})")
@@ -145,9 +149,13 @@ class Superblocks:
 
     # -- one superblock
     def open(self, number: int, size: int) -> Superblock | None:
-        """Return superblock *number*, opened for claims of *size* trials if new; None once sealed."""
+        """Return superblock *number*, opened for claims of *size* trials if new; None once sealed.
+
+        Raises:
+            DamagedError: Something else has the name of its size.
+        """
         directory = self._layout.superblock(number)
-        while True:
+        for _ in _looks():
             made = True
             try:
                 os.mkdir(directory, 0o700)
@@ -166,6 +174,7 @@ class Superblocks:
                 return None
             with suppress(OSError):
                 create(directory / "size", str(max(1, min(size, SUPERBLOCK))))
+        raise _damaged(directory / "size", "a number of trials")
 
     def look(self, number: int) -> Superblock | None:
         """Return superblock *number* as it is now; None where it is not open."""
@@ -212,10 +221,14 @@ class Superblocks:
 
     # -- results
     def accept(self, trial: int, wanted: Accepted) -> Accepted:
-        """Make *wanted* the result of *trial* unless it has one; return the result."""
+        """Make *wanted* the result of *trial* unless it has one; return the result.
+
+        Raises:
+            DamagedError: Its name is taken by something that is no result.
+        """
         number = trial // SUPERBLOCK
         path = self._layout.superblock(number) / f"d{trial}"
-        while True:
+        for _ in _looks():
             with suppress(FileNotFoundError, NotADirectoryError):
                 if _created(path, ".".join(map(str, wanted))):
                     return wanted
@@ -225,8 +238,8 @@ class Superblocks:
             self.refresh()
             if self.sealed(number):
                 return self.sealed_result(trial) or wanted
-            if self.open(number, 1) is None:
-                continue
+            self.open(number, 1)
+        raise _damaged(path, f"a result of trial {trial}")
 
     def sealed_result(self, trial: int) -> Accepted | None:
         """Return the result of *trial* from the seals, None where they do not hold it."""
@@ -291,6 +304,17 @@ class Superblocks:
                     self._sealed.discard(part)
 
 
+def _looks() -> Iterator[None]:
+    """Come again for as long as a client may see a name before what it holds."""
+    for seconds in _PAUSES:
+        time.sleep(seconds)
+        yield
+
+
+def _damaged(path: Path, expected: str) -> DamagedError:
+    return DamagedError(f"{path} does not hold {expected}", hint="`fsck RUN --repair` sets it aside")
+
+
 def _entry(trial: int, found: Accepted) -> SealEntry:
     return SealEntry(trial=trial, attempt=found.attempt, worker=found.worker, end=found.end)
 
@@ -336,7 +360,7 @@ def target(path: Path) -> str | None:
         if error.errno != errno.EINVAL:
             raise
     with suppress(OSError):
-        return path.read_text()
+        return path.read_text(errors="replace")
     return None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpc_search import durable
+from hpc_search.errors import DamagedError
 from hpc_search.ledger import history, mode, superblocks
 from hpc_search.ledger.superblocks import SUPERBLOCK, Accepted, Superblocks
 from hpc_search.records import journal as lines
@@ -41,6 +42,27 @@ def test_no_index_and_no_lock_is_used(run: LedgerRun) -> None:
     assert not run.layout.claims.exists()
     assert not run.layout.claims_lock.exists()
     assert run.finals() == TRIALS
+
+
+@pytest.mark.parametrize("name", ["size", "d3"])
+@pytest.mark.parametrize("kind", ["directory", "link", "file"])
+def test_a_name_that_is_taken_by_something_else_is_named_and_waited_for_in_vain_only_so_long(
+    run: LedgerRun, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superblocks, "_PAUSES", (0.0, 0.0, 0.0))
+    store = Superblocks(run.layout, TRIALS)
+    assert store.open(0, 8) is not None
+    path = run.layout.superblock(0) / name
+    path.unlink(missing_ok=True)
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("nonsense")
+    else:
+        path.write_bytes(b"\xff")
+
+    with pytest.raises(DamagedError, match=name):
+        store.accept(3, ONE) if name != "size" else store.open(0, 8)
 
 
 def test_a_block_has_one_owner_and_a_later_generation_another(run: LedgerRun) -> None:
