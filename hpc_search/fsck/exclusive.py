@@ -12,7 +12,7 @@ from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.journals import Facts
 from hpc_search.fsck.seals import mended_lines
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, superblocks
+from hpc_search.ledger import mode, names, superblocks
 from hpc_search.ledger.superblocks import SUPERBLOCK
 from hpc_search.records.plan import Plan
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
@@ -143,8 +143,8 @@ def _split(layout: Layout, covered: range, lost: set[int]) -> None:
         folder = layout.superblock(first // SUPERBLOCK)
         folder.mkdir(mode=0o700, exist_ok=True)
         for entry in mine:
-            superblocks.create(folder / f"d{entry.trial}", f"{entry.attempt}.{entry.worker}.{entry.end}")
-        superblocks.create(folder / "size", "1")
+            names.create(folder / f"d{entry.trial}", f"{entry.attempt}.{entry.worker}.{entry.end}")
+        names.create(folder / "size", "1")
         durable.fsync_dir(folder)
 
 

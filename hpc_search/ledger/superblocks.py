@@ -14,7 +14,6 @@ neighbouring seals are merged, so that names stay few.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -27,6 +26,7 @@ from typing import Final, NamedTuple
 from hpc_search import durable
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
+from hpc_search.ledger.names import ABSENT, create, created, listed, target
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 
 #: Trials of a superblock; open ones are about as few as the trials that run are far apart.
@@ -40,8 +40,6 @@ _ANY: Final = 2**62
 _SEALED: Final = re.compile(r"sealed\.(\d{8})-(\d{8})")
 _CLAIM: Final = re.compile(r"c(\d+)\.(\d+)")
 _DONE: Final = re.compile(r"d(\d+)")
-#: The name is not there, or the directory it was in is not.
-_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 
 
 class Accepted(NamedTuple):
@@ -115,7 +113,7 @@ class Superblocks:
     # -- seals
     def refresh(self) -> list[int]:
         """Read ledger/open; return the numbers of the open superblocks, in order."""
-        names = _names(self._layout.open)
+        names = listed(self._layout.open)
         self._sealed = {
             (int(match[1]), int(match[2])) for match in map(_SEALED.fullmatch, names) if match is not None
         }
@@ -184,7 +182,7 @@ class Superblocks:
             return None
         first = number * SUPERBLOCK
         found = Superblock(number, first, min(first + SUPERBLOCK, self._trials), int(size))
-        for name in _names(directory):
+        for name in listed(directory):
             if claim := _CLAIM.fullmatch(name):
                 block, generation = int(claim[1]), int(claim[2])
                 found.claims[block] = max(generation, found.claims.get(block, 0))
@@ -198,7 +196,7 @@ class Superblocks:
         try:
             won = create(name, worker)
         except OSError as error:
-            if error.errno in _ABSENT:
+            if error.errno in ABSENT:
                 return False
             raise
         if won:
@@ -230,7 +228,7 @@ class Superblocks:
         path = self._layout.superblock(number) / f"d{trial}"
         for _ in _looks():
             with suppress(FileNotFoundError, NotADirectoryError):
-                if _created(path, ".".join(map(str, wanted))):
+                if created(path, ".".join(map(str, wanted))):
                     return wanted
                 found = parse_accepted(target(path))
                 if found is not None:
@@ -266,7 +264,7 @@ class Superblocks:
 
     def tidy(self) -> None:
         """Take away directories that a worker with an old view opened again after they were sealed."""
-        for name in _names(self._layout.open):
+        for name in listed(self._layout.open):
             if name.isdecimal() and self.sealed(int(name)):
                 durable.take_away(self._layout.open / name)
 
@@ -319,51 +317,6 @@ def _entry(trial: int, found: Accepted) -> SealEntry:
     return SealEntry(trial=trial, attempt=found.attempt, worker=found.worker, end=found.end)
 
 
-def _names(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return []
-        raise
-
-
-def create(path: Path, content: str) -> bool:
-    """Create the name *path* with *content* unless it exists; return whether this call did.
-
-    Raises:
-        OSError: The directory is gone, or the file system refuses.
-    """
-    return _created(path, content) or target(path) == content
-
-
-def _created(path: Path, content: str) -> bool:
-    try:
-        os.symlink(content, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-        # No symbolic links here: a file that is published whole does the same in more steps.
-        return durable.publish(path, content.encode())
-    return True
-
-
-def target(path: Path) -> str | None:
-    """Return the content of the name *path*, None where it is not there."""
-    try:
-        return os.readlink(path)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        if error.errno != errno.EINVAL:
-            raise
-    with suppress(OSError):
-        return path.read_text(errors="replace")
-    return None
-
-
 def parse_accepted(text: str | None) -> Accepted | None:
     """Return the result that a mark names, None where it does not hold one."""
     parts = (text or "").split(".")
@@ -375,15 +328,15 @@ def parse_accepted(text: str | None) -> Accepted | None:
 def accepted(layout: Layout, wanted: Callable[[int], bool] = lambda _: True) -> dict[int, Accepted]:
     """Return trial -> its result by the names in ledger/open, of the trials that are *wanted*."""
     found: dict[int, Accepted] = {}
-    names = _names(layout.open)
+    names = listed(layout.open)
     for name in names:
         if name.isdecimal():
-            for mark in map(_DONE.fullmatch, _names(layout.open / name)):
+            for mark in map(_DONE.fullmatch, listed(layout.open / name)):
                 if mark is not None and wanted(int(mark[1])):
                     result = parse_accepted(target(layout.open / name / mark[0]))
                     if result is not None:
                         found[int(mark[1])] = result
-    for name in _names(layout.open):
+    for name in listed(layout.open):
         if _SEALED.fullmatch(name):
             with suppress(OSError):
                 for entry in parse_seal(durable.read_bytes(layout.open / name)):

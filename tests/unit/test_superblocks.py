@@ -11,7 +11,7 @@ import pytest
 
 from hpc_search import durable
 from hpc_search.errors import DamagedError
-from hpc_search.ledger import history, mode, superblocks
+from hpc_search.ledger import history, mode, names, superblocks
 from hpc_search.ledger.superblocks import SUPERBLOCK, Accepted, Superblocks
 from hpc_search.records import journal as lines
 from tests.ledger_run import LedgerRun, end_of
@@ -146,9 +146,9 @@ def test_without_symbolic_links_a_published_file_does_the_same(
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "symlink", refused)
-    assert superblocks.create(run.layout.open / "x", "content")
-    assert not superblocks.create(run.layout.open / "x", "other")
-    assert superblocks.target(run.layout.open / "x") == "content"
+    assert names.create(run.layout.open / "x", "content")
+    assert not names.create(run.layout.open / "x", "other")
+    assert names.target(run.layout.open / "x") == "content"
     end_all(run)
     assert run.finals() == TRIALS
 
