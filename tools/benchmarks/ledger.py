@@ -25,8 +25,6 @@ from tools.benchmarks.windows import Sample, Window
 
 #: Trials that a window cannot use up: more than any rate here times its seconds.
 _PER_SECOND: Final = 20_000
-#: Trials claimed at once without locks.
-_AHEAD: Final = 32
 _MODES: Final = {"ours": "hpc_search, one fsync a trial", "synced": "hpc_search, every report fsynced"}
 _PEERS: Final = {"journal": "Optuna JournalStorage", "sqlite": "Optuna RDBStorage, SQLite"}
 
@@ -55,6 +53,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="also with every report fsynced",
     )
 
+    parser.add_argument(
+        "--ahead",
+        type=int,
+        default=32,
+        help="trials claimed at a time; a worker takes up to 256 of so short ones; 1 is a lock at its worst",
+    )
     parser.add_argument(
         "--claiming",
         choices=("lock", "exclusive"),
@@ -109,24 +113,25 @@ def run(given: argparse.Namespace, report: Report) -> None:
                     for mode in modes:
                         key = Key(mode, workers, finished)
                         cell = cells.setdefault(key, Cell())
-                        _ours(place / "ours", given.seconds, key, cell, given.second_mount)
+                        _ours(place / "ours", key, cell, given)
                 for peer in _PEERS if with_peers else ():
                     cell = cells.setdefault(Key(peer, workers, 0), Cell())
                     opener = peers.opener(peer, place / f"{peer}-{workers}-{number}")
                     cell.add(windows.run_window(opener, workers, given.peer_seconds))
             report.say(f"round {number + 1} of {given.rounds} done")
-        _print(cells, report)
+        _print(cells, given, report)
 
 
-def _ours(place: Path, seconds: float, key: Key, cell: Cell, second: Path | None) -> None:
-    layout, plan = synthetic.dna_run(place, key.finished + int(_PER_SECOND * max(1.0, seconds)))
+def _ours(place: Path, key: Key, cell: Cell, given: argparse.Namespace) -> None:
+    layout, plan = synthetic.dna_run(place, key.finished + int(_PER_SECOND * max(1.0, given.seconds)))
     if key.finished:
         synthetic.mark_finished(layout, plan, key.finished)
     layouts = [layout]
-    if second is not None:
+    if given.second_mount is not None:
         # place is DIR/hpc-search-bench-.../ours
-        layouts.append(Layout(second / place.parent.name / place.name / "run"))
-    window = windows.run_window(_opener(layouts, plan, sync=key.mode == "synced"), key.workers, seconds)
+        layouts.append(Layout(given.second_mount / place.parent.name / place.name / "run"))
+    opener = _opener(layouts, plan, sync=key.mode == "synced", ahead=given.ahead)
+    window = windows.run_window(opener, key.workers, given.seconds)
     cell.add(window)
     twice, ended = check_journals(layout)
     cell.twice += twice
@@ -134,14 +139,12 @@ def _ours(place: Path, seconds: float, key: Key, cell: Cell, second: Path | None
     shutil.rmtree(place)
 
 
-def _opener(layouts: list[Layout], plan: Plan, *, sync: bool) -> windows.Opener:
+def _opener(layouts: list[Layout], plan: Plan, *, sync: bool, ahead: int) -> windows.Opener:
     def opened(sample: Sample) -> tuple[Callable[[], bool], Callable[[], None]]:
         # The processes are forked one after the other: their numbers alternate.
         layout = layouts[os.getpid() % len(layouts)]
         me = this_process(seat="bench")
         ledger = Ledger(layout, plan, Numbering(plan), me, library_versions())
-        # A worker whose trials are this short claims 10 s of work ahead; a lock shows its worst with 1.
-        ahead = _AHEAD if ledger.claiming == "exclusive" else 1
         queue: list[Claimed] = []
 
         def one() -> bool:
@@ -200,21 +203,24 @@ def one_trial(
 
 
 def check_journals(layout: Layout) -> tuple[int, int]:
-    """Return (trials claimed twice, trials with a final end record), from the journals."""
-    claims: Counter[int] = Counter()
+    """Return (attempts claimed twice, trials with a final end record), from the journals.
+
+    What is given back at the end of a window may be claimed again, as another attempt.
+    """
+    claims: Counter[tuple[int, int]] = Counter()
     ends: set[int] = set()
     for line in history.lines(layout, frozenset({b"claim", b"end"})):
         record = lines.parse_line(line.data)
         if isinstance(record, lines.Claim):
-            claims[record.trial] += 1
+            claims[record.trial, record.attempt] += 1
         elif isinstance(record, lines.End) and record.state in lines.FINAL:
             ends.add(record.trial)
     return sum(count > 1 for count in claims.values()), len(ends)
 
 
-def _print(cells: dict[Key, Cell], report: Report) -> None:
-    what = f"claim + start + {synthetic.REPORTS} reports + durable finish, 9 parameters"
-    report.say(f"{what}; trials a second")
+def _print(cells: dict[Key, Cell], given: argparse.Namespace, report: Report) -> None:
+    what = f"claim ({given.ahead} at a time) + start + {synthetic.REPORTS} reports + durable finish"
+    report.say(f"{what}, 9 parameters; trials a second")
     for key, cell in cells.items():
         name = (_MODES | _PEERS)[key.mode]
         rates = common.spread(cell.rates)
