@@ -300,6 +300,8 @@ def _seconds(cursor: Cursor) -> float | None:
     return cursor.seconds()
 
 
+#: Attempts are counted in a byte of the index.
+MOST_RETRIES: Final = 250
 _EXAMPLES: Final = {"metric": "metric: {name: val_acc, goal: max}", "strategy": "strategy: grid"}
 _TRIAL_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "trial": _function,
@@ -308,11 +310,11 @@ _TRIAL_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "files": _paths,
 }
 _RETRY_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
-    "error": lambda c: c.integer(0, 1000),
+    "error": lambda c: c.integer(0, MOST_RETRIES),
     "oom": nullable(_oom),
     "memory": lambda c: c.integer(0, 100),
     "timeout": nullable(lambda c: c.integer(0, 100)),
-    "no_progress": lambda c: c.integer(1, 1000),
+    "no_progress": lambda c: c.integer(1, MOST_RETRIES),
 }
 _OOM_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "halve": lambda c: c.text("the name of a parameter"),

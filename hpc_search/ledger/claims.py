@@ -100,6 +100,7 @@ class Ledger:
             cluster=me.cluster,
             job_id=me.job_id,
             device=me.device,
+            machine=me.machine,
             versions=self._versions,
         )
 
@@ -136,10 +137,11 @@ class Ledger:
         if mode.require_exclusive(self.layout, why):
             self.note("claiming by exclusively created names", why)
         self._book.close()
-        book = ExclusiveBook(*self._given, wait=self._notice())
-        book.reconcile()
-        book.keep(self._held)
-        self._book = book
+        # Whatever is written from here on, by what follows too, is written without locks.
+        self._book = book = ExclusiveBook(*self._given, wait=self._notice())
+        book.learn()
+        given_back = {mark.number: mark.attempt for mark in self._marks if _is_open(mark)}
+        book.keep(given_back | self._held)
 
     def _do(self, operation: Callable[[list[Mark]], tuple[Sequence[lines.Record], _T]]) -> _T:
         """Do *operation* with the waiting marks, which it writes; journal what it has to say."""
@@ -355,3 +357,8 @@ class Ledger:
         """Close every descriptor."""
         self.journal.close()
         self._book.close()
+
+
+def _is_open(mark: Mark) -> bool:
+    """Return whether *mark* gives its trial back."""
+    return mark.record is not None and mark.record.state not in lines.FINAL

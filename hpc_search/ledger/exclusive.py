@@ -150,7 +150,8 @@ class ExclusiveBook:
             if free and self._superblocks.claim(block, 1, self._worker):
                 self._hold(superblock, block, 1, held)
             if (block.superblock, block.place) in self._mine:
-                self._before[number] = Entry(state=codec.RUNNING, attempt=attempt)
+                known = self._known.get(number, Entry())
+                self._before[number] = known._replace(state=codec.RUNNING, attempt=attempt)
 
     def _hold(self, superblock: Superblock, block: Block, generation: int, kept: Container[int] = ()) -> int:
         """Own *block*: inherit what earlier owners left of it; return how many trials are not final.
@@ -287,6 +288,10 @@ class ExclusiveBook:
         """
         del whole
         self._writer.flush()
+        return self.learn()
+
+    def learn(self) -> int:
+        """Do what `reconcile` does, and leave the waiting marks."""
         self._superblocks.refresh()
         state = rebuild.state(self._layout, self._superblocks.settled())
         self._known = {number: entry for number, entry in state.open.items() if number not in state.results}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import Final
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from typing import BinaryIO, Final
 
 from hpc_search import durable
 from hpc_search.layout import Layout
@@ -97,33 +98,72 @@ def _fold(layout: Layout, gone: list[str]) -> int:
     if names and layout.archive_file(int(names[-1])).stat().st_size < _MERGE_BYTES:
         merged.append(names[-1])
         content.append(layout.archive_file(int(names[-1])).read_bytes())
-    folded: list[str] = []
-    for worker in gone:
-        sections = b"".join(_sections(layout, worker))
-        if sections:
-            folded.append(worker)
-            content.append(sections)
+    journals = {worker: dict(history.worker_segments(layout, worker)) for worker in gone}
+    journals = {worker: segments for worker, segments in journals.items() if segments}
+    content += [_sections(layout, worker, segments) for worker, segments in journals.items()]
     if not durable.publish(layout.archive_file(number), b"".join(content)):
         return 0
     for name in merged:
         (layout.archive / name).unlink(missing_ok=True)
-    for worker in folded:
-        _remove(layout, worker)
-    return len(folded)
+    late = {worker: _remove(layout, worker, segments) for worker, segments in journals.items()}
+    if any(segments is None or segments for segments in late.values()):
+        _archive_again(layout, number, content[: len(merged)], journals, late)
+    return sum(segments is not None for segments in late.values())
 
 
-def _sections(layout: Layout, worker: str) -> Iterator[bytes]:
-    for segment, data in history.worker_segments(layout, worker):
-        yield archive.encode_section(worker, layout.journal(worker, segment).name, data)
+_Segments = dict[int, bytes]
+
+
+def _archive_again(
+    layout: Layout,
+    number: int,
+    merged: list[bytes],
+    journals: Mapping[str, _Segments],
+    late: Mapping[str, _Segments | None],
+) -> None:
+    """Replace archive *number*: without workers that live, and with what others wrote after it was read."""
+    content = list(merged)
+    for worker, segments in journals.items():
+        more = late[worker]
+        if more is not None:
+            content.append(_sections(layout, worker, segments | more))
+    if durable.publish(layout.archive_file(number + 1), b"".join(content)):
+        layout.archive_file(number).unlink(missing_ok=True)
+
+
+def _sections(layout: Layout, worker: str, segments: Mapping[int, bytes]) -> bytes:
+    found = [
+        archive.encode_section(worker, layout.journal(worker, segment).name, data)
+        for segment, data in segments.items()
+    ]
     for path, name in ((layout.log(worker), "log.txt"), (layout.samples(worker, 1), "samples.1.bin")):
         with suppress(FileNotFoundError):
             data = path.read_bytes()
             if data:
-                yield archive.encode_section(worker, name, data)
+                found.append(archive.encode_section(worker, name, data))
+    return b"".join(found)
 
 
-def _remove(layout: Layout, worker: str) -> None:
-    """Rename the directory away first: a zombie's next fsync then finds its journal without a name."""
-    durable.take_away(layout.worker(worker))
+def _remove(layout: Layout, worker: str, segments: Mapping[int, bytes]) -> _Segments | None:
+    """Remove what is archived; return the *segments* that their worker wrote to meanwhile, whole.
+
+    None: it lives, and keeps its directory. A zombie acknowledges nothing more once its journal has no name.
+    """
+    paths = {segment: layout.journal(worker, segment) for segment in segments}
+    with ExitStack() as stack:
+        try:
+            files = {number: stack.enter_context(path.open("rb")) for number, path in paths.items()}
+        except FileNotFoundError:
+            return {}
+        live = [number for number, _ in history.worker_segments(layout, worker)]
+        if live != sorted(segments) or any(_grown(files[number], segments[number]) for number in segments):
+            return None
+        durable.take_away(layout.worker(worker))
+        late = {number: file.read() for number, file in files.items() if _grown(file, segments[number])}
     with suppress(OSError):
         layout.samples(worker, 1).unlink(missing_ok=True)
+    return late
+
+
+def _grown(file: BinaryIO, before: bytes) -> bool:
+    return os.fstat(file.fileno()).st_size != len(before)

@@ -74,7 +74,9 @@ def _sections(data: bytes, seen: set[tuple[str, int]]) -> Iterator[JournalFile]:
 
 
 def archives(layout: Layout, but: Collection[str] = ()) -> Iterator[bytes]:
-    """Yield the content of every archive, oldest first; not of those named in *but*.
+    """Yield the content of every archive, newest first; not of those named in *but*.
+
+    Of a journal that two archives hold, the newer one has all of it.
 
     One that is gone was merged into a newer one since it was listed: the list is read again until it
     holds nothing new, so that nothing is missed.
@@ -82,7 +84,7 @@ def archives(layout: Layout, but: Collection[str] = ()) -> Iterator[bytes]:
     known = set(but)
     while names := [name for name in archive_paths(layout) if name not in known]:
         known.update(names)
-        for name in names:
+        for name in reversed(names):
             with suppress(FileNotFoundError):
                 yield durable.read_bytes(layout.archive / name)
 
@@ -299,6 +301,17 @@ def log_bytes(layout: Layout, worker: str) -> bytes | None:
         return archived_file(layout, worker, layout.log(worker).name)
 
 
+def all_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
+    """Return (segment, bytes) of the whole journal of *worker*, live and archived.
+
+    One that was folded as gone, and wakes, goes on with another segment.
+    """
+    live = worker_segments(layout, worker)
+    if live and live[0][0] == 1:
+        return live
+    return sorted((dict(archived_segments(layout, worker)) | dict(live)).items())
+
+
 def archived_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
     """Return (segment, bytes) of the journal of a folded *worker*; empty where no archive has it."""
     found: dict[int, bytes] = {}
@@ -306,7 +319,7 @@ def archived_segments(layout: Layout, worker: str) -> list[tuple[int, bytes]]:
         for section in archive.sections(data):
             segment = parse_journal(section.name)
             if section.worker == worker and segment is not None:
-                found[segment] = section.content(data)
+                found.setdefault(segment, section.content(data))
     return sorted(found.items())
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,6 +38,18 @@ class Identity:
     cluster: str = ""
     job_id: str = ""
     device: str = "cpu"
+    #: What two machines with one hostname do not share; "" where that is not known.
+    machine: str = ""
+
+
+def machine_id() -> str:
+    """Return a digest of this machine's own id, "" where it has none that other programs may use."""
+    for path in ("/sys/class/dmi/id/product_uuid", "/etc/machine-id"):
+        with suppress(OSError):
+            known = Path(path).read_bytes().strip()
+            if known:
+                return hashlib.blake2b(known, digest_size=8, person=b"hpc_search").hexdigest()
+    return ""
 
 
 def boot_id() -> str:
@@ -85,6 +99,7 @@ def this_process(token: str = "", seat: str = "", device: str = "cpu") -> Identi
         cluster=env.get("SLURM_CLUSTER_NAME", ""),
         job_id=env.get("SLURM_JOB_ID", ""),
         device=device,
+        machine=machine_id(),
     )
 
 
@@ -95,14 +110,15 @@ def _boot(boot: str) -> str:
 def certainly_gone(opening: codec.Open, me: Identity) -> bool:
     """Return whether the process of *opening* cannot be alive.
 
-    True where it ran on this boot of this host and its pid is gone or reused, where the host was booted
-    again since, or where *me* sits on the same seat with a higher restart count. Where two machines share
-    a hostname, that costs duplicate attempts, never results.
+    True where it ran on this boot of this host and its pid is gone or reused, where the machine was booted
+    again since, or where *me* sits on the same seat with a higher restart count. Two machines may share a
+    hostname: of those only the lease can tell.
     """
     if opening.host == me.host and opening.boot_id == me.boot_id and me.boot_id:
         return start_time(opening.pid) != opening.start_time
-    if opening.host == me.host and _boot(opening.boot_id) != _boot(me.boot_id):
-        # The machine was started again since.
+    same_machine = opening.host == me.host and bool(me.machine) and opening.machine == me.machine
+    if same_machine and _boot(opening.boot_id) and _boot(opening.boot_id) != _boot(me.boot_id):
+        # It was started again since.
         return True
     same_seat = bool(me.token) and (opening.token, opening.seat) == (me.token, me.seat)
     return same_seat and me.restart > opening.restart

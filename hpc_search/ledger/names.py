@@ -48,7 +48,8 @@ def created(path: Path, content: str) -> bool:
         return False
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
+            # Of a link, the error names the content.
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         # No symbolic links here: a file that is published whole does the same in more steps.
         return durable.publish(path, content.encode())
     return True

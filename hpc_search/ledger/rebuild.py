@@ -105,12 +105,18 @@ def event_of(worker: str, line: bytes) -> Event | None:
 
 
 def replay(events: Iterable[Event], finals: Mapping[int, Result]) -> dict[int, Entry]:
-    """Return the entries after *events*, by attempt; trials in *finals* are shown without their claims."""
+    """Return the entries after *events*, by attempt; trials in *finals* are shown without their claims.
+
+    An attempt ends once: what a worker says later whose trial was taken over is not another one.
+    """
     made: dict[int, Entry] = {}
+    ended: set[tuple[int, int]] = set()
     for attempt, _, _, worker, record, checksum in sorted(events, key=lambda event: event[:4]):
         before = made.get(record.trial, Entry())
         if isinstance(record, lines.End):
-            made[record.trial] = end_entry(record, checksum, worker, before)
+            if (record.trial, attempt) not in ended:
+                made[record.trial] = end_entry(record, checksum, worker, before)
+            ended.add((record.trial, attempt))
         elif record.trial not in finals:
             made[record.trial] = before._replace(
                 state=codec.RUNNING, attempt=attempt, owner=int(worker, 16), changed=int(record.t)

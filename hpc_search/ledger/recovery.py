@@ -23,8 +23,7 @@ class Left(NamedTuple):
 def left_by(layout: Layout, worker: str) -> Left:
     """Return what the journal of *worker* holds, in its directory or, where it was folded, in the archive."""
     left = Left({}, {})
-    segments = history.worker_segments(layout, worker) or history.archived_segments(layout, worker)
-    for _, data in segments:
+    for _, data in history.all_segments(layout, worker):
         for _, line in history.verified(data, frozenset({b"end", b"checkpoint"})):
             record = lines.parse_line(line)
             if isinstance(record, lines.End):
@@ -47,8 +46,7 @@ def inherited(layout: Layout, workers: Sequence[str], trials: Collection[int]) -
     found = Inherited({}, {}, {})
     events: list[rebuild.Event] = []
     for worker in workers:
-        segments = history.worker_segments(layout, worker) or history.archived_segments(layout, worker)
-        for _, data in segments:
+        for _, data in history.all_segments(layout, worker):
             for _, line in history.verified(data, frozenset({b"claim", b"end", b"checkpoint"})):
                 record = lines.parse_line(line)
                 number = getattr(record, "trial", -1)

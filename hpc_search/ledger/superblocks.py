@@ -170,8 +170,12 @@ class Superblocks:
                     with suppress(OSError):
                         os.rmdir(directory)
                 return None
-            with suppress(OSError):
+            try:
                 create(directory / "size", str(max(1, min(size, SUPERBLOCK))))
+            except OSError as error:
+                # The directory may have gone again.
+                if error.errno not in ABSENT:
+                    raise
         raise _damaged(directory / "size", "a number of trials")
 
     def look(self, number: int) -> Superblock | None:

@@ -50,6 +50,8 @@ class Open(Record, tag="open", kw_only=True):
     cluster: str = ""
     job_id: str = ""
     device: str = ""
+    #: Digest of the machine's own id.
+    machine: str = ""
     versions: dict[str, str] = {}
     #: How many of the lines after this one repeat a segment that failed; their ``chain`` is that segment's.
     repeats: int = 0

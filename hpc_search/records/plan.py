@@ -86,6 +86,8 @@ class OomRetry(Struct, kw_only=True):
         "std::bad_alloc",
         r"(?m)^MemoryError\b",
         "RESOURCE_EXHAUSTED",
+        "ResourceExhaustedError",
+        "CUBLAS_STATUS_ALLOC_FAILED",
     )
     codes: tuple[int, ...] = ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import os
 import random
@@ -12,6 +13,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any, Final
 
 from hpc_search.checkpoint import Superseded
@@ -53,7 +56,9 @@ def _prepare(spec: Spec) -> None:
     if spec.directory and os.path.isdir(spec.directory):
         os.chdir(spec.directory)
     processes.set_threads(spec.threads)
-    seed_generators(trial_seed(spec.search_id, spec.number, spec.seed))
+    seed = trial_seed(spec.search_id, spec.number, spec.seed)
+    seed_generators(seed)
+    sys.meta_path.insert(0, SeedAtImport(seed))
 
 
 def usable_device(device: str) -> str:
@@ -62,15 +67,46 @@ def usable_device(device: str) -> str:
     return "cpu" if device == "cuda" and torch is not None and not torch.cuda.is_available() else device
 
 
-def seed_generators(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators, of those that are loaded."""
-    random.seed(seed)
+def seed_generators(seed: int, only: str = "") -> None:
+    """Seed Python's, NumPy's and torch's global generators, of those that are loaded; or *only* one's."""
+    if not only:
+        random.seed(seed)
     numpy = sys.modules.get("numpy")
-    if numpy is not None:
+    if numpy is not None and only in ("", "numpy"):
         numpy.random.seed(seed % 2**32)
     torch = sys.modules.get("torch")
-    if torch is not None:
+    if torch is not None and only in ("", "torch"):
         torch.manual_seed(seed % 2**63)
+
+
+class SeedAtImport:
+    """Seeds the generators of a library that is first imported in the trial."""
+
+    _LIBRARIES: Final = ("numpy", "torch")
+
+    def __init__(self, seed: int) -> None:
+        """Seed with *seed*."""
+        self._seed = seed
+        self._left = [name for name in self._LIBRARIES if name not in sys.modules]
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return the spec that the other finders give, seeding after the module was executed."""
+        del path, target
+        if name not in self._left:
+            return None
+        self._left.remove(name)
+        spec = importlib.util.find_spec(name)
+        loader: Any = spec.loader if spec is not None else None
+        if loader is not None:
+            execute = loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                del loader.exec_module
+                execute(module)
+                seed_generators(self._seed, only=name)
+
+            loader.exec_module = exec_module
+        return spec
 
 
 def load(reference: str, code: str) -> Callable[[Trial], object]:

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -103,18 +105,18 @@ def environment(base: Mapping[str, str], spec: Spec, report: Path, directory: Pa
 def read_report(path: Path) -> tuple[list[dict[str, Any]], str]:
     """Return the complete JSON lines of a report file, and what is wrong with it ("" for nothing)."""
     try:
-        if path.stat().st_size > MAX_REPORT_BYTES:
-            return [], f"{path.name} is larger than {MAX_REPORT_BYTES >> 20} MiB"
-        content = path.read_bytes()
+        content = _content(path)
     except FileNotFoundError:
         return [], ""
+    except ValueError as error:
+        return [], f"the report {error}"
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(content.split(b"\n"), 1):
         if not text.strip():
             continue
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return lines, f"line {number} of the report is not JSON: {text[:80]!r}"
         if not isinstance(line, dict):
             return lines, f"line {number} of the report is not a JSON object: {text[:80]!r}"
@@ -122,14 +124,49 @@ def read_report(path: Path) -> tuple[list[dict[str, Any]], str]:
     return lines, ""
 
 
+def fresh_file(path: Path) -> None:
+    """Make *path* an empty file of its own, whatever an earlier program left there."""
+    remove(path)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def remove(path: Path) -> None:
+    """Remove what is at *path*."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file that a program wrote.
+
+    Raises:
+        ValueError: It is something else than a file, or too large.
+        OSError: It cannot be read.
+    """
+    # A FIFO would wait for a writer.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{path.name} is no longer a file")
+        if found.st_size > MAX_REPORT_BYTES:
+            raise ValueError(f"{path.name} is larger than {MAX_REPORT_BYTES >> 20} MiB")
+        with os.fdopen(os.dup(fd), "rb") as file:
+            return file.read()
+    finally:
+        os.close(fd)
+
+
 def read_metric_file(path: Path) -> tuple[dict[str, Any], str]:
     """Return the JSON object that a program left at *path*, and what is wrong with it."""
     try:
-        content = msgspec.json.decode(path.read_bytes())
+        content = msgspec.json.decode(_content(path))
     except FileNotFoundError:
         place = "metric_file is in the trial's own directory: {checkpoint_dir}, HPC_SEARCH_CHECKPOINT_DIR"
         return {}, f"the program ended without writing {path} ({place})"
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return {}, f"{path} is not JSON: {error}"
     return (content, "") if isinstance(content, dict) else ({}, f"{path} is not a JSON object")
 
@@ -145,7 +182,7 @@ def final_metrics(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def reported(line: Mapping[str, Any]) -> tuple[int | None, dict[str, float]]:
     """Return the step of a report line (None where it has none that counts) and its finite metrics."""
     step = line.get("step")
-    known = isinstance(step, int) and 0 <= step < MAX_STEP
+    known = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < MAX_STEP
     metrics = {printable(str(name)): _finite(value) for name, value in line.items() if name != "step"}
     return (step if known else None), {name: value for name, value in metrics.items() if value is not None}
 

@@ -103,6 +103,9 @@ def prefer_as_oom_victim() -> None:
 
 
 def kill_group(pid: int, number: int = signal.SIGKILL) -> None:
-    """Signal the process group of *pid*, where it still exists."""
+    """Signal the process group of *pid*, and *pid* itself in whatever group, where they still exist."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+    with suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(pid) != pid:
+            os.kill(pid, number)

@@ -61,7 +61,7 @@ class Attempt:
         self._ended = False
         self._stalled = False
         self._stop_reason = ""
-        self._kill_at = self._killed_at = math.inf
+        self._kill_at = self._killed_at = self._stopped_at = math.inf
         self._report_at = 0.0
         #: Whether the process that forks trials is gone; whether the trial did not die by SIGKILL.
         self.host_died = self.unkillable = False
@@ -76,6 +76,7 @@ class Attempt:
     def stop(self, reason: str) -> None:
         """Ask the trial to stop at its next step boundary."""
         self._stop_reason = self._stop_reason or reason
+        self._stopped_at = min(self._stopped_at, time.monotonic())
         process = self._process
         if process is None:
             return
@@ -87,7 +88,10 @@ class Attempt:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill the trial's process group."""
-        if self._process is not None and self._process.pid:
+        if self._process is not None and not self._process.pid:
+            # Who was asked to start it does not answer, and ends with all that it started.
+            self.host_died = self._ended = True
+        elif self._process is not None:
             processes.kill_group(self._process.pid, number)
             if number == signal.SIGKILL:
                 self._killed_at = min(self._killed_at, time.monotonic())
@@ -231,9 +235,16 @@ class Attempt:
             self._kill_at = time.monotonic() + _GRACE
 
     # -- time
+    @property
+    def _unstarted(self) -> bool:
+        """Whether it was asked for, and nobody has said that it runs."""
+        return self._process is not None and not self._process.pid
+
     def _due(self) -> float:
         now = time.monotonic()
         due = min(self._kill_at, self._killed_at + self._context.survival) - now
+        if self._unstarted:
+            due = min(due, self._stopped_at + _GRACE - now)
         if not self._intake.message and not self._stalled:
             due = min(due, self._intake.alive_at + self._context.stall - now)
         if self._process is not None and self._process.report is not None:
@@ -245,11 +256,11 @@ class Attempt:
         if now >= self._killed_at + self._context.survival and not self._ended:
             # It sleeps where no signal reaches it: in a driver, or on a dead mount. Its slice is lost.
             self.unkillable = self._ended = True
-        if now >= self._kill_at:
+        if now >= self._kill_at or (self._unstarted and now >= self._stopped_at + _GRACE):
             self.kill()
             self._kill_at = now + _GRACE
         if now >= self._intake.alive_at + stall and not self._intake.message and not self._stalled:
-            self._stalled = True
+            self._stalled = not self._unstarted
             self.kill(signal.SIGTERM)
             # The trial notes TERM without dying, so that only KILL ends one that hangs.
             self._kill_at = now + min(_GRACE, stall)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from hpc_search.ledger import Claimed
 from hpc_search.ledger.samples import append_scores
 from hpc_search.records import journal as lines
 from hpc_search.records.plan import OomRetry
-from hpc_search.worker import estimate, memory, verdict
+from hpc_search.runners.messages import SUPERSEDED
+from hpc_search.worker import breaker, estimate, memory, verdict
 from hpc_search.worker.context import AttemptContext
 from hpc_search.worker.intake import Intake
+
+_TAKEN_AWAY: Final = (
+    "the directory of the trial's checkpoints is gone, and no other attempt has the trial: "
+    "does its code remove it?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +40,10 @@ class Ended:
 
 def observed(context: AttemptContext, claimed: Claimed, intake: Intake, ended: Ended) -> verdict.Observed:
     """Return the evidence on an attempt."""
-    message, search = intake.message, context.plan.search
+    search = context.plan.search
+    message = intake.message
+    if message.get("detail") == SUPERSEDED and context.ledger.owns(claimed.trial.number, claimed.attempt):
+        message = {"state": "failed", "cause": "error", "detail": _TAKEN_AWAY}
     detail = str(message.get("detail", ""))
     failed = message.get("state", "failed") == "failed"
     is_command = bool(search.trial.command)
@@ -71,11 +80,23 @@ def _walltimes(context: AttemptContext, claimed: Claimed, intake: Intake, ended:
     return 1 + journals.walltimes_without_checkpoint(claimed.trial.number)
 
 
+def _only_here(context: AttemptContext, number: int) -> bool:
+    """Return whether only this node ever tried the trial, though workers of others live."""
+    journals = estimate.Journals(context.layout, context.ledger.id)
+    if journals.nodes_that_tried(number) - {context.node}:
+        return False
+    return any(one.node != context.node and not one.exited for one in breaker.standings(context.layout))
+
+
 def end_record(context: AttemptContext, claimed: Claimed, intake: Intake, ended: Ended) -> lines.End:
     """Return the end record of an attempt; samples of a trial that is done are written first."""
     trial = claimed.trial
     seen = observed(context, claimed, intake, ended)
-    judged = verdict.judge(seen, claimed.before, context.plan.search.retry, trial.params)
+    retry = context.plan.search.retry
+    judged = verdict.judge(seen, claimed.before, retry, trial.params)
+    if judged.no_progress:
+        others = _only_here(context, trial.number)
+        judged = verdict.another_chance(judged, claimed.before, retry, other_nodes=others)
     done = judged.state == "done"
     return lines.End(
         trial=trial.number,

@@ -114,6 +114,13 @@ class Journals:
                 found.extend(samples(records))
         return found
 
+    def nodes_that_tried(self, trial: int) -> set[str]:
+        """Return the nodes on which an attempt at *trial* ended."""
+        needle = b'"trial":%d,' % trial
+        found = history.lines(self._layout, frozenset({b"end"}))
+        records = (lines.parse_line(line.data) for line in found if needle in line.data)
+        return {one.node for one in records if isinstance(one, lines.End) and one.trial == trial and one.node}
+
     def walltimes_without_checkpoint(self, trial: int) -> int:
         """Return how many of the last attempts at *trial* had a whole walltime and saved nothing."""
         needle = b'"trial":%d,' % trial

@@ -93,8 +93,14 @@ class Events:
         inbox: messages.Inbox,
         tick: Callable[[], float],
         stopping: Callable[[], str],
+        seconds: float,
     ) -> dict[str, Any] | None:
-        """Wait for one message on *sock*; None where the other side went away or the worker has to stop."""
+        """Wait for one message on *sock*; None where the other side went away or the worker has to stop.
+
+        Raises:
+            TimeoutError: There was none within *seconds*.
+        """
+        until = time.monotonic() + seconds
         found: list[dict[str, Any] | None] = []
 
         def receive() -> None:
@@ -107,9 +113,14 @@ class Events:
             found.extend(inbox.feed(data))
 
         self.watch(sock, receive)
-        while not found and not stopping():
-            self.wait(tick())
-        self.forget(sock)
+        try:
+            while not found and not stopping():
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                self.wait(min(tick(), left))
+        finally:
+            self.forget(sock)
         return found[0] if found else None
 
     def settle(self, stopping: Callable[[], str], seconds: float) -> None:

@@ -19,6 +19,8 @@ from hpc_search.runners import command, keeper, messages, processes
 from hpc_search.runners.parent import request
 from hpc_search.trial import Spec
 
+#: Signals that say nothing of the program that they end.
+_SENT: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Seconds that a host has to end in, with all that its trials left behind.
 _CLOSING: Final = 15.0
 
@@ -67,8 +69,11 @@ class Host:
 
     @property
     def killed(self) -> bool:
-        """Whether it ended by SIGKILL, before `close` or in it: a keeper's status is its program's signal."""
-        return self._popen.returncode in (signal.SIGKILL, -signal.SIGKILL)
+        """Whether it ended by a signal that others send, before `close` or in it.
+
+        A keeper's status is its program's signal.
+        """
+        return abs(self._popen.returncode or 0) in _SENT
 
     def close(self) -> None:
         """End the process, its trials, and what they left behind."""
@@ -174,11 +179,11 @@ class CommandHost(LauncherHost):
 
         directory = Layout(Path(spec.root)).trial_files(spec.number, spec.rung)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._report.write_bytes(b"")
+        command.fresh_file(self._report)
         metric_file = directory / self._metric_file if self._metric_file else None
         if metric_file is not None:
             # What an earlier attempt left is not this one's result.
-            metric_file.unlink(missing_ok=True)
+            command.remove(metric_file)
         argv = command.arguments(self._argv, spec, directory)
         variables = command.environment(
             processes.thread_environment(spec.threads), spec, self._report, directory

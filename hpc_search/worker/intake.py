@@ -107,7 +107,10 @@ class Intake:
 
     def read_report(self, path: Path) -> None:
         """Take the new lines of a program's report file."""
-        size = path.stat().st_size if path.exists() else 0
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = 0
         if size == self._report_size:
             return
         self._report_size = size

@@ -28,8 +28,14 @@ class Opened(NamedTuple):
 class Opener:
     """Opens hosts for one worker."""
 
-    def __init__(self, layout: Layout, plan: Plan, ledger: Ledger, log: Log, directory: str) -> None:
-        """Open hosts for the trials of *plan*, in *directory*; what they print goes to *log*."""
+    def __init__(
+        self, layout: Layout, plan: Plan, ledger: Ledger, log: Log, directory: str, patience: float
+    ) -> None:
+        """Open hosts for the trials of *plan*, in *directory*; what they print goes to *log*.
+
+        Importing their code may take *patience* seconds.
+        """
+        self._patience = patience
         self._layout = layout
         self._plan = plan
         self._ledger = ledger
@@ -87,7 +93,10 @@ class Opener:
         host = TemplateHost(self._log.fd, search.threads, self._directory)
         try:
             host.prepare(search.trial.callable, code)
-            answer = events.first_message(host.socket, host.inbox, tick, stopping)
+            answer = events.first_message(host.socket, host.inbox, tick, stopping, self._patience)
+        except TimeoutError:
+            words = f"importing the trial's code did not end in {self._patience:g} s"
+            answer = {"kind": "broken", "detail": words}
         except BaseException:
             host.close()
             raise

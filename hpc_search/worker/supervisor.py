@@ -40,6 +40,11 @@ _FLUSH: Final = 0.5
 _LATE: Final = 1 / 3
 
 
+#: Claims in a row that gave nothing though there was something, and seconds between the later ones.
+_FRUITLESS: Final = (3, 0.25)
+#: Processes that start trials, dead in a row, after which a worker leaves its node.
+_HOST_DEATHS: Final = 3
+
 #: How a worker ends where it leaves before the work does.
 _EXITS: Final = {"broken": EXIT_FAILED, "node failed": EXIT_TEMPORARY, "slice lost": EXIT_TEMPORARY}
 
@@ -61,6 +66,8 @@ class WorkerOptions:
     to_first_report: bool = False
     #: Seconds that a process may take to die by SIGKILL; then its slice is lost.
     survival: float = 30.0
+    #: Seconds that importing the trial's code may take, where `stall` is not longer.
+    import_limit: float = 1800.0
 
 
 class Supervisor:
@@ -68,6 +75,8 @@ class Supervisor:
 
     def __init__(self, layout: Layout, plan: Plan, options: WorkerOptions) -> None:
         """Join the run at *layout*."""
+        # Trials run, and are started, in other directories than this one.
+        layout = Layout(layout.root.resolve())
         self._layout = layout
         self._plan = plan
         self._options = options
@@ -91,13 +100,14 @@ class Supervisor:
         self._last_beat = -float("inf")
         self._last_flush = 0.0
         self._last_look = _clocks()
-        self._attempts = 0
+        self._attempts = self._fruitless = self._host_deaths = 0
         self._running: int | None = None
         self._host: Host | None = None
         self._kills = KillCounter.of_this_process()
         self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self._pace = Pace(layout, plan, self._ledger, self._walltime)
-        self._opener = Opener(layout, plan, self._ledger, self._log, self._directory)
+        patience = max(options.import_limit, plan.search.stall or 0.0)
+        self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, patience)
         self._failures = Failures(layout, self._ledger, plan.search.stop_after, self._node)
 
     # -- the whole life
@@ -151,9 +161,10 @@ class Supervisor:
             if not self._queue:
                 self._queue = self._claim()
             if not self._queue:
-                if self._ledger.recover() == 0 and not self._wait_for_others():
+                if self._takes_no_more() or not self._finds_work():
                     break
                 continue
+            self._fruitless = 0
             if self._host is None and (leaving := self._open_host()):
                 return leaving
             if self._queue and self._may_start(self._queue[0]) and (leaving := self._run_one()):
@@ -161,6 +172,20 @@ class Supervisor:
         if self._stopping:
             return self._stopping
         return "stopped" if self._layout.stop.exists() else "no work left"
+
+    def _takes_no_more(self) -> bool:
+        """Return whether nothing shall be claimed, whatever there is."""
+        limit = self._options.only is not None, self._options.limit
+        most = 1 if limit[0] else limit[1]
+        return (most is not None and self._attempts >= most) or self._layout.stop.exists()
+
+    def _finds_work(self) -> bool:
+        """Return whether to claim again where nothing could be claimed."""
+        found = self._ledger.recover()
+        # What is found may not be had: a worker that looks again and again beats, and hears its signals.
+        self._fruitless += 1
+        self._events.wait(min(self._tick(), _FRUITLESS[1] if self._fruitless > _FRUITLESS[0] else 0.0))
+        return found > 0 or self._wait_for_others()
 
     def _wait_for_others(self) -> bool:
         """Stay a moment where an owner of trials is silent and may be dead; return whether it is worth it."""
@@ -268,11 +293,16 @@ class Supervisor:
             words = f"trial {claimed.trial.number} survived SIGKILL; the slice that it holds is lost"
             self._failures.node_failed(words)
             return "slice lost"
+        self._host_deaths = self._host_deaths + 1 if attempt.host_died else 0
         if attempt.host_died:
             # Its number is free for the next one's socket.
             self._events.forget(self._host.socket)
             self._host.close()
             self._host = None
+        if self._host_deaths >= _HOST_DEATHS and not self._stopping:
+            words = f"the process that starts trials died {self._host_deaths} times in a row on {self._node}"
+            self._failures.node_failed(words)
+            return "node failed"
         return self._failures.after(attempt.end) if attempt.end is not None else ""
 
     def _context(self) -> AttemptContext:

@@ -17,6 +17,8 @@ from hpc_search.runners.processes import STOP_SIGNALS
 _SIGNAL_SPREAD: Final = 1.0
 #: Whole walltimes without a checkpoint after which a trial fails.
 FULL_WALLTIMES: Final = 3
+#: Attempts without progress are counted in a byte.
+_MOST_STALLS: Final = 255
 #: Why a worker stops before its job ends.
 TIME_LIMIT: Final = "the time limit is near"
 #: What an end record says of a trial that was lost with the process that starts trials.
@@ -62,6 +64,8 @@ class Verdict:
     detail: str = ""
     #: Whether memory of the host ran out, which has a budget of its own.
     host_memory: bool = False
+    #: Whether it failed because attempt after attempt, this one too, had no newer checkpoint.
+    no_progress: bool = False
 
 
 def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]) -> Verdict:
@@ -83,6 +87,9 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
         return _hung(before, retry, progressed=progressed)
     if seen.lost and not message:
         return _again("lost", HOST_DIED, before, retry, progressed=progressed)
+    if not message and seen.status == -signal.SIGKILL and not seen.host_memory and not seen.out_of_memory:
+        # Not by us, and no code of a trial does that: a person, or the kernel where its count is not seen.
+        return _again("lost", _death(seen.status), before, retry, progressed=progressed)
     cause = message.get("cause") or ("oom" if seen.out_of_memory else "error")
     detail = str(message.get("detail") or seen.out_of_memory or _death(seen.status))
     if seen.host_memory:
@@ -108,7 +115,14 @@ def stop_may_come(status: int | None, message: Mapping[str, Any]) -> float:
 
 def _again(cause: lines.Cause, detail: str, before: Entry, retry: Retry, *, progressed: bool) -> Verdict:
     hopeless = not progressed and before.stalls + 1 >= retry.no_progress
-    return Verdict("failed" if hopeless else "pending", cause, detail)
+    return Verdict("failed" if hopeless else "pending", cause, detail, no_progress=hopeless)
+
+
+def another_chance(judged: Verdict, before: Entry, retry: Retry, *, other_nodes: bool) -> Verdict:
+    """Return *judged*, or that a trial without progress, all of it on one node, is tried on *other_nodes*."""
+    if judged.no_progress and other_nodes and before.stalls + 1 < min(2 * retry.no_progress, _MOST_STALLS):
+        return replace(judged, state="pending", no_progress=False)
+    return judged
 
 
 def _stopped(seen: Observed, before: Entry, retry: Retry, *, progressed: bool) -> Verdict:

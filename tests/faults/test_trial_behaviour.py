@@ -213,7 +213,7 @@ def test_a_result_is_a_result_and_infinite_extras_are_left_out(zoo: dict[str, li
         ("exits", "error", "sys.exit('enough')"),
         ("exits_silently", "error", "exit status 0 and no result"),
         ("segfault", "error", "SIGSEGV"),
-        ("killed", "error", "SIGKILL; the kernel kills so when memory runs out"),
+        ("killed", "lost", "SIGKILL; the kernel kills so when memory runs out"),
         ("unread", "noop", "'other'"),
         ("surrogate", "error", "bad name \\udcff"),
         ("memory", "oom", "MemoryError"),
@@ -341,7 +341,7 @@ def test_a_program_reports_its_last_value_by_name(programs: tuple[Site, dict[str
     ("case", "cause", "words"),
     [
         ("exit3", "error", "exit status 3"),
-        ("killed", "error", "SIGKILL"),
+        ("killed", "lost", "SIGKILL"),
         ("silent", "error", "did not return the metric 'acc'"),
         ("nan", "nonfinite", "acc = nan"),
         ("huge", "error", "not a number"),

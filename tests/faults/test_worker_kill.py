@@ -136,12 +136,16 @@ def test_a_killed_template_costs_an_attempt_and_not_the_trial(
     assert values(site) == undisturbed
 
 
-def test_a_killed_trial_fails_and_the_next_one_runs(site: Site) -> None:
+def test_a_killed_trial_is_resumed_by_the_same_worker(site: Site, undisturbed: list[float | None]) -> None:
     with site.worker() as worker:
         waiting(site).kill()
+        site.gate.unlink()
         assert worker.wait(TIMEOUT) == 0, site.said()
-    assert site.states() == ["failed", "done"]
+    assert site.states() == ["done", "done"]
+    assert [(end.state, end.cause) for end in site.ends(0)] == [("pending", "lost"), ("done", "")]
     assert "SIGKILL" in site.ends(0)[0].detail
+    assert int((site.root / "start-0-2").read_text()) == 3
+    assert values(site) == undisturbed
 
 
 def test_a_stop_signal_saves_gives_back_and_exits_0_and_the_next_worker_resumes(

@@ -214,7 +214,7 @@ def test_keys_of_later_versions_are_named_as_such(key: str) -> None:
         ("space: {b: [1, 0]}\nretry: {oom: {halve: b}}", "'b' cannot be halved"),
         ("fixed: {b: 1.5}\nretry: {oom: {halve: b}}", "'b' cannot be halved"),
         ("retry: {oom: {ladder: plane}}", "did you mean 'plain'?"),
-        ("retry: {no_progress: 0}", "between 1 and 1,000"),
+        ("retry: {no_progress: 0}", "between 1 and 250"),
         ('description: "a\\x00b"', "control character"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import OomRetry, Retry
-from hpc_search.worker.verdict import TIME_LIMIT, Observed, Verdict, effective, judge, rung
+from hpc_search.worker.verdict import TIME_LIMIT, Observed, Verdict, another_chance, effective, judge, rung
 
 DONE = {"state": "done", "value": 0.5}
 OOM = {"state": "failed", "cause": "oom", "detail": "out of memory", "accumulates": True}
@@ -71,7 +71,6 @@ def test_what_would_come_out_the_same_is_not_tried_again(cause: str) -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (-9, "SIGKILL; the kernel"),
         (-11, "SIGSEGV"),
         (3, "exit status 3"),
         (None, "not be started"),
@@ -82,6 +81,25 @@ def test_a_death_without_a_word_is_an_error_that_says_how(status: int | None, wo
     found = judge(Observed(status=status), Entry(), Retry(), {})
     assert (found.state, found.cause) == ("failed", "error")
     assert words in found.detail
+
+
+def test_a_trial_that_others_killed_is_lost_and_goes_on_from_its_checkpoint() -> None:
+    assert verdict(status=-9) == ("pending", "lost")
+    assert verdict(Entry(stalls=4), status=-9) == ("failed", "lost")
+    assert verdict(Entry(stalls=4), status=-9, step=1) == ("pending", "lost")
+    assert "the kernel kills so" in judge(Observed(status=-9), Entry(), Retry(), {}).detail
+    assert verdict(status=-9, host_memory=True) == ("pending", "oom")
+
+
+def test_a_trial_without_progress_on_one_node_is_tried_on_another_while_there_is_one() -> None:
+    before, retry = Entry(stalls=4), Retry()
+    failed = judge(Observed(lost=True), before, retry, {})
+    assert failed.state == "failed"
+    assert another_chance(failed, before, retry, other_nodes=False) == failed
+    assert another_chance(failed, before, retry, other_nodes=True).state == "pending"
+    assert another_chance(failed, Entry(stalls=9), retry, other_nodes=True) == failed
+    error = judge(Observed(status=3), before, retry, {})
+    assert another_chance(error, before, retry, other_nodes=True) == error
 
 
 def test_out_of_memory_fails_without_a_ladder() -> None:

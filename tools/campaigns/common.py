@@ -120,7 +120,7 @@ heartbeat: {self.heartbeat}
 lease: {self.lease}
 save_interval: 0
 keep_checkpoints: {str(self.keep_checkpoints).lower()}
-retry: {{error: 1000, no_progress: 1000}}
+retry: {{error: 250, no_progress: 250}}
 stop_after: 0
 """
 

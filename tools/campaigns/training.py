@@ -186,7 +186,7 @@ heartbeat: 1
 lease: 10
 save_interval: {self.interval}
 save_in_background: {str(self.background).lower()}
-retry: {{error: 1000, memory: 100, no_progress: 1000}}
+retry: {{error: 250, memory: 100, no_progress: 250}}
 stop_after: 0
 """
 
