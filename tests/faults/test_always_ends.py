@@ -199,3 +199,27 @@ def test_whatever_a_program_makes_of_its_report_file_it_alone_fails(tmp_path: Pa
         4: 5.0,
         5: 5.0,
     }
+
+
+# -- generators
+LATE = """
+def train(trial):
+    trial.params["x"]
+    import numpy as np, torch
+    from random import random
+    return {"acc": float(np.random.rand()), "torch": float(torch.rand(())), "python": random()}
+"""
+
+
+def test_libraries_that_a_trial_imports_itself_are_seeded_as_those_that_the_module_imports(
+    tmp_path: Path,
+) -> None:
+    search = SEARCH.replace("{int: [1, 12]}", "[1]")
+    found = []
+    for name, code in (("late", LATE), ("again", LATE), ("early", "import numpy, torch\n" + LATE)):
+        site = Site(tmp_path / name, search, code)
+        site.work()
+        found.append(site.ends()[-1].metrics)
+    assert found[0].keys() == {"acc", "torch", "python"}
+    assert found[0] == found[1]
+    assert found[0] == found[2]

@@ -155,7 +155,8 @@ def test_an_enormous_report_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "line", [{"acc": 1}, {"step": 1.5, "acc": 1}, {"step": -1, "acc": 1}, {"step": 10**20, "acc": 1}]
+    "line",
+    [{"acc": 1}, {"step": 1.5, "acc": 1}, {"step": -1, "acc": 1}, {"step": 10**20, "acc": 1}, {"step": True}],
 )
 def test_a_report_without_a_step_that_counts_has_none(line: dict[str, Any]) -> None:
     assert command.reported(line)[0] is None

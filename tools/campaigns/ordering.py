@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Final
 
 #: Complete or absent, but not durable: a beat that is lost harms nobody, a script is for people.
-_NOT_DURABLE: Final = frozenset({"heartbeat", "submitit"})
+_NOT_DURABLE: Final = frozenset({"heartbeat", "submitit", "cache"})
 #: Made again from the journals where it is torn.
 _CACHE: Final = "claims.bin"
 _CALL: Final = re.compile(r"^(\d* *)([a-z0-9_]+)\((.*)$")
