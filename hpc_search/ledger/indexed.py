@@ -163,15 +163,26 @@ class IndexedBook:
         open_states = (codec.CLAIMED, codec.RUNNING, codec.PAUSED)
         if not final and (entry.attempt != mark.attempt or entry.state not in open_states):
             return [superseded(mark)]
-        after = rebuild.end_entry(mark.record, mark.checksum, mark.worker, entry)
+        told = self._sealed_instead(mark) if final and mark.attempt > 1 else mark
+        after = rebuild.end_entry(told.record or mark.record, told.checksum, told.worker, entry)
         session.write(mark.number, after)
         header = session.header
         if final:
             session.header = header._replace(finals=header.finals + 1)
-            return [accepted_line(mark.number, mark.attempt, mark.checksum, mark.worker)]
+            known = accepted_line(mark.number, told.attempt, told.checksum, told.worker)
+            return [known] if told is mark else [known, superseded(mark)]
         if after.state == codec.PENDING and mark.number < header.cursor:
             session.header = header._replace(cursor=mark.number)
         return []
+
+    def _sealed_instead(self, mark: Mark) -> Mark:
+        """Return the mark of the result that `collect` has published already, or *mark* where it has none."""
+        if history.seals(self._layout).get(mark.number, mark.checksum) == mark.checksum:
+            return mark
+        found = history.results(self._layout).get(mark.number)
+        if found is None:
+            return mark
+        return Mark(found.end, found.checksum, mark.number, found.end.attempt, found.worker)
 
     def rebuild(self) -> None:
         """Make the index anew from the journals, under the lock, where it does not verify."""

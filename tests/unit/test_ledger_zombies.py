@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hpc_search import durable
+from hpc_search.collect.sealing import seal_results
 from hpc_search.ledger import Ledger, history, liveness, recovery, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.mounts import Claiming
@@ -184,3 +185,22 @@ def test_an_answer_is_waited_for_only_so_long() -> None:
     with ours, theirs, pytest.raises(TimeoutError):
         events.first_message(ours, messages.Inbox(), lambda: 0.01, lambda: "", 0.05)
     events.close()
+
+
+# -- published results
+def test_a_result_that_collect_published_is_the_one_that_the_index_shows(run: LedgerRun) -> None:
+    late = zombie(run)
+    (first,) = late.claim(1)
+    other = run.ledger()
+    other.reconcile()
+    other.recover()
+    (second,) = other.claim(1, only=0)
+    late.finish(end_of(first, value=1.0))
+    other.finish(end_of(second, value=2.0))
+
+    seal_results(run.layout)
+    other.flush()
+
+    assert history.results(run.layout)[0].end.value == 1.0
+    assert run.ledger().reconcile() == 0
+    assert (run.states()[0], run.entries()[0].value) == ("done", 1.0)
