@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from hpc_search import durable
@@ -22,7 +21,7 @@ from hpc_search.ledger.index import (
     read_header,
     read_image,
 )
-from hpc_search.locks import LockUnavailableError, coarse_lock
+from hpc_search.ledger.once import once
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
@@ -31,9 +30,6 @@ from hpc_search.records.plan import Plan, PlannedTrial
 #: Entries looked at for pending trials in the first read and in every later one. Behind the cursor the
 #: next entry is pending, unless trials were given back.
 _SCAN: Final = (16, 8192)
-#: Seconds to wait for another that does at this moment what may then be done already, and between two looks.
-_TURN: Final = 60.0
-_LOOK_AGAIN: Final = (0.1, 0.4)
 #: Marks from which the whole index is read instead of one entry after the other.
 _MANY: Final = 256
 _T = TypeVar("_T")
@@ -221,7 +217,7 @@ class IndexedBook:
         self._deaths.look()
         touched = 0
         if lost := self._lost(image):
-            touched = self._once("recover", lambda: self._seen_to(lost), lambda: self._recover(lost))
+            touched = once(self._layout, "recover", lambda: self._seen_to(lost), lambda: self._recover(lost))
         self._writer.flush()
         return touched + stray
 
@@ -276,27 +272,6 @@ class IndexedBook:
         self._writer.flush()
         return touched
 
-    def _once(self, what: str, done: Callable[[], int | None], action: Callable[[], int]) -> int:
-        """Do *action*, unless another worker does the same now and it is *done* by that; return the count.
-
-        After a failure of many, all of them start at once. Nothing depends on this: where locks do not
-        work, or who has this one takes long, everybody does it.
-        """
-        until = time.monotonic() + _TURN
-        while True:
-            with ExitStack() as stack:
-                try:
-                    stack.enter_context(coarse_lock(self._layout.coarse_lock(what), timeout=0.0))
-                    waits = False
-                except LockUnavailableError:
-                    waits = time.monotonic() < until
-                found = done()
-                if found is not None:
-                    return found
-                if not waits:
-                    return action()
-            time.sleep(random.uniform(*_LOOK_AGAIN))
-
     def reconcile(self, *, whole: bool = False) -> int:
         """Mark every accepted end record that the index does not show; return how many there were.
 
@@ -316,7 +291,7 @@ class IndexedBook:
             return self._mark_beyond()
 
         missing = done()
-        return missing if missing is not None else self._once("reconcile", done, self._mark_all)
+        return missing if missing is not None else once(self._layout, "reconcile", done, self._mark_all)
 
     def _mark_all(self) -> int:
         """Mark what any journal holds, and write down that they were read."""
