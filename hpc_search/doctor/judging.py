@@ -51,6 +51,10 @@ _USES: Final = {
 }
 
 
+#: What nothing else takes the place of.
+_NEEDED: Final = frozenset({"create", "mkdir"})
+
+
 def rows(measured: Measured) -> tuple[Row, ...]:
     """Return the table."""
     found = list(place_rows(measured.place))
@@ -87,6 +91,8 @@ def race_row(race: Race) -> Row:
     slow = race.slowest_read > _SLOW_DELAY_S
     if no_room(race.errors):
         without = REMEDY
+    elif (race.errors or race.silent) and race.kind in _NEEDED:
+        without = "whoever needs it ends with 75"
     return Row(
         f"{_SUBJECTS[race.kind]}, {_between(race.scope)}",
         "SLOW" if race.good and slow else "PASS" if race.good else "FAIL",
@@ -252,9 +258,9 @@ def run_lock_row(found: RunLock) -> Row:
         status: Status = "SLOW" if found.seconds > _SLOW_WAIT_S else "PASS"
         return Row(subject, status, f"had after {found.seconds:.2f} s", "")
     if found.errno:
-        return Row(
-            subject, "FAIL", f"refused: {errno_name(found.errno)}", "claims by exclusively created names"
-        )
+        error = [errno_name(found.errno)]
+        meaning = REMEDY if no_room(error) else "claims by exclusively created names"
+        return Row(subject, "FAIL", _refused(error), meaning)
     holders = ", ".join(map(str, found.holders))
     held = f"held by process {holders} of this machine" if holders else "held by a process of another node"
     words = f"{held} for {found.seconds:.0f} s or more"

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from hpc_search.doctor.measured import Measured, no_room
+from hpc_search.doctor.measured import Measured, errno_name, no_room
 
 #: What to do about it.
 REMEDY: Final = "free space or inodes, or raise the quota, then call doctor again"
@@ -32,6 +32,8 @@ def _errors(measured: Measured) -> Iterator[tuple[str, Iterable[str]]]:
         yield "fsync", measured.synced.errors.values()
     if measured.hdf5 is not None:
         yield "HDF5", (measured.hdf5.default, measured.hdf5.unlocked)
+    if measured.run_lock is not None and measured.run_lock.errno:
+        yield "the lock of this run", (errno_name(measured.run_lock.errno),)
     if measured.place.sync_errno:
         yield "fsync of the directory itself", (measured.place.sync_error,)
 

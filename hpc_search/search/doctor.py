@@ -118,7 +118,8 @@ def _stored(run: Run, report: Report) -> Report:
 def _words(error: HpcSearchError | OSError) -> str:
     if isinstance(error, HpcSearchError):
         return error.message
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+    # Not its file: that is a temporary one.
+    return error.strerror or str(error)
 
 
 def _switched(layout: Layout, report: Report) -> list[str]:

@@ -219,6 +219,7 @@ def test_what_makes_a_place_unusable_is_named(changes: dict[str, Any], words: st
         {"delays": (Delays(scope=MOUNTS, errors={"ENOSPC": 1}),)},
         {"hdf5": Hdf5("ENOSPC", "")},
         {"clock": None, "untried": {"clock": "No space left on device"}, "no_room": {"clock": "ENOSPC"}},
+        {"run_lock": RunLock(exists=True, free=False, errno=28)},
         {"place": msgspec.structs.replace(PLACE, sync_errno=122)},
     ],
 )
@@ -256,6 +257,7 @@ def test_every_row_says_what_was_found() -> None:
         ({"unreadable": 1}, "FAIL", "could not read"),
         ({"fake": 1}, "FAIL", "not a hard link"),
         ({"errors": {"EPERM": 4}}, "FAIL", "refused: EPERM"),
+        ({"errors": {"ENOSPC": 4}}, "FAIL", "no room to try it: ENOSPC"),
         ({"silent": True}, "FAIL", "did not return"),
         ({"slowest_read": 1.0}, "SLOW", "seen after 1.0 s"),
     ],
@@ -264,6 +266,11 @@ def test_a_race_for_a_name_is_judged(changes: dict[str, Any], status: str, words
     found = race_row(raced("link", **changes))
     assert found.status == status
     assert words in found.found
+
+
+def test_a_call_that_is_refused_is_not_one_that_lets_two_win() -> None:
+    assert "two workers" in race_row(raced("mkdir", doubles=1)).meaning
+    assert "two workers" not in race_row(raced("mkdir", errors={"EIO": 1})).meaning
 
 
 @pytest.mark.parametrize(
@@ -276,6 +283,7 @@ def test_a_race_for_a_name_is_judged(changes: dict[str, Any], status: str, words
         (lock(old=3), "FAIL", "3 of 12"),
         (lock(counted=1, lost=2), "FAIL", "2 records lost"),
         (lock(errors={"ENOLCK": 1}), "FAIL", "ENOLCK"),
+        (lock(prevented="EIO"), "FAIL", "not tried: EIO"),
         (lock(silent=True), "FAIL", "did not return"),
     ],
 )
