@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from shutil import which
@@ -170,8 +170,14 @@ class _Examination:
         if not self.has_room:
             self._untried("calls", "nothing can be written to try them")
             return
+        self._keep_names()
         self._one("sync", Synced, field="synced")
         self._one("clock", Clock, seconds=_CLOCK_S)
+
+    def _keep_names(self) -> None:
+        with suppress(SilentError):
+            number = self._keeper.ask(int, "keep")
+            self._add(place=msgspec.structs.replace(self.measured.place, sync_errno=number))
 
     def _one(self, op: str, kind: type, *, field: str = "", seconds: float = 0.0) -> None:
         try:

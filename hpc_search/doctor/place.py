@@ -47,14 +47,13 @@ def make(scene: Scene, request: Request) -> Made:
     except OSError as error:
         return Made(msgspec.structs.replace(place, errno=error.errno or 0), "")
     scene.made = scene.directory = temporary
-    scene.progress()
-    return Made(msgspec.structs.replace(place, sync_errno=_sync(path)), os.fspath(temporary))
+    return Made(place, os.fspath(temporary))
 
 
-def _sync(path: Path) -> int:
+def keep(scene: Scene, _: Request) -> int:
     """Open and fsync the directory, as is done for each name made in it; return the errno."""
     try:
-        durable.fsync_dir(path)
+        durable.fsync_dir(scene.directory.parent)
     except OSError as error:
         return error.errno or errno.EIO
     return 0
@@ -146,4 +145,4 @@ def _open_to_all(path: Path) -> Iterator[Path]:
                 yield part
 
 
-OPERATIONS: Final[dict[str, Operation]] = {"make": make}
+OPERATIONS: Final[dict[str, Operation]] = {"make": make, "keep": keep}

@@ -350,22 +350,36 @@ def test_a_mount_that_refuses_locks_is_found(place: Path, name: str) -> None:
 @needs_strace
 @pytest.mark.timeout(100)
 def test_a_lock_call_that_never_returns_is_reported_and_does_not_hang_the_command(place: Path) -> None:
-    # strace itself waits for a process that was killed meanwhile: it is not waited for.
-    code, out = place.with_name("code"), place.with_name("out")
-    here = Desk(place.parent)
-    script = ["sh", "-c", f'"$@" >{out}; echo $? >{code}.t; mv {code}.t {code}', "sh"]
-    argv = [*injected("flock", "delay_enter=300000000"), *script, *here.argv("doctor", place, "--json")]
-    process = subprocess.Popen(argv, env=here.variables(), stderr=subprocess.PIPE)
-    with process:
-        wait_until(code.exists, timeout=80)
-        process.kill()
-    found = Found(Said(int(code.read_text()), out.read_text(), ""))
+    found = never_returning(place, "flock")
     assert found.code == 0
-    assert not os.listdir(place)
     assert "did not return" in found.said("flock, between processes")
     assert found.status("fcntl, between processes") == "PASS"
     assert found.status("HDF5") == "FAIL"
     assert found.verdict["claiming"] == "exclusive"
+
+
+def never_returning(place: Path, call: str) -> Found:
+    """Examine *place* where a system call does not return, not even when the process is killed."""
+    # strace itself waits for a process that was killed meanwhile: it is not waited for.
+    code, out = place.with_name("code"), place.with_name("out")
+    here = Desk(place.parent)
+    script = ["sh", "-c", f'"$@" >{out}; echo $? >{code}.t; mv {code}.t {code}', "sh"]
+    argv = [*injected(call, "delay_enter=300000000"), *script, *here.argv("doctor", place, "--json")]
+    process = subprocess.Popen(argv, env=here.variables(), stderr=subprocess.PIPE)
+    with process:
+        wait_until(code.exists, timeout=80)
+        process.kill()
+    assert not os.listdir(place)
+    return Found(Said(int(code.read_text()), out.read_text(), ""))
+
+
+@needs_strace
+@pytest.mark.timeout(100)
+def test_an_fsync_that_never_returns_is_reported_in_seconds_and_leaves_nothing(place: Path) -> None:
+    found = never_returning(place, "fsync")
+    assert found.code == 1
+    assert "no answer in time" in found.verdict["problems"][0]
+    assert found.report["seconds"] < 30
 
 
 @needs_strace
