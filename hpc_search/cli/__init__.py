@@ -19,6 +19,7 @@ from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, PASSING, HpcSearchErro
 _VERBS = (plan, submit, status, collect, show, rerun, cancel, doctor, fsck, work)
 #: Allocations between two looks for garbage: reading an index makes 50,000 objects that all stay.
 _GARBAGE: Final = 200_000
+_ROOT: Final = "HPC_SEARCH_ROOT"
 _EPILOG = """\
 examples:
   hpc-search plan search.yaml                  check everything, make runs/<name>
@@ -52,12 +53,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code. A user's mistake gives a message, never a traceback."""
-    if sys.stdout is None:
-        # Started with its output closed (`>&-`).
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
+    _open_standard()
+    texts = sys.argv[1:] if arguments is None else arguments
+    if refused := _unnamable([*texts, os.environ.get(_ROOT, "")]):
+        return refused
     given = parser().parse_args(arguments)
     if given.root:
-        os.environ["HPC_SEARCH_ROOT"] = given.root
+        os.environ[_ROOT] = given.root
     os.umask(0o077)
     gc.set_threshold(_GARBAGE)
     try:
@@ -72,9 +74,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except UnicodeEncodeError as error:
+        return _not_writable(error)
     except OSError as error:
         return _system_error(error, getattr(given, "run_dir", ""))
     return code
+
+
+def _open_standard() -> None:
+    """Open /dev/null for what the caller closed (`<&-`, `2>&-`): else the next file opened would be it."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number is taken: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - open until the process ends
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _unnamable(texts: Sequence[str]) -> int:
+    """Refuse arguments that no record can hold, before anything is made."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return _not_writable(error)
+    return 0
+
+
+def _not_writable(error: UnicodeEncodeError) -> int:
+    """Say which text can be written neither into a record nor, with the locale as it is, to the output."""
+    shown = error.object.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:200]
+    problem, hint = "is not UTF-8: no record could name it", "rename it, or give another path"
+    if "surrogate" not in error.reason:
+        problem = f"cannot be printed as {error.encoding}"
+        hint = "PYTHONUTF8=1 before the same command, or a locale with UTF-8"
+    print(f"hpc-search: error: {shown} {problem}\n  next: {hint}", file=sys.stderr)
+    return EXIT_USAGE
 
 
 def _system_error(error: OSError, run: str) -> int:

@@ -18,7 +18,8 @@ import msgspec
 from hpc_search.doctor.protocol import Answer, Request, Scene
 
 T = TypeVar("T")
-#: Seconds within which every answer must come, beyond those that the operation itself may take.
+#: Seconds within which every answer must come, beyond those that the operation itself may take, and the
+#: rest of it after each part that was done: a slow file system is not a dead one.
 PATIENCE_S: Final = 5.0
 #: Seconds that a partner gets to end by itself.
 _FAREWELL_S: Final = 3.0
@@ -72,6 +73,8 @@ class Channel:
         self.sent = 0
         self._kept = b""
         self._waiting: dict[tuple[int, int], Answer] = {}
+        #: When each partner last said that it goes on.
+        self._went_on: dict[int, float] = {}
 
     def send(self, request: Request) -> None:
         """Send *request*; where nobody listens the answer will be missing."""
@@ -84,10 +87,11 @@ class Channel:
         """Return the answer of *partner* to request *number*.
 
         Raises:
-            SilentError: It did not come until *until*, on the monotonic clock.
+            SilentError: It did not come until *until*, on the monotonic clock, nor soon after a part of it.
         """
         while (number, partner) not in self._waiting:
-            if self.silent or not self._read(until):
+            last = self._went_on.get(partner, -PATIENCE_S)
+            if self.silent or not self._read(max(until, last + PATIENCE_S)):
                 self.silent = True
                 raise SilentError
         return self._waiting.pop((number, partner))
@@ -102,9 +106,14 @@ class Channel:
         for line in lines:
             # Programs that start a task may print lines of their own.
             with suppress(msgspec.MsgspecError):
-                answer = msgspec.json.decode(line, type=Answer)
-                self._waiting[answer.id, answer.by] = answer
+                self._take(msgspec.json.decode(line, type=Answer))
         return bool(data)
+
+    def _take(self, answer: Answer) -> None:
+        if answer.going_on:
+            self._went_on[answer.by] = time.monotonic()
+        else:
+            self._waiting[answer.id, answer.by] = answer
 
     def close(self) -> None:
         """End the requests: every partner ends when it has read the last one."""
@@ -163,7 +172,7 @@ def gather(
 
 def _value(got: Answer, answer: type[T]) -> T | OSError:
     if got.errno or got.what:
-        return OSError(got.errno, os.strerror(got.errno), got.what)
+        return OSError(got.errno, got.what)
     return msgspec.json.decode(got.value, type=answer)
 
 
@@ -184,10 +193,15 @@ class Crew:
     def hire(self, directory: Path, rank: int, *, remove: bool = False) -> Client:
         """Fork a partner that works in *directory*, and with *remove* removes it when it is dismissed."""
         requests, answers = os.pipe(), os.pipe()
-        pid = os.fork()
-        if not pid:
-            made = directory if remove else None
-            _become_partner(Scene(rank, directory, made=made), requests[0], answers[1])
+        # A signal that came before it is ignored would let the child end as its parent does.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+        try:
+            pid = os.fork()
+            if not pid:
+                made = directory if remove else None
+                _become_partner(Scene(rank, directory, made=made), requests[0], answers[1], before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(requests[0])
         os.close(answers[1])
         return Client(self._added(Channel(_Process(pid), requests[1], answers[0])), rank)
@@ -249,8 +263,10 @@ class Crew:
         self._end(self._channels[:1], _REMOVAL_S)
 
 
-def _become_partner(scene: Scene, requests: int, answers: int) -> None:
-    """Serve in a forked child; never return."""
+def _become_partner(
+    scene: Scene, requests: int, answers: int, signals: Iterable[int | signal.Signals]
+) -> None:
+    """Serve in a forked child, in which *signals* are blocked from then on; never return."""
     # Imported late: the partner's code needs this package, not the other way round.
     from hpc_search.doctor import partner
 
@@ -259,11 +275,20 @@ def _become_partner(scene: Scene, requests: int, answers: int) -> None:
         for number in _IGNORED:
             # The end of the requests ends it: what was made must be removed first.
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        requests, answers = _above_standard(requests), _above_standard(answers)
         _close_others(requests, answers)
         with os.fdopen(requests, "rb") as lines:
             code = int(not partner.serve(scene, lines, answers))
     finally:
         os._exit(code)
+
+
+def _above_standard(fd: int) -> int:
+    """Return a descriptor above 2 for *fd*, which is lower where the standard ones were closed."""
+    while fd < 3:
+        fd = os.dup(fd)
+    return fd
 
 
 def _close_others(*kept: int) -> None:

@@ -77,6 +77,7 @@ def lay(scene: Scene, request: Request) -> None:
     for deed, path in _paths(scene, request).items():
         path.mkdir(parents=True)
         _DEEDS[deed][0](path)
+        scene.progress()
 
 
 def _sees(deed: str, path: Path) -> bool:
@@ -102,6 +103,7 @@ def act(scene: Scene, request: Request) -> None:
     """Do everything."""
     for deed, path in _paths(scene, request).items():
         _DEEDS[deed][1](path)
+        scene.progress()
 
 
 def watch(scene: Scene, request: Request) -> Delays:

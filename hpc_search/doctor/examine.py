@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from shutil import which
@@ -38,7 +38,9 @@ from hpc_search.doctor.measured import (
     Room,
     RunLock,
     Synced,
+    errno_name,
 )
+from hpc_search.durable import NO_SPACE
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 
@@ -74,8 +76,9 @@ def examine(path: Path, *, second: Path | None = None, srun: bool = False) -> Me
         srun: Whether to run two tasks on two nodes.
 
     Raises:
-        UsageError: *second* does not show the same directory.
+        UsageError: *second* does not show the same directory, or *path* is not UTF-8.
     """
+    _refuse_unnamable(path)
     with _ended_by_signals():
         crew, temporary = Crew(), ""
         keeper = crew.hire(path, _KEEPER)
@@ -89,6 +92,12 @@ def examine(path: Path, *, second: Path | None = None, srun: bool = False) -> Me
             crew.end()
             removed = not temporary or _removed(keeper, Path(temporary))
     return found if removed else msgspec.structs.replace(found, left=temporary)
+
+
+def _refuse_unnamable(path: Path) -> None:
+    if place.shown(path) != str(path):
+        message = f"{place.shown(path)} is not UTF-8: records and reports cannot name it"
+        raise UsageError(message, hint="rename it, or give another directory")
 
 
 def _measured(crew: Crew, keeper: Client, made: place.Made, wish: _Wish) -> Measured:
@@ -143,6 +152,11 @@ class _Examination:
     def _untried(self, what: str, why: str) -> None:
         self._add(untried={**self.measured.untried, what: why})
 
+    def _refused(self, what: str, error: OSError) -> None:
+        self._untried(what, error.strerror or str(error))
+        if error.errno in NO_SPACE:
+            self._add(no_room={**self.measured.no_room, what: errno_name(error.errno)})
+
     @property
     def has_room(self) -> bool:
         """Whether anything can be written."""
@@ -156,8 +170,14 @@ class _Examination:
         if not self.has_room:
             self._untried("calls", "nothing can be written to try them")
             return
+        self._keep_names()
         self._one("sync", Synced, field="synced")
         self._one("clock", Clock, seconds=_CLOCK_S)
+
+    def _keep_names(self) -> None:
+        with suppress(SilentError):
+            number = self._keeper.ask(int, "keep")
+            self._add(place=msgspec.structs.replace(self.measured.place, sync_errno=number))
 
     def _one(self, op: str, kind: type, *, field: str = "", seconds: float = 0.0) -> None:
         try:
@@ -165,7 +185,7 @@ class _Examination:
         except SilentError:
             self._untried(field or op, "no answer in time")
         except OSError as error:
-            self._untried(field or op, error.strerror or str(error))
+            self._refused(field or op, error)
 
     # -- what several measure
     def among(self) -> None:
@@ -184,8 +204,10 @@ class _Examination:
 
     def _gather(self, field: str, kind: type, client: Client, number: int, seconds: float) -> None:
         found = gather(kind, [(client, number)], seconds)[0]
-        if isinstance(found, SilentError | OSError):
-            self._untried(field, "no answer in time" if isinstance(found, SilentError) else str(found))
+        if isinstance(found, SilentError):
+            self._untried(field, "no answer in time")
+        elif isinstance(found, OSError):
+            self._refused(field, found)
         else:
             self._add(**{field: found})
 

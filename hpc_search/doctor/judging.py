@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hpc_search.doctor.measured import (
@@ -17,8 +17,11 @@ from hpc_search.doctor.measured import (
     Replaced,
     RunLock,
     Synced,
+    errno_name,
+    no_room,
 )
 from hpc_search.doctor.report import Row, Status
+from hpc_search.doctor.shortage import REMEDY
 from hpc_search.doctor.surroundings import place_rows, room_rows
 
 _BETWEEN: Final = {PROCESSES: "processes", MOUNTS: "mounts", NODES: "nodes"}
@@ -48,6 +51,10 @@ _USES: Final = {
 }
 
 
+#: What nothing else takes the place of.
+_NEEDED: Final = frozenset({"create", "mkdir"})
+
+
 def rows(measured: Measured) -> tuple[Row, ...]:
     """Return the table."""
     found = list(place_rows(measured.place))
@@ -64,12 +71,14 @@ def rows(measured: Measured) -> tuple[Row, ...]:
     found += [run_lock_row(measured.run_lock)] if measured.run_lock is not None else []
     if measured.left:
         found.append(Row("removal", "FAIL", f"{measured.left} is left behind", "remove it by hand"))
-    found += [_untried_row(what, why) for what, why in measured.untried.items()]
+    lacks = measured.no_room
+    found += [_untried_row(what, why, lacks.get(what, "")) for what, why in measured.untried.items()]
     return tuple(found)
 
 
-def _errors(errors: dict[str, int]) -> str:
-    return ", ".join(errors)
+def _refused(errors: Iterable[str]) -> str:
+    """Say what was refused; want of room is none of what is tried."""
+    return f"{'no room to try it' if no_room(errors) else 'refused'}: {', '.join(errors)}"
 
 
 def _between(scope: str) -> str:
@@ -80,6 +89,10 @@ def race_row(race: Race) -> Row:
     """Judge one race for names."""
     used, without = _USES[race.kind]
     slow = race.slowest_read > _SLOW_DELAY_S
+    if no_room(race.errors):
+        without = REMEDY
+    elif (race.errors or race.silent) and race.kind in _NEEDED:
+        without = "whoever needs it ends with 75"
     return Row(
         f"{_SUBJECTS[race.kind]}, {_between(race.scope)}",
         "SLOW" if race.good and slow else "PASS" if race.good else "FAIL",
@@ -92,7 +105,7 @@ def _race_found(race: Race) -> str:
     if race.silent:
         return "a call did not return in time"
     if race.errors:
-        return f"refused: {_errors(race.errors)}"
+        return _refused(race.errors)
     if race.fake:
         return "the link that was made is not a hard link"
     if race.doubles or race.unwon:
@@ -111,11 +124,13 @@ def replaced_row(found: Replaced) -> Row:
     if found.stale_handles:
         counts += f", {found.stale_handles} ESTALE"
     if found.errors:
-        counts += f", {_errors(found.errors)}"
+        counts += f", {_refused(found.errors)}"
     bad = found.silent or found.missing or found.torn or found.errors or not found.reads
     status: Status = "FAIL" if bad else "PASS"
     meaning = "heartbeats, checkpoints and results are whole or absent"
-    if bad:
+    if no_room(found.errors):
+        meaning = REMEDY
+    elif bad:
         meaning = (
             "a file that is replaced may be seen missing or torn: everything is verified when it is read"
         )
@@ -134,6 +149,8 @@ def locking_row(found: Locking) -> Row:
     else:
         holds = "holds on this machine" if found.scope == PROCESSES else "the index may be claimed from"
         meaning = holds if found.good else "claims by exclusively created names"
+    if found.prevented or no_room(found.errors):
+        meaning = REMEDY if no_room([*found.errors, found.prevented]) else "nothing is known of this lock"
     return Row(f"{found.kind}, {_between(found.scope)}", status, lock_found(found), meaning)
 
 
@@ -141,8 +158,10 @@ def lock_found(found: Locking) -> str:
     """Say what is wrong with a lock, or how it did."""
     if found.silent:
         return "a call that must not wait did not return in time"
+    if found.prevented:
+        return _refused([found.prevented]) if no_room([found.prevented]) else f"not tried: {found.prevented}"
     if found.errors:
-        return f"refused: {_errors(found.errors)}"
+        return _refused(found.errors)
     if not found.excludes:
         return "does not exclude: two had it at once"
     if not found.handed_over:
@@ -164,8 +183,9 @@ def _sync_rows(found: Synced | None) -> Iterator[Row]:
     for what, seconds in (("file", found.file), ("directory", found.directory)):
         subject = f"fsync of a {what}"
         if what in found.errors:
-            meaning = "nothing can be acknowledged: workers end with 75"
-            yield Row(subject, "FAIL", f"refused: {found.errors[what]}", meaning)
+            error = [found.errors[what]]
+            meaning = REMEDY if no_room(error) else "nothing can be acknowledged: workers end with 75"
+            yield Row(subject, "FAIL", _refused(error), meaning)
         elif seconds is None:
             yield Row(subject, "PASS", "unknown to this file system", "names are durable without it")
         else:
@@ -188,6 +208,9 @@ def delays_row(found: Delays) -> Row:
     subject = f"visibility, {_between(found.scope)}"
     if found.silent:
         return Row(subject, "FAIL", "a call did not return in time", "leases are kept long")
+    if found.errors:
+        meaning = REMEDY if no_room(found.errors) else "leases are kept long"
+        return Row(subject, "FAIL", _refused(found.errors), meaning)
     slow = found.longest > _SLOW_DELAY_S
     meaning = "a take-over waits for the lease, which has to be longer than this" if slow else ""
     return Row(subject, "SLOW" if slow else "PASS", delays_found(found), meaning)
@@ -209,10 +232,12 @@ def _hdf5_rows(found: Hdf5 | None) -> Iterator[Row]:
     if found is None:
         return
     ours = "checkpoints" if not found.unlocked else "checkpoints cannot be written"
+    ours = REMEDY if no_room([found.unlocked]) else ours
     yield Row("HDF5, locking=False", *_opened(found.unlocked), ours)
     theirs = (
         "hpc_search opens without locking; your own files need locking=False or HDF5_USE_FILE_LOCKING=FALSE"
     )
+    theirs = REMEDY if no_room([found.default]) else theirs
     yield Row(
         "HDF5, default locking",
         *_opened(found.default),
@@ -221,7 +246,7 @@ def _hdf5_rows(found: Hdf5 | None) -> Iterator[Row]:
 
 
 def _opened(error: str) -> tuple[Status, str]:
-    return ("FAIL", f"refused: {error}") if error else ("PASS", "opens")
+    return ("FAIL", _refused([error])) if error else ("PASS", "opens")
 
 
 def run_lock_row(found: RunLock) -> Row:
@@ -233,17 +258,19 @@ def run_lock_row(found: RunLock) -> Row:
         status: Status = "SLOW" if found.seconds > _SLOW_WAIT_S else "PASS"
         return Row(subject, status, f"had after {found.seconds:.2f} s", "")
     if found.errno:
-        return Row(subject, "FAIL", "refused", "claims by exclusively created names")
+        error = [errno_name(found.errno)]
+        meaning = REMEDY if no_room(error) else "claims by exclusively created names"
+        return Row(subject, "FAIL", _refused(error), meaning)
     holders = ", ".join(map(str, found.holders))
     held = f"held by process {holders} of this machine" if holders else "held by a process of another node"
     words = f"{held} for {found.seconds:.0f} s or more"
     return Row(subject, "FAIL", words, "workers wait a minute for it and give up with 75: end that process")
 
 
-def _untried_row(what: str, why: str) -> Row:
+def _untried_row(what: str, why: str, lack: str) -> Row:
     subject = f"between {_BETWEEN[what]}" if what in _BETWEEN else _UNTRIED.get(what, what)
-    failed = why == "no answer in time"
-    return Row(subject, "FAIL" if failed else "n/a", why, "not tried")
+    failed = why == "no answer in time" or bool(lack)
+    return Row(subject, "FAIL" if failed else "n/a", why, REMEDY if lack else "not tried")
 
 
 def lease_row(lease: float, shortest: float) -> Row:

@@ -20,6 +20,8 @@ KINDS: Final = ("flock", "fcntl")
 _RECORD: Final = 64
 _NUMBER: Final = struct.Struct("<q")
 _HELD: Final = frozenset({errno.EAGAIN, errno.EACCES})
+#: What a cache that was not refreshed says of a file that is there.
+_UNSEEN: Final = frozenset({errno.ENOENT, errno.ESTALE})
 #: Seconds between two tries at a held lock, from the first to the last value; as in `hpc_search.locks`.
 _BACKOFF: Final = (0.0002, 0.005)
 #: Seconds that one turn may wait for the lock.
@@ -34,11 +36,16 @@ def _lock(kind: str, fd: int) -> None:
         fcntl.lockf(fd, flags)
 
 
-def _unlock(kind: str, fd: int) -> None:
-    if kind == "flock":
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    else:
-        fcntl.lockf(fd, fcntl.LOCK_UN)
+def _unlock(kind: str, fd: int) -> int:
+    """Give the lock back; return the errno."""
+    try:
+        if kind == "flock":
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        else:
+            fcntl.lockf(fd, fcntl.LOCK_UN)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 def _try(kind: str, fd: int, seconds: float) -> Lock:
@@ -69,14 +76,18 @@ def take(scene: Scene, request: Request) -> Lock:
     return Lock(found.taken, 0 if found.errno in _HELD else found.errno, found.seconds)
 
 
-def drop(scene: Scene, request: Request) -> None:
+def drop(scene: Scene, request: Request) -> Lock:
     """Give lock *name* back; the descriptor stays open."""
-    _unlock(request.kind, _descriptor(scene, request.name))
+    return Lock(taken=False, errno=_unlock(request.kind, _descriptor(scene, request.name)))
 
 
 def lay(scene: Scene, request: Request) -> None:
     """Make the counter of lock *name* for *count* processes, all zero."""
-    durable.replace(_counter(scene, request), bytes(_RECORD * (request.count + 1)))
+    path = _counter(scene, request)
+    temporary = durable.temporary_name(path)
+    durable.write_file(temporary, bytes(_RECORD * (request.count + 1)))
+    scene.progress()
+    durable.replace_file(temporary, path)
 
 
 def _counter(scene: Scene, request: Request) -> Path:
@@ -95,17 +106,24 @@ def turns(scene: Scene, request: Request) -> Count:
         try:
             value = _raise(_counter(scene, request), scene.rank, done + 1)
         finally:
-            _unlock(request.kind, fd)
+            refused = _unlock(request.kind, fd)
         done += 1
+        if refused:
+            return Count(done, value, longest, tally([refused]))
         # The others shall have their turn in between.
         time.sleep(random.uniform(0, _BACKOFF[1] / 5))
     return Count(done, value, longest)
 
 
 def _raise(path: Path, rank: int, turn: int) -> int:
-    """Add one to the counter and note the own *turn*; return what was read."""
+    """Add one to the counter and note the own *turn*; return what was read, -1 for what is not seen."""
     # Opened after the lock and closed before its release, as the index is.
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _UNSEEN:
+            return -1
+        raise
     try:
         value = _number(os.pread(fd, _NUMBER.size, 0))
         os.pwrite(fd, _NUMBER.pack(value + 1), 0)

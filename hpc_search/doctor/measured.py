@@ -8,10 +8,14 @@ from typing import Final
 
 import msgspec
 
+from hpc_search.durable import NO_SPACE
+
 #: Where the partners of a measurement ran.
 PROCESSES: Final = "processes"
 MOUNTS: Final = "mounts"
 NODES: Final = "nodes"
+#: Kinds of mounts that `hpc_search.mounts` trusts and that are not of one machine.
+_SHARED: Final = frozenset({"ceph", "gpfs", "lustre"})
 
 
 class Partner(msgspec.Struct, frozen=True):
@@ -23,7 +27,10 @@ class Partner(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """The directory itself. ``errno`` is 0 where a directory could be made in it."""
+    """The directory itself. ``errno`` is 0 where a directory could be made in it.
+
+    ``sync_errno`` is 0 where it could be opened and fsynced itself. What is not UTF-8 is shown escaped.
+    """
 
     path: str
     real: str
@@ -41,9 +48,20 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     mounted_at: str = ""
     source: str = ""
     known_good: bool = False
+    sync_errno: int = 0
     #: Bytes and inodes that the user may still take; None where the file system does not count inodes.
     free: int = 0
     inodes: int | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether the file system is of one machine, as far as its kind tells."""
+        return self.known_good and self.fstype not in _SHARED
+
+    @property
+    def sync_error(self) -> str:
+        """The name of ``sync_errno``, "" where there is none."""
+        return errno_name(self.sync_errno) if self.sync_errno else ""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -132,6 +150,8 @@ class Count(msgspec.Struct, frozen=True):
 class Locking(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of lock between some processes.
 
+    ``errors`` are those of the lock call alone; ``prevented`` is the errno of another call, without which
+    nothing is known of the lock.
     ``old`` of ``handovers`` reads under the lock did not see what was written under the lock before;
     racing for ``expected`` turns they counted ``counted``, and ``lost`` records of single writers were lost.
     """
@@ -139,6 +159,7 @@ class Locking(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     scope: str
     errors: dict[str, int] = {}
+    prevented: str = ""
     excludes: bool | None = None
     handed_over: bool = True
     handovers: int = 0
@@ -157,7 +178,8 @@ class Locking(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def good(self) -> bool:
         """Whether the lock excludes and what it protects is seen."""
-        works = self.excludes is True and self.handed_over and not self.errors and not self.silent
+        tried = not self.errors and not self.prevented and not self.silent
+        works = tried and self.excludes is True and self.handed_over
         return works and self.handovers > 0 and self.expected > 0 and self.visible
 
 
@@ -210,6 +232,7 @@ class Delays(msgspec.Struct, frozen=True, kw_only=True):
     scope: str = ""
     seconds: dict[str, float | None] = {}
     limit: float = 0.0
+    errors: dict[str, int] = {}
     silent: bool = False
 
     @property
@@ -244,6 +267,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     run_lock: RunLock | None = None
     nodes: tuple[str, ...] = ()
     untried: dict[str, str] = {}
+    #: The errnos by which room was missing for what is in ``untried``.
+    no_room: dict[str, str] = {}
     #: The temporary directory, where it could not be removed.
     left: str = ""
 
@@ -253,6 +278,15 @@ def errno_name(number: int | None) -> str:
     if number == 524:
         return "ENOTSUPP"
     return errno.errorcode.get(number or 0, f"errno {number}")
+
+
+#: What says that there is no room, as `errno_name` writes it.
+_NO_ROOM: Final = frozenset(map(errno_name, NO_SPACE))
+
+
+def no_room(errors: Iterable[str]) -> str:
+    """Return the first of *errors* that says that there is no room, "" where none does."""
+    return next((name for name in errors if name in _NO_ROOM), "")
 
 
 def tally(numbers: Iterable[int | None]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -33,21 +34,26 @@ def serve(scene: Scene, requests: BinaryIO, answers: int) -> bool:
         for line in requests:
             request = decoder.decode(line)
             if request.to == scene.rank:
-                durable.write_all(answers, msgspec.json.encode(_answer(scene, request)) + b"\n")
+                scene.progress = partial(_say, answers, Answer(request.id, scene.rank, going_on=True))
+                _say(answers, _answer(scene, request))
     except BrokenPipeError:
         # Nobody listens any more: the requests have ended too.
         pass
     return place.remove(scene)
 
 
+def _say(answers: int, answer: Answer) -> None:
+    durable.write_all(answers, msgspec.json.encode(answer) + b"\n")
+
+
 def _answer(scene: Scene, request: Request) -> Answer:
     try:
-        value = _OPERATIONS[request.op](scene, request)
+        value = msgspec.Raw(msgspec.json.encode(_OPERATIONS[request.op](scene, request)))
     except OSError as error:
-        return Answer(request.id, scene.rank, errno=error.errno or 0, what=str(error))
+        return Answer(request.id, scene.rank, errno=error.errno or 0, what=error.strerror or str(error))
     except Exception as error:  # noqa: BLE001 - the border of the process: `doctor` says what it was
-        return Answer(request.id, scene.rank, errno=errno.EIO, what=repr(error))
-    return Answer(request.id, scene.rank, value=msgspec.Raw(msgspec.json.encode(value)))
+        return Answer(request.id, scene.rank, errno=errno.EIO, what=ascii(error))
+    return Answer(request.id, scene.rank, value=value)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -33,8 +34,11 @@ class Made(msgspec.Struct, frozen=True):
 
 def make(scene: Scene, request: Request) -> Made:
     """Look at the directory *name* and make a temporary directory in it, which this partner will remove."""
-    path = Path(os.path.abspath(request.name))
-    place = look(path)
+    try:
+        path = Path(os.path.abspath(request.name))
+        place = look(path)
+    except OSError as error:
+        return Made(_unreadable(Path(request.name), error), "")
     if place.kind != "directory":
         return Made(place, "")
     temporary = durable.temporary_name(path / "doctor")
@@ -44,6 +48,15 @@ def make(scene: Scene, request: Request) -> Made:
         return Made(msgspec.structs.replace(place, errno=error.errno or 0), "")
     scene.made = scene.directory = temporary
     return Made(place, os.fspath(temporary))
+
+
+def keep(scene: Scene, _: Request) -> int:
+    """Open and fsync the directory, as is done for each name made in it; return the errno."""
+    try:
+        durable.fsync_dir(scene.directory.parent)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 def remove(scene: Scene) -> bool:
@@ -62,30 +75,50 @@ def look(path: Path) -> Place:
     try:
         found = os.stat(path)
     except OSError as error:
-        kind = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
-        return Place(path=str(path), real="", kind=kind, errno=error.errno or 0)
+        return _unreadable(path, error)
     kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
-    real, mount, room = Path(os.path.realpath(path)), mount_of(path), os.statvfs(path)
+    real, mount, room = Path(os.path.realpath(path)), mount_of(path, _mounts()), os.statvfs(path)
+    if kind == "directory" and (shown(path), shown(real)) != (str(path), str(real)):
+        kind = "unnamable"
     return Place(
-        path=str(path),
-        real=str(real),
+        path=shown(path),
+        real=shown(real),
         kind=kind,
         mode=stat.S_IMODE(found.st_mode),
         owner=found.st_uid,
         user=os.geteuid(),
         umask=_umask(),
-        open_parents=tuple(map(str, _open_to_all(real))),
-        links=tuple(str(part) for part in (path, *path.parents) if part.is_symlink()),
-        is_run=Layout(path).plan.exists(),
+        open_parents=tuple(map(shown, _open_to_all(real))),
+        links=tuple(shown(part) for part in (path, *path.parents) if os.path.islink(part)),
+        # Not by Path: that raises where the directory may not be searched.
+        is_run=os.path.exists(Layout(path).plan),
         fstype=mount.fstype,
-        options=mount.options,
-        mounted_at=mount.point,
-        source=mount.source,
+        options=tuple(map(shown, mount.options)),
+        mounted_at=shown(mount.point),
+        source=shown(mount.source),
         known_good=trusted(mount.fstype, mount.options),
         free=room.f_bavail * room.f_frsize,
         # 0 of 0: the file system makes them as they are needed.
         inodes=room.f_favail if room.f_files else None,
     )
+
+
+def _unreadable(path: Path, error: OSError) -> Place:
+    kind = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
+    return Place(path=shown(path), real="", kind=kind, errno=error.errno or 0)
+
+
+def shown(path: Path | str) -> str:
+    """Return *path* as it can be printed and stored: with escapes for bytes that are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _mounts() -> str:
+    """Return the table of mounts, whatever bytes their names have; "" where /proc does not say."""
+    try:
+        return Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""
 
 
 def _umask() -> int | None:
@@ -112,4 +145,4 @@ def _open_to_all(path: Path) -> Iterator[Path]:
                 yield part
 
 
-OPERATIONS: Final[dict[str, Operation]] = {"make": make}
+OPERATIONS: Final[dict[str, Operation]] = {"make": make, "keep": keep}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -21,6 +23,7 @@ from hpc_search.doctor.measured import (
     Race,
     Replaced,
     add_up,
+    errno_name,
     tally,
 )
 
@@ -35,6 +38,8 @@ _REPLACE_S: Final = 0.25
 #: Seconds within which a lock that was given back must be had.
 _HANDOVER_S: Final = 2.0
 _HANDOVERS: Final = 12
+#: Seconds after which no more are made than one for each partner.
+_HANDOVERS_S: Final = 4.0
 _TURNS: Final = 25
 _TURNS_S: Final = 0.8
 #: Seconds that are waited until the other side sees what was done.
@@ -129,7 +134,8 @@ def locking(clients: Sequence[Client], kind: str, scope: str) -> Locking:
     except SilentError:
         return Locking(kind=kind, scope=scope, silent=True)
     except OSError as error:
-        return Locking(kind=kind, scope=scope, errors=tally([error.errno]))
+        # What the lock call itself refuses comes as an answer: this says nothing of the lock.
+        return Locking(kind=kind, scope=scope, prevented=errno_name(error.errno))
     return found
 
 
@@ -140,10 +146,13 @@ def _exclusion(one: Client, other: Client, kind: str, name: str, scope: str) -> 
         refused = second.ask(Lock, "take", kind=kind, name=name)
         if held.errno or refused.errno:
             return Locking(kind=kind, scope=scope, errors=tally([held.errno, refused.errno]))
-        holder.ask(object, "drop", kind=kind, name=name)
+        dropped = [holder.ask(Lock, "drop", kind=kind, name=name)]
         later = second.ask(Lock, "take", seconds=_HANDOVER_S, kind=kind, name=name)
         if later.taken:
-            second.ask(object, "drop", kind=kind, name=name)
+            dropped.append(second.ask(Lock, "drop", kind=kind, name=name))
+        errors = tally([later.errno, *(one.errno for one in dropped)])
+        if errors:
+            return Locking(kind=kind, scope=scope, errors=errors)
         excludes = excludes and held.taken and not refused.taken
         handed_over = handed_over and held.taken and later.taken
     return Locking(kind=kind, scope=scope, excludes=excludes, handed_over=handed_over)
@@ -152,9 +161,11 @@ def _exclusion(one: Client, other: Client, kind: str, name: str, scope: str) -> 
 def _turns(clients: Sequence[Client], kind: str, name: str, found: Locking) -> Locking:
     """Write and read under the lock, first in turn, then all at once."""
     records = max(client.rank for client in clients) + 1
-    clients[0].ask(object, "lay", name=name, count=records)
-    old, expected, waits = 0, 0, [0.0]
+    _lay(clients[0], name, records)
+    old, expected, waits, until = 0, 0, [0.0], time.monotonic() + _HANDOVERS_S
     for turn in range(_HANDOVERS):
+        if turn >= len(clients) and time.monotonic() > until:
+            break
         client = clients[turn % len(clients)]
         count = client.ask(Count, "turns", seconds=TURN_S, kind=kind, name=name, count=1)
         waits.append(count.longest_wait)
@@ -169,15 +180,23 @@ def _turns(clients: Sequence[Client], kind: str, name: str, found: Locking) -> L
         together_counted,
         scope=found.scope,
         excludes=True,
-        handovers=_HANDOVERS,
+        handovers=len(waits) - 1,
         old=old,
         longest_wait=longest,
     )
 
 
+def _lay(client: Client, name: str, records: int) -> None:
+    try:
+        client.ask(object, "lay", name=name, count=records)
+    except SilentError:
+        # No lock is taken by it: its silence says nothing of locks.
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+
+
 def _raced(clients: Sequence[Client], kind: str, name: str, records: int) -> Locking:
     """Let all raise one counter at once; compare it with what they say they did."""
-    clients[0].ask(object, "lay", name=name, count=records)
+    _lay(clients[0], name, records)
     asked = together(clients, Count, "turns", seconds=_TURNS_S, kind=kind, name=name, count=_TURNS)
     counts = [result(one) for one in asked]
     totals = [
@@ -210,8 +229,10 @@ def delays(one: Client, other: Client, scope: str) -> Delays:
             (watcher, watcher.send("delays_watch", seconds=DELAY_S, name=name)) for _, watcher, name in ways
         ]
         found = [result(answer) for answer in gather(Delays, asked, DELAY_S)]
-    except (SilentError, OSError):
+    except SilentError:
         return Delays(scope=scope, limit=DELAY_S, silent=True)
+    except OSError as error:
+        return Delays(scope=scope, limit=DELAY_S, errors=tally([error.errno]))
     return Delays(scope=scope, seconds=_longest(found), limit=DELAY_S)
 
 

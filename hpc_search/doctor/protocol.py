@@ -23,13 +23,17 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer of partner *by*: a value, or the errno of the OSError that came of it."""
+    """The answer of partner *by*: a value, or the errno of the OSError that came of it.
+
+    With ``going_on`` it only says that a part of the work is done: the answer is still to come.
+    """
 
     id: int
     by: int
     value: msgspec.Raw = msgspec.Raw(b"null")
     errno: int = 0
     what: str = ""
+    going_on: bool = False
 
 
 @dataclass(slots=True)
@@ -41,6 +45,8 @@ class Scene:
     held: dict[str, int] = field(default_factory=dict)
     #: A directory that this partner made and will remove.
     made: Path | None = None
+    #: Says that a part of the work is done, so that the rest gets patience of its own.
+    progress: Callable[[], None] = lambda: None
 
     @property
     def own(self) -> Path:

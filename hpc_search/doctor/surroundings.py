@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from hpc_search.doctor.measured import Measured, Place, Quota, Room, errno_name
+from hpc_search.doctor import shortage
+from hpc_search.doctor.measured import Measured, Place, Quota, Room, errno_name, no_room
 from hpc_search.doctor.report import Row
 
 _GIB: Final = 1 << 30
@@ -22,6 +23,8 @@ def place_rows(place: Place) -> Iterator[Row]:
         return
     options = ",".join(place.options)
     known = "known to be coherent" if place.known_good else "locks have to be proved between nodes"
+    if place.local:
+        known = "of one machine only: workers on this machine only"
     yield Row("mount", "PASS", f"{place.fstype or 'unknown'} at {place.mounted_at or '?'} ({options})", known)
     yield _permission(place)
     yield _owner(place)
@@ -40,6 +43,8 @@ def place_rows(place: Place) -> Iterator[Row]:
 def _no_directory(place: Place) -> str:
     if place.kind == "silent":
         return "does not answer: the file server may be down"
+    if place.kind == "unnamable":
+        return f"is {place.real}: that is not UTF-8"
     words = {"missing": "does not exist", "file": "is not a directory"}
     return words.get(place.kind, f"cannot be looked at: {errno_name(place.errno)}")
 
@@ -49,6 +54,11 @@ def _permission(place: Place) -> Row:
     if place.errno:
         found = f"cannot make a directory: {os.strerror(place.errno)} ({errno_name(place.errno)}); {mode}"
         return Row("permissions", "FAIL", found, "nothing can be made here")
+    if place.sync_errno:
+        found = f"cannot be opened and fsynced: {shortage.words(place.sync_error)}; {mode}"
+        durable = "what is made here cannot be made durable"
+        lack = no_room([place.sync_error])
+        return Row("permissions", "FAIL", found, shortage.REMEDY if lack else durable)
     return Row("permissions", "PASS", f"writable; {mode}", "RUN gets 0700 whatever the umask")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import Final
 
 from hpc_search.doctor.judging import lock_found
-from hpc_search.doctor.measured import PROCESSES, Locking, Measured, Place, errno_name
+from hpc_search.doctor.measured import PROCESSES, Locking, Measured, Place, errno_name, no_room
 from hpc_search.doctor.report import Verdict
+from hpc_search.doctor.shortage import REMEDY, problem, words
 from hpc_search.durable import NO_SPACE
 from hpc_search.mounts import VARIABLE, Claiming
 
@@ -39,9 +38,9 @@ def verdict(measured: Measured, *, heartbeat: float = HEARTBEAT_S, default: floa
 def _problems(measured: Measured) -> list[str]:
     place, room = measured.place, measured.room
     if place.kind != "directory":
-        return [f"{place.path} {_KINDS.get(place.kind, 'cannot be looked at')}"]
+        return [f"{place.path} {_KINDS.get(place.kind) or f'cannot be looked at: {words_of(place.errno)}'}"]
     if place.errno:
-        return [f"nothing can be made in {place.path}: {errno_name(place.errno)}{_full(place)}"]
+        return [f"nothing can be made in {place.path}: {words_of(place.errno)}{_full(place)}"]
     if room is None:
         return [f"writing in {place.path}: {measured.untried.get('room', 'not tried')}"]
     found = []
@@ -49,18 +48,46 @@ def _problems(measured: Measured) -> list[str]:
         found.append(f"writing {room.bytes // 1024} KiB failed: {_words(room.write_error)}")
     if room.file_error:
         found.append(f"making {room.files} files failed: {_words(room.file_error)}")
+    if lack := problem(measured):
+        return [*found, lack]
     if not found and not _publishes(measured):
         found.append("neither exclusive create, link nor rename of a directory gives a name to one only")
-    if measured.synced is not None and measured.synced.errors:
-        found.append("fsync fails: nothing could be acknowledged")
+    return found + _not_kept(measured)
+
+
+def _not_kept(measured: Measured) -> list[str]:
+    """Say what cannot be made durable."""
+    place, synced, hdf5 = measured.place, measured.synced, measured.hdf5
+    found = []
+    if synced is not None and synced.errors:
+        found.append(
+            f"fsync fails ({', '.join(dict.fromkeys(synced.errors.values()))}): nothing could be acknowledged"
+        )
+    if place.sync_errno:
+        found.append(
+            f"{place.path} cannot be opened and fsynced: {words(place.sync_error)}: names made in it are not "
+            "durable"
+        )
+    if hdf5 is not None and hdf5.unlocked:
+        found.append(f"HDF5 files cannot be written: {words(hdf5.unlocked)}: no checkpoint could be kept")
     return found
 
 
-_KINDS: Final = {"missing": "does not exist", "file": "is not a directory", "silent": "does not answer"}
+_KINDS: Final = {
+    "missing": "does not exist",
+    "file": "is not a directory",
+    "silent": "does not answer: the file server may be down",
+    "unnamable": "has a real path that is not UTF-8: no record could name it",
+}
+
+
+def words_of(number: int) -> str:
+    """Return the name of errno *number* and what it means."""
+    return words(errno_name(number))
 
 
 def _words(name: str) -> str:
-    return f"{name}, {os.strerror(number)}" if (number := getattr(errno, name, 0)) else name
+    return f"{words(name)}{f': {REMEDY}' if no_room([name]) else ''}"
 
 
 def _full(place: Place) -> str:
@@ -68,8 +95,8 @@ def _full(place: Place) -> str:
     if place.errno not in NO_SPACE:
         return ""
     if place.inodes == 0:
-        return ", no inodes are left"
-    return ", no room is left" if not place.free else ", a quota is used up"
+        return f", no inodes are left: {REMEDY}"
+    return f", {'no room is left' if not place.free else 'a quota is used up'}: {REMEDY}"
 
 
 def _publishes(measured: Measured) -> bool:
@@ -94,12 +121,23 @@ def how_to_claim(measured: Measured) -> tuple[Claiming, str]:
     if across:
         return "lock", f"flock excludes between {across}, and what is written under it is seen"
     kind = measured.place.fstype or "an unknown mount"
+    if measured.place.local:
+        return "lock", (
+            f"flock excludes between processes; {kind} is a file system of one machine: workers on this "
+            "machine only"
+        )
     if measured.place.known_good:
         return "lock", f"flock excludes between processes, and {kind} is known to do so on all nodes"
     return "exclusive", (
         f"flock was tried on this machine only, and {kind} is not known to hold locks between nodes; "
         "--second-mount DIR or --srun can prove it"
     )
+
+
+def locks_tried(measured: Measured) -> bool:
+    """Return whether something is known of flock: a full disk or a failing file says nothing of it."""
+    tests = [one for one in measured.locking if one.kind == "flock"]
+    return any(not one.prevented and not no_room(one.errors) for one in tests)
 
 
 def advice(measured: Measured, claiming: Claiming) -> tuple[str, ...]:

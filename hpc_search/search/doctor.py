@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def _examine(target: str, second: Path | None, srun: bool) -> Measured:
     from hpc_search.doctor import examine
 
     path = Path(target)
+    _require_working_directory(path)
     measured = examine(path, second=second, srun=srun)
     if measured.place.kind == "missing" and len(path.parts) == 1:
         named = examine(runs_root() / target, second=second, srun=srun)
@@ -59,6 +61,17 @@ def _examine(target: str, second: Path | None, srun: bool) -> Measured:
             f"{target} is not a directory", hint="give the directory where runs shall live, or a run"
         )
     return measured
+
+
+def _require_working_directory(path: Path) -> None:
+    if path.is_absolute():
+        return
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "the working directory was deleted", hint="cd to a directory that is there, or give a full path"
+        ) from None
 
 
 def _reported(measured: Measured, started: float, extra: tuple[Row, ...] = (), **wanted: float) -> Report:
@@ -84,8 +97,8 @@ def _of_run(measured: Measured, started: float) -> Report:
     try:
         run = open_run(measured.place.path)
         search = run.plan.search
-    except HpcSearchError as error:
-        return _with_notes(_reported(measured, started), [f"not stored: {error.message}"])
+    except (HpcSearchError, OSError) as error:
+        return _with_notes(_reported(measured, started), [f"not stored: {_words(error)}"])
     shortest = shortest_lease(measured, search.heartbeat)
     row = lease_row(search.lease, shortest)
     report = _reported(measured, started, (row,), heartbeat=search.heartbeat, default=search.lease)
@@ -98,13 +111,24 @@ def _stored(run: Run, report: Report) -> Report:
         report = _with_notes(report, _switched(layout, report))
         durable.replace(layout.doctor, checked.encode(report))
     except (UsageError, OSError) as error:
-        return _with_notes(report, [f"not stored in the run: {getattr(error, 'message', error)}"])
+        return _with_notes(report, [f"not stored in the run: {_words(error)}"])
     return report
 
 
+def _words(error: HpcSearchError | OSError) -> str:
+    if isinstance(error, HpcSearchError):
+        return error.message
+    # Not its file: that is a temporary one.
+    return error.strerror or str(error)
+
+
 def _switched(layout: Layout, report: Report) -> list[str]:
+    from hpc_search.doctor.verdict import locks_tried
+
     if report.verdict.claiming == "lock" or not report.verdict.usable:
         return []
+    if not locks_tried(report.measured):
+        return ["how this run claims is left as it is: nothing is known of locks here"]
     if mode.exclusive(layout):
         return ["this run claims so already"]
     mode.require_exclusive(layout, f"doctor: {report.verdict.why}")

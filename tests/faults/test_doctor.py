@@ -25,6 +25,8 @@ needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None, reason="strace is not installed: lying lock calls cannot be tested"
 )
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, for mounts of its own")
+#: Before a command that file modes shall bind although root calls it.
+ORDINARY: Final = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner")
 NETFS: Final = ROOT / "tools" / "netfs"
 #: What stands for srun: two tasks on this machine, which both get its input.
 SRUN: Final = """
@@ -66,10 +68,16 @@ class Found:
         return self.rows[subject]["found"]
 
 
-def examine(directory: Path, *arguments: str | Path, under: Sequence[str] = (), **environment: str) -> Found:
+def examine(
+    directory: Path,
+    *arguments: str | Path,
+    under: Sequence[str] = (),
+    cwd: Path | None = None,
+    **environment: str,
+) -> Found:
     """Run the command; it must leave nothing in *directory*."""
     before = names(directory)
-    here = Desk(directory.parent, environment=environment)
+    here = Desk(cwd or directory.parent, environment=environment)
     found = Found(here.run([*under, *here.argv("doctor", directory, *arguments, "--json")]))
     assert names(directory) == before
     return found
@@ -157,14 +165,69 @@ def test_a_directory_that_does_not_exist_is_a_wrong_argument(tmp_path: Path) -> 
 
 
 @needs_root
-def test_a_directory_without_write_permission_is_unusable(place: Path) -> None:
-    place.chmod(0o555)
-    os.chown(place, 65534, 65534)
-    under = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner"]
-    found = examine(place, under=under)
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        (0o555, "cannot make a directory"),
+        (0o600, "cannot make a directory"),
+        (0o000, "cannot make a directory"),
+        (0o300, "cannot be opened and fsynced"),
+    ],
+)
+def test_a_directory_without_all_permissions_is_unusable(place: Path, mode: int, words: str) -> None:
+    place.chmod(mode)
+    found = examine(place, under=ORDINARY)
+    place.chmod(0o700)
     assert found.code == 1
+    assert words in found.said("permissions")
     assert "EACCES" in found.said("permissions")
     assert "EACCES" in found.verdict["problems"][0]
+    assert not names(place)
+
+
+@needs_root
+def test_a_directory_below_one_that_may_not_be_searched_is_unusable(place: Path) -> None:
+    (place / "below").mkdir()
+    place.chmod(0o600)
+    found = examine(place / "below", under=ORDINARY, cwd=place.parent)
+    assert found.code == 1
+    assert "EACCES" in found.said("directory")
+    assert "EACCES" in found.verdict["problems"][0]
+
+
+@needs_root
+def test_a_run_of_another_user_is_unusable(planned: Path) -> None:
+    os.chown(planned, 65534, 65534)
+    found = examine(planned, under=ORDINARY)
+    assert found.code == 1
+    assert "EACCES" in found.verdict["problems"][0]
+
+
+def test_a_working_directory_that_was_deleted_is_named(place: Path) -> None:
+    here = Desk(place.parent)
+    script = f'cd {place} && rmdir {place} && "$@"'
+    said = here.run(["sh", "-c", script, "sh", *here.argv("doctor")])
+    assert said.code == 2
+    assert "the working directory was deleted" in said.err
+    assert "next: cd to" in said.err
+
+
+def test_a_path_that_is_not_utf8_is_a_wrong_argument_whether_it_is_there_or_not(tmp_path: Path) -> None:
+    bad = os.fsdecode(b"bad\xff\xfe")
+    assert r"bad\xff\xfe is not UTF-8" in Desk(tmp_path).refused("doctor", bad)
+    (tmp_path / bad).mkdir()
+    assert r"bad\xff\xfe is not UTF-8" in Desk(tmp_path).refused("doctor", bad)
+    assert not names(tmp_path / bad)
+
+
+def test_a_link_to_a_path_that_is_not_utf8_is_unusable(tmp_path: Path) -> None:
+    bad = tmp_path / os.fsdecode(b"bad\xff")
+    bad.mkdir()
+    (tmp_path / "link").symlink_to(bad)
+    found = examine(tmp_path / "link")
+    assert found.code == 1
+    assert r"bad\xff" in found.said("directory")
+    assert "not UTF-8" in found.verdict["problems"][0]
 
 
 @needs_root
@@ -201,6 +264,63 @@ def test_not_one_inode_left_is_found(place: Path) -> None:
     assert "no inodes are left" in found.verdict["problems"][0]
 
 
+@needs_root
+@pytest.mark.parametrize(
+    "options", ["nr_inodes=60", "nr_inodes=45", "nr_inodes=30", "size=256k", "size=300k"]
+)
+def test_want_of_room_in_any_probe_is_no_evidence_on_locks_and_names(place: Path, options: str) -> None:
+    found = examine(place, under=mounted(f"mount -t tmpfs -o {options} tmpfs {place}"))
+    assert found.code == 1
+    assert "free space or inodes" in found.verdict["problems"][-1]
+    failed = {name: row for name, row in found.rows.items() if row["status"] == "FAIL"}
+    assert {"flock, between processes", "rename over, between processes"} <= failed.keys()
+    for row in failed.values():
+        assert "refused" not in row["found"], row
+        assert "two workers may take one name" not in row["meaning"], row
+        assert "exclusively created" not in row["meaning"], row
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("calls", "what"),
+    [
+        ("mkdir,mkdirat", "error=EDQUOT:when=3+"),
+        ("link,linkat", "error=ENOSPC"),
+        ("rename,renameat,renameat2", "error=EDQUOT"),
+        ("symlink,symlinkat", "error=EDQUOT"),
+        ("pwrite64", "error=EDQUOT"),
+    ],
+)
+def test_a_quota_that_any_call_meets_makes_a_place_unusable(place: Path, calls: str, what: str) -> None:
+    found = examine(place, under=injected(calls, what))
+    assert found.code == 1
+    assert "no room for" in found.verdict["problems"][0]
+    assert "raise the quota" in found.verdict["problems"][0]
+
+
+@needs_strace
+def test_a_place_where_hdf5_cannot_write_is_unusable(place: Path) -> None:
+    found = examine(place, under=injected("pwrite64", "error=EIO"))
+    assert found.code == 1
+    assert "HDF5 files cannot be written: EIO" in found.verdict["problems"][0]
+    assert found.said("flock, between processes") == "not tried: EIO"
+
+
+# -- slow, not dead
+
+
+@needs_strace
+@pytest.mark.timeout(100)
+def test_a_slow_fsync_is_slow_and_no_failure(place: Path) -> None:
+    found = examine(place, under=injected("fsync", "delay_enter=700000"))
+    assert found.code == 0
+    assert found.status("fsync of a file") == found.status("fsync of a directory") == "SLOW"
+    assert not [name for name, row in found.rows.items() if row["status"] == "FAIL"]
+    assert found.verdict["claiming"] == (
+        "lock" if found.report["measured"]["place"]["known_good"] else "exclusive"
+    )
+
+
 # -- locks that lie or refuse
 
 
@@ -230,22 +350,36 @@ def test_a_mount_that_refuses_locks_is_found(place: Path, name: str) -> None:
 @needs_strace
 @pytest.mark.timeout(100)
 def test_a_lock_call_that_never_returns_is_reported_and_does_not_hang_the_command(place: Path) -> None:
-    # strace itself waits for a process that was killed meanwhile: it is not waited for.
-    code, out = place.with_name("code"), place.with_name("out")
-    here = Desk(place.parent)
-    script = ["sh", "-c", f'"$@" >{out}; echo $? >{code}.t; mv {code}.t {code}', "sh"]
-    argv = [*injected("flock", "delay_enter=300000000"), *script, *here.argv("doctor", place, "--json")]
-    process = subprocess.Popen(argv, env=here.variables(), stderr=subprocess.PIPE)
-    with process:
-        wait_until(code.exists, timeout=80)
-        process.kill()
-    found = Found(Said(int(code.read_text()), out.read_text(), ""))
+    found = never_returning(place, "flock")
     assert found.code == 0
-    assert not os.listdir(place)
     assert "did not return" in found.said("flock, between processes")
     assert found.status("fcntl, between processes") == "PASS"
     assert found.status("HDF5") == "FAIL"
     assert found.verdict["claiming"] == "exclusive"
+
+
+def never_returning(place: Path, call: str) -> Found:
+    """Examine *place* where a system call does not return, not even when the process is killed."""
+    # strace itself waits for a process that was killed meanwhile: it is not waited for.
+    code, out = place.with_name("code"), place.with_name("out")
+    here = Desk(place.parent)
+    script = ["sh", "-c", f'"$@" >{out}; echo $? >{code}.t; mv {code}.t {code}', "sh"]
+    argv = [*injected(call, "delay_enter=300000000"), *script, *here.argv("doctor", place, "--json")]
+    process = subprocess.Popen(argv, env=here.variables(), stderr=subprocess.PIPE)
+    with process:
+        wait_until(code.exists, timeout=80)
+        process.kill()
+    assert not os.listdir(place)
+    return Found(Said(int(code.read_text()), out.read_text(), ""))
+
+
+@needs_strace
+@pytest.mark.timeout(100)
+def test_an_fsync_that_never_returns_is_reported_in_seconds_and_leaves_nothing(place: Path) -> None:
+    found = never_returning(place, "fsync")
+    assert found.code == 1
+    assert "no answer in time" in found.verdict["problems"][0]
+    assert found.report["seconds"] < 30
 
 
 @needs_strace
@@ -377,6 +511,17 @@ def test_a_run_whose_locks_lie_is_switched_for_good(planned: Path) -> None:
     again = examine(planned)
     assert mode.exclusive(layout)
     assert again.verdict["claiming"] == "lock" or any("already" in note for note in again.report["notes"])
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("call", "what"), [("pwrite64", "error=EDQUOT"), ("pwrite64", "error=ENOSPC"), ("flock", "error=ENOSPC")]
+)
+def test_want_of_room_never_changes_how_a_run_claims(planned: Path, call: str, what: str) -> None:
+    before = mode.exclusive(Layout(planned))
+    found = examine(planned, under=injected(call, what))
+    assert found.code == 1
+    assert mode.exclusive(Layout(planned)) == before
 
 
 def test_a_lock_of_the_run_that_another_process_never_gives_back_is_named(planned: Path) -> None:

@@ -33,7 +33,7 @@ from hpc_search.doctor.measured import (
     Synced,
     errno_name,
 )
-from hpc_search.doctor.verdict import advice, shortest_lease
+from hpc_search.doctor.verdict import advice, locks_tried, shortest_lease
 from hpc_search.mounts import Claiming
 
 GIB = 1 << 30
@@ -97,6 +97,30 @@ def test_locks_are_trusted_only_where_every_test_was_good_and_nodes_or_the_mount
     assert found.claiming == claiming
     assert found.usable
     assert found.why
+
+
+@pytest.mark.parametrize(
+    ("test", "tried"),
+    [
+        (lock(), True),
+        (lock(excludes=False), True),
+        (lock(errors={"ENOLCK": 1}), True),
+        (lock(silent=True), True),
+        (lock(errors={"ENOSPC": 1}), False),
+        (lock(prevented="EIO"), False),
+        (lock(kind="fcntl"), False),
+    ],
+)
+def test_only_what_the_lock_call_said_is_evidence_on_locks(test: Locking, tried: bool) -> None:
+    assert locks_tried(measured(test)) is tried
+
+
+def test_a_local_file_system_is_said_to_be_of_one_machine() -> None:
+    assert "workers on this machine only" in verdict(measured()).why
+    assert "workers on this machine only" in row(measured(), "mount").meaning
+    shared = msgspec.structs.replace(PLACE, fstype="lustre")
+    assert "on all nodes" in verdict(measured(place=shared)).why
+    assert row(measured(place=shared), "mount").meaning == "known to be coherent"
 
 
 def test_the_verdict_says_what_was_wrong_with_the_lock_and_where() -> None:
@@ -166,6 +190,10 @@ def test_a_way_that_fails_between_nodes_is_not_good() -> None:
         ({"room": Room(bytes=1, files=1, file_error="EDQUOT")}, "quota exceeded"),
         ({"room": None}, "writing in"),
         ({"synced": Synced(errors={"file": "EIO"})}, "fsync"),
+        ({"hdf5": Hdf5("", "EIO")}, "HDF5 files cannot be written"),
+        ({"place": msgspec.structs.replace(PLACE, sync_errno=13)}, "EACCES"),
+        ({"place": Place(path="/x", real="", kind="unreadable", errno=13)}, "EACCES"),
+        ({"place": Place(path="/x", real="", kind="unnamable")}, "not UTF-8"),
         ({"place": msgspec.structs.replace(PLACE, errno=13)}, "EACCES"),
         ({"place": msgspec.structs.replace(PLACE, errno=28, inodes=0)}, "no inodes"),
         ({"place": msgspec.structs.replace(PLACE, errno=28, free=0)}, "no room"),
@@ -178,6 +206,31 @@ def test_what_makes_a_place_unusable_is_named(changes: dict[str, Any], words: st
     found = verdict(measured(**changes))
     assert not found.usable
     assert words in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"races": (*map(raced, KINDS), raced("mkdir", NODES, errors={"ENOSPC": 1}))},
+        {"replaced": (Replaced(scope=PROCESSES, errors={"EDQUOT": 1}),)},
+        {"locking": (lock(prevented="ENOSPC"),)},
+        {"locking": (lock(errors={"ENOSPC": 1}),)},
+        {"synced": Synced(errors={"directory": "ENOSPC"})},
+        {"delays": (Delays(scope=MOUNTS, errors={"ENOSPC": 1}),)},
+        {"hdf5": Hdf5("ENOSPC", "")},
+        {"clock": None, "untried": {"clock": "No space left on device"}, "no_room": {"clock": "ENOSPC"}},
+        {"run_lock": RunLock(exists=True, free=False, errno=28)},
+        {"place": msgspec.structs.replace(PLACE, sync_errno=122)},
+    ],
+)
+def test_want_of_room_anywhere_is_the_only_problem_and_says_what_to_do(changes: dict[str, Any]) -> None:
+    found = verdict(measured(**changes))
+    assert not found.usable
+    assert len(found.problems) == 1
+    assert "free space or inodes" in found.problems[0]
+    failed = [one for one in rows(measured(**changes)) if one.status == "FAIL"]
+    assert len(failed) == 1
+    assert "free space or inodes" in failed[0].meaning
 
 
 # -- rows
@@ -204,6 +257,7 @@ def test_every_row_says_what_was_found() -> None:
         ({"unreadable": 1}, "FAIL", "could not read"),
         ({"fake": 1}, "FAIL", "not a hard link"),
         ({"errors": {"EPERM": 4}}, "FAIL", "refused: EPERM"),
+        ({"errors": {"ENOSPC": 4}}, "FAIL", "no room to try it: ENOSPC"),
         ({"silent": True}, "FAIL", "did not return"),
         ({"slowest_read": 1.0}, "SLOW", "seen after 1.0 s"),
     ],
@@ -212,6 +266,11 @@ def test_a_race_for_a_name_is_judged(changes: dict[str, Any], status: str, words
     found = race_row(raced("link", **changes))
     assert found.status == status
     assert words in found.found
+
+
+def test_a_call_that_is_refused_is_not_one_that_lets_two_win() -> None:
+    assert "two workers" in race_row(raced("mkdir", doubles=1)).meaning
+    assert "two workers" not in race_row(raced("mkdir", errors={"EIO": 1})).meaning
 
 
 @pytest.mark.parametrize(
@@ -224,6 +283,7 @@ def test_a_race_for_a_name_is_judged(changes: dict[str, Any], status: str, words
         (lock(old=3), "FAIL", "3 of 12"),
         (lock(counted=1, lost=2), "FAIL", "2 records lost"),
         (lock(errors={"ENOLCK": 1}), "FAIL", "ENOLCK"),
+        (lock(prevented="EIO"), "FAIL", "not tried: EIO"),
         (lock(silent=True), "FAIL", "did not return"),
     ],
 )
