@@ -62,7 +62,7 @@ class FsckRun:
         for _ in range(trials):
             [claimed] = ledger.claim(1)
             ledger.start(claimed, 7, log)
-            log = self._ended(ledger, claimed, log)
+            log = self.ended(ledger, claimed, log)
         ledger.flush()
         if exit:
             ledger.exit("no work left")
@@ -71,7 +71,8 @@ class FsckRun:
             ledger.close()
         return ledger.id
 
-    def _ended(self, ledger: Ledger, claimed: Claimed, log: int) -> int:
+    def ended(self, ledger: Ledger, claimed: Claimed, log: int) -> int:
+        """End a trial with a log, samples and a checkpoint; return where the log ends."""
         number, layout = claimed.trial.number, self.layout
         with layout.log(ledger.id).open("ab") as file:
             file.write(b"output of a trial\n")

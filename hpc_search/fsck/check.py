@@ -19,6 +19,7 @@ from hpc_search.fsck import (
     results,
     seals,
 )
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case
 from hpc_search.fsck.index import Index, Lost, Named
 from hpc_search.fsck.journals import Facts
@@ -122,9 +123,10 @@ def _others(
 def _ledger(layout: Layout, checkup: Checkup, plan: Plan, data: bytes | None) -> None:
     facts, sealed = checkup.facts, checkup.seals.results
     marks: dict[int, tuple[str, str]] = {}
-    if exclusive.uses_names(layout):
-        marks, cases = exclusive.check_names(layout, plan, facts)
-        checkup.cases += cases
+    if exclusive.uses_names(layout, plan):
+        found = exclusive.check_names(Disk(layout), plan, facts)
+        marks = found.results
+        checkup.cases += found.cases
         checkup.exclusive = True
     else:
         checkup.index = index.read_index(data, plan.trials)

@@ -15,7 +15,7 @@ from hpc_search.checkpoint import file as checkpoint_file
 from hpc_search.errors import DamagedError
 from hpc_search.fsck.findings import Case, Finding, note
 from hpc_search.fsck.journals import Facts
-from hpc_search.fsck.mend import mend
+from hpc_search.fsck.mend import QUICK, mend
 from hpc_search.layout import WORKER_ID, Layout, parse_slot
 from hpc_search.ledger import liveness
 from hpc_search.ledger.journal import RESERVE_BYTES
@@ -105,7 +105,7 @@ def _sample(
     if sample_checksum(piece) == checksum:
         return
     held = f"per-sample scores of trial {end.trial}"
-    mended = mend(piece, lambda new: sample_checksum(new) == checksum) if len(piece) == size else None
+    mended = mend(piece, lambda new: sample_checksum(new) == checksum, QUICK) if len(piece) == size else None
     if data is not None and mended is not None and (layout.root / path).is_file():
         whole = data[:offset] + mended + data[offset + size :]
         what = f"bytes {offset}-{offset + size} have one wrong byte, which their checksum gives back"

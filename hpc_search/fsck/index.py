@@ -149,7 +149,7 @@ def lost_results(names: Mapping[int, Named], facts: Facts, trials: int) -> Lost:
 
 
 def _lost(trial: int, name: Named, *, other: bool, journal: bool) -> Case:
-    where = f"worker {name.worker}"
+    where = f"worker {name.worker}" if name.worker else "an unknown worker"
     gone = "does not hold it" if journal else "is gone"
     what = f"the result of trial {trial} ({name.by} names it) is lost: the journal of {where} {gone}"
     published = name.by == "a seal"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from hpc_search.fsck import index as index_check
 from hpc_search.fsck.check import Checkup, examine
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.layout import Layout
-from hpc_search.ledger import rebuild
+from hpc_search.ledger import names, rebuild
 from hpc_search.ledger.index import Index, read_header
 from hpc_search.locks import coarse_lock
 from hpc_search.records.index import Entry
@@ -107,7 +108,7 @@ def _place(layout: Layout, path: str) -> Path:
     """Return a free name in the quarantine for *path*."""
     place = layout.quarantine / path
     number = 0
-    while place.exists():
+    while os.path.lexists(place):
         number += 1
         place = layout.quarantine / f"{path}.{number}"
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -124,6 +125,8 @@ def _set_aside(layout: Layout, case: Case) -> Finding:
     path = case.finding.path
     place = _place(layout, path)
     durable.replace_file(layout.root / path, place)
+    if case.content:
+        names.create(layout.root / path, case.content.decode())
     durable.fsync_dir((layout.root / path).parent)
     return _said(case, f"moved to {_explain(layout, place, case.finding.what)}")
 
