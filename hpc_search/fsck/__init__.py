@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpc_search.errors import UsageError
 from hpc_search.fsck.adopt import adopt
-from hpc_search.fsck.check import examine
+from hpc_search.fsck.check import confirmed, examine
 from hpc_search.fsck.findings import Finding, Report
 from hpc_search.fsck.live import Absent, live_workers, maybe_live
 from hpc_search.fsck.repair import repair
@@ -21,7 +21,7 @@ def check_run(layout: Layout) -> Report:
     Raises:
         UsageError: It is no run.
     """
-    checkup = examine(layout, maybe_live(layout))
+    checkup = confirmed(layout)
     findings = tuple(case.finding for case in checkup.cases)
     return Report(run=str(layout.root), files=checkup.files, bytes=checkup.bytes, findings=findings)
 

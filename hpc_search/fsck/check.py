@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final
 
 from hpc_search.errors import UsageError
 from hpc_search.fsck import (
@@ -23,9 +25,13 @@ from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case
 from hpc_search.fsck.index import Index, Lost, Named
 from hpc_search.fsck.journals import Facts
+from hpc_search.fsck.live import maybe_live
 from hpc_search.fsck.seals import Seals
 from hpc_search.layout import Layout
 from hpc_search.records.plan import Plan
+
+#: One or several numbers in the words of a finding.
+_NUMBERS: Final = re.compile(r"\d[\d, ]*(and \d+ more)?")
 
 
 @dataclass(slots=True)
@@ -72,6 +78,33 @@ def examine(layout: Layout, live: Collection[str] = ()) -> Checkup:
     checkup.cases += files.check_names(listed, now)
     checkup.cases = known.without(layout, checkup.cases)
     return checkup
+
+
+def confirmed(layout: Layout) -> Checkup:
+    """Verify every file of a run that may be at work; what only looks like damage is looked at again.
+
+    The files are not read at one moment: a trial can end, a journal be folded, a seal be published between
+    two of them. Damage stays; what a second look does not find was such a change.
+
+    Raises:
+        UsageError: It is no run.
+    """
+    seen = examine(layout, maybe_live(layout))
+    if not any(map(_bad, seen.cases)):
+        return seen
+    again = examine(layout, maybe_live(layout))
+    known = {_sign(case) for case in seen.cases}
+    again.cases = [case for case in again.cases if not _bad(case) or _sign(case) in known]
+    return again
+
+
+def _bad(case: Case) -> bool:
+    return case.finding.level == "damaged"
+
+
+def _sign(case: Case) -> tuple[str, str]:
+    """Return what tells a case from others; the numbers in its words may have grown."""
+    return case.finding.path, case.evidence or _NUMBERS.sub("#", case.finding.what)
 
 
 def _read(path: os.PathLike[str]) -> bytes | None:
@@ -132,7 +165,9 @@ def _ledger(layout: Layout, checkup: Checkup, plan: Plan, data: bytes | None) ->
         checkup.index = index.read_index(data, plan.trials)
         checkup.cases += checkup.index.cases
         published = {trial: end for trial, (end, _) in sealed.items()}
-        checkup.cases += index.compare(checkup.index, facts, published)
+        # A claim that was made since the index was read stands in it by now.
+        now = index.read_index(_read(layout.claims), plan.trials)
+        checkup.cases += index.compare(checkup.index, facts, published, now)
     checkup.names = index.names_of_results(checkup.index, facts, sealed, marks)
     checkup.lost = index.lost_results(checkup.names, facts, plan.trials)
     checkup.cases += checkup.lost.cases

@@ -15,7 +15,7 @@ Level = Literal["damaged", "repaired", "lost", "unproven", "note"]
 #: How a finding is put right.
 #:
 #: ``write``: *content* is put at the path, the damaged bytes go to the quarantine first.
-#: ``quarantine``: the file is moved there; a name of ledger/open is made again with *content*, if there is one.
+#: ``quarantine``: the file is moved there; a name of ledger/open with *content* is made again with it.
 #: ``remove``: it holds nothing. ``folder``: a directory is made.
 #: ``rebuild``: the index is made anew from the journals. ``collect``: the results are made anew.
 #: ``accept``: the bytes stay where they are, and what they held is written down as lost.
