@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +60,19 @@ def read_archive(path: str, data: bytes) -> Archive:
     if found.cases and found.content != data:
         _offer(found)
     return found
+
+
+def replaced(data: bytes, contents: Mapping[tuple[str, int], bytes | None]) -> bytes:
+    """Return the archive *data* with other *contents* of journals, by (worker, segment); None drops one."""
+    parts = []
+    for section in archive.sections(data):
+        number = parse_journal(section.name)
+        content: bytes | None = section.content(data)
+        if number is not None:
+            content = contents.get((section.worker, number), content)
+        if content is not None:
+            parts.append(archive.encode_section(section.worker, section.name, content))
+    return b"".join(parts)
 
 
 def _offer(found: Archive) -> None:

@@ -12,6 +12,7 @@ from hpc_search.errors import UsageError
 from hpc_search.fsck import (
     archives,
     documents,
+    doubts,
     exclusive,
     files,
     index,
@@ -155,20 +156,33 @@ def _others(
 
 def _ledger(layout: Layout, checkup: Checkup, plan: Plan, data: bytes | None) -> None:
     facts, sealed = checkup.facts, checkup.seals.results
-    marks: dict[int, tuple[str, str]] = {}
-    if exclusive.uses_names(layout, plan):
-        found = exclusive.check_names(Disk(layout), plan, facts)
-        marks = found.results
-        checkup.cases += found.cases
-        checkup.exclusive = True
-    else:
+    disk = Disk(layout)
+    checkup.exclusive = exclusive.uses_names(layout, plan)
+    if not checkup.exclusive:
         checkup.index = index.read_index(data, plan.trials)
         checkup.cases += checkup.index.cases
+    marks = exclusive.check_names(disk, plan, facts) if checkup.exclusive else exclusive.Marks()
+    if _disbelieve(disk, checkup, marks.results) and checkup.exclusive:
+        # What the journals say of a mark has changed.
+        marks = exclusive.check_names(disk, plan, facts)
+    checkup.cases += marks.cases
+    if not checkup.exclusive:
         published = {trial: end for trial, (end, _) in sealed.items()}
         # A claim that was made since the index was read stands in it by now.
         now = index.read_index(_read(layout.claims), plan.trials)
         checkup.cases += index.compare(checkup.index, facts, published, now)
-    checkup.names = index.names_of_results(checkup.index, facts, sealed, marks)
+    checkup.names = index.names_of_results(checkup.index, facts, sealed, marks.results)
     checkup.lost = index.lost_results(checkup.names, facts, plan.trials)
     checkup.cases += checkup.lost.cases
     checkup.cases += results.check_results(layout, facts, sealed)
+
+
+def _disbelieve(disk: Disk, checkup: Checkup, marks: dict[int, tuple[str, str]]) -> bool:
+    """Take end records that no worker wrote out of what the journals say; return whether there are any."""
+    facts, sealed = checkup.facts, checkup.seals.results
+    names = index.names_of_results(checkup.index, facts, sealed, marks)
+    known = doubts.named_checksums(checkup.index, facts, sealed, marks)
+    found = doubts.doubtful(facts, names, known)
+    checkup.cases += doubts.cases(disk, facts, found)
+    doubts.drop(facts, found)
+    return bool(found)

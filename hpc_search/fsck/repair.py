@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ from hpc_search.records.index import Entry
 
 _LOCKS: Final = ("submit", "archive", "collect")
 #: Passes: what one puts right can show more to the next (a plan that can be read again).
-_PASSES: Final = 3
+_PASSES: Final = 6
 
 
 def repair(layout: Layout) -> tuple[Checkup, tuple[Finding, ...]]:
@@ -56,6 +56,9 @@ def repair(layout: Layout) -> tuple[Checkup, tuple[Finding, ...]]:
 
 def _act(layout: Layout, checkup: Checkup, cases: Sequence[Case]) -> list[Finding]:
     done = []
+    # How far the journals are in the index is not true any more; before the change, should this be killed.
+    with suppress(OSError):
+        layout.reconciled.unlink()
     for path, group in _by_path(case for case in cases if case.remedy == "write").items():
         done += _write(layout, path, group)
     for case in cases:
@@ -101,6 +104,8 @@ def _write(layout: Layout, path: str, cases: Sequence[Case]) -> list[Finding]:
         kept = f", the damaged file is {_copy_aside(layout, path, cases[0].finding.what)}"
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     durable.replace(target, cases[0].content)
+    # What else is wrong there is seen by the next pass.
+    cases = [case for case in cases if case.content == cases[0].content]
     return [_said(case, f"put right{kept}") for case in cases]
 
 
