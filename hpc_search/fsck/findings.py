@@ -53,6 +53,8 @@ class Case(NamedTuple):
     remedy: Remedy = "none"
     content: bytes = b""
     evidence: str = ""
+    #: Other paths at which *content* is put.
+    more: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
