@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc_search.collect import collect
 from hpc_search.errors import EXIT_DONE
 from hpc_search.records import archive
 from tests.fsck_run import SEARCH, FsckRun
@@ -41,6 +42,15 @@ def test_a_worker_of_another_run_is_set_aside_and_its_results_do_not_count(
     assert run.bad() == []
     assert run.values() == values
     assert (run.layout.quarantine / "workers" / worker / "journal.1.jsonl").is_file()
+
+
+def test_readers_do_not_believe_a_journal_of_another_run(run: FsckRun, other: FsckRun) -> None:
+    values = run.values()
+    worker = other.finish(4)
+    shutil.copytree(other.layout.worker(worker), run.layout.worker(worker))
+
+    assert run.values() == values
+    assert collect(run.layout).finished == 2
 
 
 def test_a_second_segment_of_another_run_is_set_aside_alone(tmp_path: Path, other: FsckRun) -> None:
