@@ -37,10 +37,10 @@ keep_checkpoints: true
 class FsckRun:
     """One run of six trials below *root*; nothing in it is claimed yet."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, text: str = SEARCH) -> None:
         self.root = root
         root.mkdir(exist_ok=True)
-        (root / "search.yaml").write_text(SEARCH)
+        (root / "search.yaml").write_text(text)
         (root / "train.py").write_text("def train(trial):\n    return {'acc': trial.params['x'] / 7}\n")
         rows = "".join(f"s{number},{number % 2}\n" for number in range(20))
         (root / "data.csv").write_text(f"sample,y\n{rows}")
@@ -62,7 +62,7 @@ class FsckRun:
         for _ in range(trials):
             [claimed] = ledger.claim(1)
             ledger.start(claimed, 7, log)
-            log = self._ended(ledger, claimed, log)
+            log = self.ended(ledger, claimed, log)
         ledger.flush()
         if exit:
             ledger.exit("no work left")
@@ -71,16 +71,27 @@ class FsckRun:
             ledger.close()
         return ledger.id
 
-    def _ended(self, ledger: Ledger, claimed: Claimed, log: int) -> int:
-        number, layout = claimed.trial.number, self.layout
-        with layout.log(ledger.id).open("ab") as file:
-            file.write(b"output of a trial\n")
-            end = file.tell()
-        slots = checkpoint.Slots(layout, self.plan.run_id, number, claimed.attempt, ledger.id)
+    def ended(self, ledger: Ledger, claimed: Claimed, log: int) -> int:
+        """End a trial with a log, samples and a checkpoint; return where the log ends."""
+        self.save(ledger, claimed)
+        return self.end(ledger, claimed, log)
+
+    def save(self, ledger: Ledger, claimed: Claimed) -> checkpoint.Slots:
+        """Save the state of a trial; return its slots."""
+        number = claimed.trial.number
+        slots = checkpoint.Slots(self.layout, self.plan.run_id, number, claimed.attempt, ledger.id)
         slots.prepare()
         saved = slots.save(1, {"total": [0.5, number]})
         record = lines.Checkpoint(trial=number, attempt=claimed.attempt, step=1, slot=saved.slot)
         ledger.journal.append(record)
+        return slots
+
+    def end(self, ledger: Ledger, claimed: Claimed, log: int) -> int:
+        """End a trial with a log and samples; return where the log ends."""
+        number, layout = claimed.trial.number, self.layout
+        with layout.log(ledger.id).open("ab") as file:
+            file.write(b"output of a trial\n")
+            end = file.tell()
         samples = append_scores(layout, ledger.id, number, claimed.attempt, ["s1", "s2"], [0.25, number])
         value = claimed.trial.params["x"] / 7
         metrics = {"acc": value}

@@ -7,6 +7,7 @@ import secrets
 
 from hpc_search import durable
 from hpc_search.errors import UsageError
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.live import Absent, live_workers
 from hpc_search.fsck.planned import instance_of
 from hpc_search.layout import Layout
@@ -27,7 +28,7 @@ def adopt(layout: Layout, absent: Absent = lambda _: False) -> str:
         return f"{here} is where its instance.json says; nothing to adopt"
     original = _original(old, layout)
     if original is not None:
-        live = live_workers(original, plan.search.lease, absent)
+        live = live_workers(Disk(original), plan.search.lease, absent)
         if live:
             worker, where = min(live.items())
             message = f"{original.root}, from which this was copied, is at work: worker {worker} on {where}"
@@ -43,7 +44,7 @@ def _original(old: Instance | None, layout: Layout) -> Layout | None:
     if old is None:
         return None
     original = Layout(type(layout.root)(old.path))
-    there = instance_of(original) if original.instance.is_file() else None
+    there = instance_of(original)
     return original if there is not None and there.nonce == old.nonce else None
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.journals import Place
 from hpc_search.fsck.mend import mend, mend_lines
 from hpc_search.fsck.segments import Segment, read_segment
-from hpc_search.layout import WORKER_ID, Layout, parse_journal
-from hpc_search.ledger import history
+from hpc_search.layout import WORKER_ID, parse_journal
 from hpc_search.records import archive
 from hpc_search.records import journal as codec
 from hpc_search.records.archive import Section
@@ -43,11 +43,18 @@ class Archive:
         return b"".join(self.parts)
 
 
-def read_archives(layout: Layout) -> Iterator[Archive]:
-    """Yield every archive, oldest first."""
-    for name in history.archive_paths(layout):
-        path = layout.archive / name
-        yield read_archive(path.relative_to(layout.root).as_posix(), path.read_bytes())
+def read_archives(disk: Disk) -> Iterator[Archive]:
+    """Yield every archive, oldest first.
+
+    One that is gone was merged into a newer one: the list is read again until it holds nothing new.
+    """
+    known: set[str] = set()
+    while new := [path for path in disk.listed(disk.layout.archive) if path.name not in known]:
+        known.update(path.name for path in new)
+        for path in new:
+            data = disk.read(path) if path.name.isdecimal() else None
+            if data is not None:
+                yield read_archive(disk.name(path), data)
 
 
 def read_archive(path: str, data: bytes) -> Archive:
@@ -56,10 +63,24 @@ def read_archive(path: str, data: bytes) -> Archive:
     at = 0
     while at < len(data):
         section = next(archive.sections(data[at : data.find(b"\n", at) + 1 or len(data)]), None)
-        at = _take(found, data, at, section) if section is not None else _headless(found, data, at)
+        whole = section is not None and section.end >= section.start
+        at = _take(found, data, at, section) if section and whole else _headless(found, data, at)
     if found.cases and found.content != data:
         _offer(found)
     return found
+
+
+def replaced(data: bytes, contents: Mapping[tuple[str, int], bytes | None]) -> bytes:
+    """Return the archive *data* with other *contents* of journals, by (worker, segment); None drops one."""
+    parts = []
+    for section in archive.sections(data):
+        number = parse_journal(section.name)
+        content: bytes | None = section.content(data)
+        if number is not None:
+            content = contents.get((section.worker, number), content)
+        if content is not None:
+            parts.append(archive.encode_section(section.worker, section.name, content))
+    return b"".join(parts)
 
 
 def _offer(found: Archive) -> None:
@@ -132,7 +153,7 @@ def _headless(found: Archive, data: bytes, at: int) -> int:
     stop = data.find(b"\n", at) + 1 or len(data)
     mended = _mended_head(data, at, stop)
     section = next(archive.sections(mended), None)
-    if section is not None:
+    if section is not None and section.end >= section.start:
         stop = at + len(mended)
         what = f"the head of {section.name} of worker {section.worker} (at byte {at}) has one wrong byte"
         found.cases.append(Case(Finding(path=found.path, what=what), "write"))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from typing import Final
 
 import msgspec
 
 from hpc_search.config.profile import signature_holds
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding, note
 from hpc_search.fsck.mend import mend, mend_lines
+from hpc_search.fsck.numbers import gaps
 from hpc_search.layout import Layout
 from hpc_search.records import checked
 
@@ -20,25 +22,61 @@ _TOKEN: Final = re.compile(r"-(\d{4,})$")
 _KEPT_INTENTS: Final = 8
 
 
-def check_submits(layout: Layout, tokens: set[str]) -> Iterator[Case]:
+def check_submits(disk: Disk, tokens: set[str]) -> Iterator[Case]:
     """Yield what is wrong with the records of submissions; *tokens* are those that workers had."""
     found: dict[int, dict[str, bytes]] = {}
-    for path in sorted(layout.submits.iterdir()) if layout.submits.is_dir() else ():
+    there: set[int] = set()
+    for path in disk.listed(disk.layout.submits):
         match = _SUBMIT.fullmatch(path.name)
-        if match is None or not path.is_file():
+        data = disk.read(path) if match is not None else None
+        if match is None or data is None:
             continue
-        data = path.read_bytes()
-        if not checked.verifies(data):
-            data = yield from _mend(path.relative_to(layout.root).as_posix(), data, match[2])
-        found.setdefault(int(match[1]), {})[match[2]] = data
+        number = int(match[1])
+        data = yield from _whole(disk.name(path), data, number, match[2])
+        there.add(number)
+        if data:
+            found.setdefault(number, {})[match[2]] = data
     used = {int(match[1]) for match in map(_TOKEN.search, tokens) if match is not None}
-    for number in sorted(used | set(range(1, max(found, default=0)))):
-        if number not in found:
-            name = layout.submit_record(number).relative_to(layout.root).as_posix()
-            why = "workers had its token" if number in used else "later ones are there"
-            lost = "which jobs were submitted then"
-            yield Case(Finding(path=name, what=f"it is missing: {why}", lost=lost), "accept", b"", name)
-    yield from _pairs(layout, found)
+    yield from _missing(disk, found.keys(), there, used)
+    yield from _pairs(disk.layout, found)
+
+
+def _missing(disk: Disk, whole: Collection[int], there: set[int], used: set[int]) -> Iterator[Case]:
+    """Yield the submissions of which there is no record, a finding a range of them."""
+    last = max(whole, default=0)
+    for missing in gaps({*whole, *(number for number in used - there if number < last)}):
+        if number := next((number for number in missing if number not in there), 0):
+            yield _gone(disk, number, missing.stop - 1, "later ones are there")
+    for number in sorted(used - there):
+        yield _gone(disk, number, number, "workers had its token")
+
+
+def _gone(disk: Disk, number: int, last: int, why: str) -> Case:
+    name = disk.name(disk.layout.submit_record(number))
+    to = f", and so are those up to {last}" if last > number else ""
+    finding = Finding(path=name, what=f"it is missing{to}: {why}", lost="which jobs were submitted then")
+    return Case(finding, "accept", b"", name)
+
+
+def _whole(path: str, data: bytes, number: int, kind: str) -> Generator[Case, None, bytes]:
+    """Return the record in *data*, b"" where it is not the one of submission *number*."""
+    if not checked.verifies(data):
+        data = yield from _mend(path, data, kind)
+    if not data:
+        return b""
+    try:
+        inside = msgspec.json.decode(data, type=_Numbered).number
+    except msgspec.DecodeError:
+        inside = -1
+    if inside == number:
+        return data
+    what = f"it is the record of submission {inside}" if inside >= 0 else "it is no record of a submission"
+    yield Case(Finding(path=path, what=f"{what}, expected that of {number}"), "quarantine")
+    return b""
+
+
+class _Numbered(msgspec.Struct):
+    number: int
 
 
 def _mend(path: str, data: bytes, kind: str) -> Generator[Case, None, bytes]:
@@ -96,15 +134,16 @@ class _Intent(msgspec.Struct, kw_only=True):
     gone: tuple[str, ...] = ()
 
 
-def check_profile(layout: Layout, *, slurm: bool) -> Iterator[Case]:
+def check_profile(disk: Disk, *, slurm: bool) -> Iterator[Case]:
     """Yield what is wrong with the profile of the last submission; there is one where *slurm* was used."""
-    if not layout.profile.is_file():
+    layout = disk.layout
+    data = disk.read(layout.profile)
+    if data is None:
         if slurm:
             lost = "partition, account, limits of the last submission: the next submit needs --profile FILE"
             finding = Finding(path=layout.profile.name, what="it is missing: SLURM was used", lost=lost)
             yield Case(finding, "accept", b"", layout.profile.name)
         return
-    data = layout.profile.read_bytes()
     if signature_holds(data):
         return
     mended = mend(data, signature_holds)
@@ -117,23 +156,22 @@ def check_profile(layout: Layout, *, slurm: bool) -> Iterator[Case]:
     yield Case(finding, "write", mended) if mended else Case(finding, "quarantine")
 
 
-def used_slurm(layout: Layout) -> bool:
+def used_slurm(disk: Disk) -> bool:
     """Return whether a submission to SLURM was sent."""
-    for path in sorted(layout.submits.glob("*.jobs.json")):
-        data = path.read_bytes()
-        if checked.verifies(data):
+    for path in disk.listed(disk.layout.submits):
+        data = disk.read(path) if path.name.endswith(".jobs.json") else None
+        if data is not None and checked.verifies(data):
             fields = msgspec.json.decode(data)
             if fields.get("launcher") == "slurm" and fields.get("outcome") in ("sent", "adopted"):
                 return True
     return False
 
 
-def check_doctor(layout: Layout) -> Iterator[Case]:
+def check_doctor(disk: Disk) -> Iterator[Case]:
     """Yield what is wrong with the report of the last doctor."""
-    if not layout.doctor.is_file():
-        return
-    data = layout.doctor.read_bytes()
-    if checked.verifies(data):
+    layout = disk.layout
+    data = disk.read(layout.doctor)
+    if data is None or checked.verifies(data):
         return
     again = f"`hpc-search doctor {layout.root}` makes it again"
     finding = Finding(path=layout.doctor.name, what="it does not verify", held="a report", next=again)
@@ -142,19 +180,21 @@ def check_doctor(layout: Layout) -> Iterator[Case]:
     yield Case(finding, "write", mended) if mended and whole else Case(finding, "quarantine")
 
 
-def check_locks(layout: Layout) -> Iterator[Case]:
+def check_locks(disk: Disk) -> Iterator[Case]:
     """Yield what is wrong with the lock files, which are empty."""
-    for path in sorted(layout.ledger.glob("*.lock")) if layout.ledger.is_dir() else ():
-        if path.is_file() and path.stat().st_size:
-            name = path.relative_to(layout.root).as_posix()
-            yield Case(Finding(path=name, what="a lock file is empty; this one is not"), "write", b"")
-    if layout.claims.exists() and not layout.claims_lock.exists():
-        name = layout.claims_lock.relative_to(layout.root).as_posix()
-        yield Case(Finding(path=name, what="it is missing"), "write", b"")
+    for path in disk.listed(disk.layout.ledger):
+        if path.name.endswith(".lock") and disk.size(path):
+            yield Case(
+                Finding(path=disk.name(path), what="a lock file is empty; this one is not"), "write", b""
+            )
+    lock = disk.layout.claims_lock
+    if disk.exists(disk.layout.claims) and not disk.exists(lock):
+        yield Case(Finding(path=disk.name(lock), what="it is missing"), "write", b"")
 
 
-def stop_mark(layout: Layout) -> Iterator[Case]:
+def stop_mark(disk: Disk) -> Iterator[Case]:
     """Yield that the search was stopped, and why."""
-    if layout.stop.is_file():
-        first = layout.stop.read_text(errors="replace").partition("\n")[0]
-        yield note(layout.stop.relative_to(layout.root).as_posix(), f"the search was stopped: {first}")
+    data = disk.read(disk.layout.stop)
+    if data is not None:
+        first = data.decode(errors="replace").partition("\n")[0]
+        yield note(disk.name(disk.layout.stop), f"the search was stopped: {first}")

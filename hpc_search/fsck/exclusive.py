@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from hpc_search import durable
 from hpc_search.errors import DamagedError
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.journals import Facts
 from hpc_search.fsck.seals import mended_lines
+from hpc_search.fsck.superblock import entry_of, read_names
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, names, superblocks
+from hpc_search.ledger import mode, names
 from hpc_search.ledger.superblocks import SUPERBLOCK
 from hpc_search.records.plan import Plan
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
@@ -20,75 +27,98 @@ from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 _SEALED: Final = re.compile(r"sealed\.(\d{8})-(\d{8})")
 
 
-class Marks(NamedTuple):
+@dataclass(slots=True)
+class Marks:
     """trial -> (checksum, worker) of the results named below ledger/open, and what is wrong there."""
 
-    results: dict[int, tuple[str, str]]
-    cases: list[Case]
+    results: dict[int, tuple[str, str]] = field(default_factory=dict)
+    cases: list[Case] = field(default_factory=list)
 
 
-def uses_names(layout: Layout) -> bool:
+def uses_names(layout: Layout, plan: Plan) -> bool:
     """Return whether the run claims by exclusively created names."""
-    return mode.exclusive(layout)
+    return plan.claiming == "exclusive" or mode.exclusive(layout)
 
 
-def check_names(layout: Layout, plan: Plan, facts: Facts) -> Marks:
+def check_names(disk: Disk, plan: Plan, facts: Facts) -> Marks:
     """Return what the names say; a seal that is damaged is completed from the journals."""
-    named = {trial: (one.end, one.worker) for trial, one in superblocks.accepted(layout).items()}
-    cases: list[Case] = []
+    marks = Marks()
     covered: set[int] = set()
-    for path in sorted(layout.open.iterdir()) if layout.open.is_dir() else ():
+    for path in disk.listed(disk.layout.open):
         match = _SEALED.fullmatch(path.name)
-        if match is not None:
+        if match is not None and disk.is_file(path):
             trials = range(int(match[1]), int(match[2]))
-            covered.update(trials)
-            name = path.relative_to(layout.root).as_posix()
-            cases += _seal(name, path.read_bytes(), trials, facts, named)
-        elif path.name.isdecimal():
-            first = int(path.name) * SUPERBLOCK
-            covered.update(range(first, first + SUPERBLOCK))
+            if _plausible(trials, plan.trials):
+                covered.update(trials)
+                _seal(disk, path, trials, facts, marks)
+            else:
+                marks.cases.append(_beyond(disk, path, plan.trials))
+        elif path.name.isdecimal() and os.path.isdir(path):
+            trials = _trials_of(int(path.name), plan.trials)
+            if trials:
+                covered.update(trials)
+                _open(disk, path, trials, facts, marks)
+            else:
+                marks.cases.append(_beyond(disk, path, plan.trials))
     if plan.claiming == "exclusive":
-        cases += _unsealed(layout, plan.trials, covered, facts)
-    return Marks(named, cases)
+        marks.cases += _unsealed(disk.layout, plan.trials, covered, facts)
+    return marks
 
 
-def _seal(
-    name: str, data: bytes, trials: Sequence[int], facts: Facts, named: dict[int, tuple[str, str]]
-) -> Iterator[Case]:
+def _trials_of(number: int, trials: int) -> range:
+    """Return the trials of superblock *number*; none where the plan has no such one."""
+    return range(number * SUPERBLOCK, min((number + 1) * SUPERBLOCK, trials))
+
+
+def _plausible(sealed: range, trials: int) -> bool:
+    whole = sealed.start % SUPERBLOCK == 0 and (sealed.stop % SUPERBLOCK == 0 or sealed.stop == trials)
+    return whole and sealed.start < sealed.stop <= trials
+
+
+def _beyond(disk: Disk, path: Path, trials: int) -> Case:
+    what = f"it covers no superblock of the plan, which has {trials} trials"
+    return Case(Finding(path=disk.name(path), what=what), "quarantine")
+
+
+def _open(disk: Disk, path: Path, trials: range, facts: Facts, marks: Marks) -> None:
+    """Take in what stands in the directory of one superblock."""
+    found = read_names(disk, path, trials, facts)
+    marks.cases += found.cases
+    for trial, one in found.results.items():
+        marks.results.setdefault(trial, (one.end, one.worker))
+        again = entry_of(trial, facts)
+        if again is not None and one.end not in facts.finals(trial):
+            # The result of trials without any other end record is told as lost; they run again.
+            what = f"it names an end record of worker {one.worker} that no journal holds"
+            finding = Finding(path=disk.name(path / f"d{trial}"), what=what, trials=(trial,))
+            content = f"{again.attempt}.{again.worker}.{again.end}".encode()
+            marks.cases.append(Case(finding, "quarantine", content))
+
+
+def _seal(disk: Disk, path: Path, trials: range, facts: Facts, marks: Marks) -> None:
+    """Take in one seal; what is damaged of it is made again from the journals, else the trials run again."""
+    name, data = disk.name(path), disk.read(path)
+    if data is None:
+        return
     whole, bad = mended_lines(data)
     try:
-        entries = {entry.trial: entry for entry in parse_seal(whole)}
-    except DamagedError as error:
-        yield Case(Finding(path=name, what=error.message))
+        entries = {entry.trial: entry for entry in parse_seal(whole) if entry.trial in trials}
+    except (DamagedError, msgspec.DecodeError) as error:
+        marks.cases.append(Case(Finding(path=name, what=str(error)), "quarantine"))
         return
     missing = [trial for trial in trials if trial not in entries]
-    if not bad and not missing and whole == data and whole.endswith(b"\n"):
-        return
-    for trial in missing:
-        found = _entry(trial, facts)
-        if found is not None:
-            entries[trial] = found
-    named.update({trial: (entry.end, entry.worker) for trial, entry in entries.items()})
+    again = {trial: entry_of(trial, facts) for trial in missing}
+    entries |= {trial: entry for trial, entry in again.items() if entry is not None}
+    marks.results |= {trial: (entry.end, entry.worker) for trial, entry in entries.items()}
+    # Of these nobody knows what the result was; the seal says that there was one.
+    marks.results |= {trial: ("", "") for trial, entry in again.items() if entry is None}
     content = whole if not bad and not missing else encode_seal(entries.values())
+    if content == data:
+        return
     what = f"{len(trials) - len(missing)} of {len(trials)} entries verify"
     if not missing:
         what = "it has a wrong byte, which the checksums give back"
-    yield Case(Finding(path=name, what=what, held="which trials are final"), "write", content)
-
-
-def _entry(trial: int, facts: Facts) -> SealEntry | None:
-    """Return the result of *trial* by the journals: an accepted one, else the lowest (attempt, worker)."""
-    finals = facts.finals(trial)
-    if not finals:
-        return None
-    accepted = facts.accepted.get(trial, {})
-    order = {
-        checksum: (checksum not in accepted, end.attempt, worker)
-        for checksum, (end, worker) in finals.items()
-    }
-    checksum = min(order, key=lambda one: order[one])
-    end, worker = finals[checksum]
-    return SealEntry(trial=trial, attempt=end.attempt, worker=worker, end=checksum)
+    marks.cases.append(Case(Finding(path=name, what=what, held="which trials are final"), "write", content))
 
 
 def _unsealed(layout: Layout, trials: int, covered: set[int], facts: Facts) -> Iterator[Case]:
@@ -97,7 +127,7 @@ def _unsealed(layout: Layout, trials: int, covered: set[int], facts: Facts) -> I
         end = min(first + SUPERBLOCK, trials)
         if first in covered or not any(facts.finals(trial) for trial in range(first, end)):
             continue
-        entries = [_entry(trial, facts) for trial in range(first, end)]
+        entries = [entry_of(trial, facts) for trial in range(first, end)]
         known = [entry for entry in entries if entry is not None]
         path = layout.superblock_seal(first, end).relative_to(layout.root).as_posix()
         finding = Finding(
@@ -117,6 +147,7 @@ def reopen(layout: Layout, lost: Sequence[int]) -> None:
 
     A new directory is complete before the seal that covers its trials goes.
     """
+    layout.open.mkdir(mode=0o700, exist_ok=True)
     for number in sorted({trial // SUPERBLOCK for trial in lost}):
         marks = layout.superblock(number)
         for trial in lost:

@@ -15,7 +15,8 @@ Level = Literal["damaged", "repaired", "lost", "unproven", "note"]
 #: How a finding is put right.
 #:
 #: ``write``: *content* is put at the path, the damaged bytes go to the quarantine first.
-#: ``quarantine``: the file is moved there. ``remove``: it holds nothing. ``folder``: a directory is made.
+#: ``quarantine``: the file is moved there; a name of ledger/open with *content* is made again with it.
+#: ``remove``: it holds nothing. ``folder``: a directory is made.
 #: ``rebuild``: the index is made anew from the journals. ``collect``: the results are made anew.
 #: ``accept``: the bytes stay where they are, and what they held is written down as lost.
 #: ``none``: it is for people.
@@ -52,6 +53,8 @@ class Case(NamedTuple):
     remedy: Remedy = "none"
     content: bytes = b""
     evidence: str = ""
+    #: Other paths at which *content* is put.
+    more: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -81,8 +81,11 @@ def _rebuild(what: str, trials: tuple[int, ...] = ()) -> Case:
     return Case(Finding(path=_INDEX, what=what, held=_HOLDS, trials=trials), "rebuild")
 
 
-def compare(index: Index, facts: Facts, sealed: Mapping[int, str]) -> Iterator[Case]:
-    """Yield where the index says something else than the journals: its entries, and its header's count."""
+def compare(index: Index, facts: Facts, sealed: Mapping[int, str], now: Index) -> Iterator[Case]:
+    """Yield where the index says something else than the journals: its entries, and its header's count.
+
+    *index* was read before the journals, *now* after them.
+    """
     finals = sum(entry is not None and entry.final for entry in index.entries)
     if index.header is not None and not index.cases and index.header.finals != finals:
         counted = f"its header counts {index.header.finals} final trials, there are {finals}"
@@ -95,7 +98,7 @@ def compare(index: Index, facts: Facts, sealed: Mapping[int, str]) -> Iterator[C
         end = ends.get(f"{entry.end:016x}")
         if not entry.final and (number in sealed or ends):
             unmarked.append(number)
-        elif not entry.final and entry.attempt < facts.claims.get(number, 0):
+        elif not entry.final and _attempt(now, number, entry) < facts.claims.get(number, 0):
             behind.append(number)
         elif end is not None and not _agrees(entry, end[0].state, end[0].value, end[1]):
             wrong.append(number)
@@ -105,6 +108,11 @@ def compare(index: Index, facts: Facts, sealed: Mapping[int, str]) -> Iterator[C
         yield _rebuild(f"{named(behind)} stand at an earlier attempt than the journals have", tuple(behind))
     if wrong:
         yield _rebuild(f"{named(wrong)} have another result than their end records", tuple(wrong))
+
+
+def _attempt(now: Index, number: int, before: Entry) -> int:
+    entry = now.entries[number] if number < len(now.entries) else None
+    return max(before.attempt, entry.attempt if entry is not None else 0)
 
 
 def _agrees(entry: Entry, state: str, value: float | None, worker: str) -> bool:
@@ -149,7 +157,7 @@ def lost_results(names: Mapping[int, Named], facts: Facts, trials: int) -> Lost:
 
 
 def _lost(trial: int, name: Named, *, other: bool, journal: bool) -> Case:
-    where = f"worker {name.worker}"
+    where = f"worker {name.worker}" if name.worker else "an unknown worker"
     gone = "does not hold it" if journal else "is gone"
     what = f"the result of trial {trial} ({name.by} names it) is lost: the journal of {where} {gone}"
     published = name.by == "a seal"

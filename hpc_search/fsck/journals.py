@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from hpc_search.fsck import numbers as ranges
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding, note
 from hpc_search.fsck.segments import Segment, read_segment
-from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.layout import WORKER_ID, parse_journal
 from hpc_search.records import journal as codec
 
 
@@ -79,15 +80,19 @@ class Facts:
         return any(damage.mended is not None for _, segment in pairs for damage in segment.damages)
 
 
-def live_segments(layout: Layout) -> Iterator[tuple[Place, Segment]]:
+def live_segments(disk: Disk) -> Iterator[tuple[Place, Segment]]:
     """Yield every segment that has a file."""
-    for worker in history.live_workers(layout):
-        for number, data in history.worker_segments(layout, worker):
-            path = layout.journal(worker, number).relative_to(layout.root).as_posix()
-            yield Place(path), read_segment(worker, number, data)
+    for folder in disk.listed(disk.layout.workers):
+        if WORKER_ID.fullmatch(folder.name):
+            numbers = (parse_journal(path.name) for path in disk.listed(folder))
+            for number in sorted(number for number in numbers if number is not None):
+                path = disk.layout.journal(folder.name, number)
+                data = disk.read(path)
+                if data is not None:
+                    yield Place(disk.name(path)), read_segment(folder.name, number, data)
 
 
-def segment_cases(place: Place, segment: Segment, run_id: str, *, ended: bool) -> Iterator[Case]:
+def segment_cases(place: Place, segment: Segment, *, ended: bool) -> Iterator[Case]:
     """Yield what is wrong with one segment; *ended* where its worker writes no more."""
     for damage in segment.damages:
         where = f"bytes {damage.start}-{damage.end}"
@@ -110,10 +115,10 @@ def segment_cases(place: Place, segment: Segment, run_id: str, *, ended: bool) -
     if segment.broken:
         finding = Finding(path=place.path, what=segment.broken, lost="the proof that no line was removed")
         yield Case(finding, "accept", b"", _evidence(segment, "chain", segment.broken.encode()))
-    yield from _foreign(place, segment, run_id)
+    yield from _opening(place, segment)
 
 
-def _foreign(place: Place, segment: Segment, run_id: str) -> Iterator[Case]:
+def _opening(place: Place, segment: Segment) -> Iterator[Case]:
     first = next((record for record, _ in segment.records if isinstance(record, codec.Open)), None)
     if first is None:
         if segment.data and not segment.damages:
@@ -121,21 +126,22 @@ def _foreign(place: Place, segment: Segment, run_id: str) -> Iterator[Case]:
         elif not segment.data:
             yield note(place.path, "it is empty: its worker was killed before its first line")
         return
-    if run_id and (first.worker, first.segment, first.run_id) != (segment.worker, segment.number, run_id):
-        what = f"it is segment {first.segment} of worker {first.worker} of run {first.run_id}"
+    if (first.worker, first.segment) != (segment.worker, segment.number):
+        what = f"it is segment {first.segment} of worker {first.worker}"
         yield Case(Finding(path=place.path, what=what), "accept", b"", _evidence(segment, "owner", b""))
 
 
 def gaps(facts: Facts) -> Iterator[Case]:
     """Yield the workers whose numbers have gaps that no damaged line explains."""
     for worker, found in facts.segments.items():
-        numbers = {number for _, segment in found for number in segment.numbers}
-        missing = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
+        missing = list(ranges.gaps({number for _, segment in found for number in segment.numbers}))
         explained = any(not damage.torn for _, segment in found for damage in segment.damages)
         if missing and not explained:
-            what = f"records {_ranges(missing)} of worker {worker} are missing"
-            finding = Finding(path=found[0][0].path, what=what, lost=f"{len(missing)} records")
-            yield Case(finding, "accept", b"", f"gap/{worker}/{_ranges(missing)}")
+            count = sum(map(len, missing))
+            text = _ranges(missing[0].start, missing[-1].stop - 1, count)
+            what = f"records {text} of worker {worker} are missing"
+            finding = Finding(path=found[0][0].path, what=what, lost=f"{count} records")
+            yield Case(finding, "accept", b"", f"gap/{worker}/{text}")
 
 
 def _evidence(segment: Segment, place: str, data: bytes) -> str:
@@ -143,11 +149,7 @@ def _evidence(segment: Segment, place: str, data: bytes) -> str:
     return f"{segment.worker}/{segment.number}/{place}/{digest}"
 
 
-def _ranges(numbers: list[int]) -> str:
-    if len(numbers) == 1:
-        return str(numbers[0])
-    return (
-        f"{numbers[0]}-{numbers[-1]}"
-        if numbers[-1] - numbers[0] + 1 == len(numbers)
-        else (f"{numbers[0]}-{numbers[-1]} ({len(numbers)} of them)")
-    )
+def _ranges(first: int, last: int, count: int) -> str:
+    if count == 1:
+        return str(first)
+    return f"{first}-{last}" if last - first + 1 == count else f"{first}-{last} ({count} of them)"

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from hpc_search import durable
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case
 from hpc_search.layout import Layout
 from hpc_search.records import checked
@@ -30,10 +31,7 @@ class Known(msgspec.Struct, frozen=True):
 
 def read(layout: Layout) -> dict[str, Known]:
     """Return key -> loss; a damaged line is passed over, so that its loss is told anew."""
-    try:
-        data = (layout.quarantine / _NAME).read_bytes()
-    except FileNotFoundError:
-        return {}
+    data = Disk(layout).read(layout.quarantine / _NAME) or b""
     lines = (line for line in data.split(b"\n") if checksum(line) is not None)
     return {loss.key: loss for loss in (msgspec.json.decode(line, type=Known) for line in lines)}
 

@@ -14,9 +14,12 @@ import xxhash
 
 from hpc_search.records.journal import checksum
 
-#: A longer piece is searched for flipped bits only, one beyond the second size not at all.
+#: Bytes that a search may hash: about 0.7 s. A piece that takes more is searched for flipped bits only, or
+#: not at all. Of a quick checksum (xxh3) and of a digest (blake2b).
+QUICK: Final = 8 << 30
+_SLOW: Final = 400 << 20
+#: Bytes of a longer piece are not all searched, however quick.
 _ALL_BYTES: Final = 4 << 10
-_BITS: Final = 32 << 10
 #: Bytes after the body of a line: ``,"c":"0123456789abcdef"}``.
 _TAIL: Final = 24
 _JOINT: Final = re.compile(rb'"c":"[0-9a-f]{16}"\}(.)\{"', re.DOTALL)
@@ -30,9 +33,9 @@ def mend_lines(piece: bytes) -> bytes | None:
     return next(filter(_whole, (piece, *_ends(piece), *_joints(piece))), None) or _searched(piece)
 
 
-def mend(data: bytes, good: Callable[[bytes], bool]) -> bytes | None:
-    """Return *data* with one byte put right so that it is *good*, None where there is none."""
-    for candidate in map(bytes, _neighbours(data)):
+def mend(data: bytes, good: Callable[[bytes], bool], work: int = _SLOW) -> bytes | None:
+    """Return *data* with one byte put right so that it is *good*, None where *work* finds none."""
+    for candidate in map(bytes, _neighbours(data, work)):
         if good(candidate):
             return candidate
     return None
@@ -73,18 +76,19 @@ def _searched(piece: bytes) -> bytes | None:
     except ValueError:
         return None
     digest = xxhash.xxh3_64_intdigest
-    for candidate in _neighbours(body):
+    for candidate in _neighbours(body, QUICK):
         if digest(candidate) == wanted:
             return bytes(candidate) + piece[len(body) :]
     return None
 
 
-def _neighbours(data: bytes) -> Iterator[bytearray]:
+def _neighbours(data: bytes, work: int) -> Iterator[bytearray]:
     """Yield *data* with each of its bytes changed, in place."""
-    if len(data) > _BITS:
+    if 8 * len(data) ** 2 > work:
         return
     changed = bytearray(data)
-    values = range(1, 256) if len(data) <= _ALL_BYTES else [1 << bit for bit in range(8)]
+    every = len(data) <= _ALL_BYTES and 255 * len(data) ** 2 <= work
+    values = range(1, 256) if every else [1 << bit for bit in range(8)]
     for place, byte in enumerate(data):
         for value in values:
             changed[place] = byte ^ value

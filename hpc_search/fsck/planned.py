@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from hpc_search import config
 from hpc_search.errors import DamagedError, HpcSearchError
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.mend import mend, mend_lines
 from hpc_search.layout import Layout
@@ -18,8 +20,6 @@ from hpc_search.planning import (
     digest,
     draft_again,
     encode_digests,
-    load_instance,
-    read_digests,
 )
 from hpc_search.planning.code import problem
 from hpc_search.records import checked
@@ -46,50 +46,52 @@ class Planned:
     known: set[str] = field(default_factory=set)
 
 
-def check_planned(layout: Layout) -> Planned:
+def check_planned(disk: Disk) -> Planned:
     """Check everything that `plan` made."""
-    found = Planned()
-    digests = _digests(layout, found)
-    text = _plan(layout, found, digests)
+    layout, found = disk.layout, Planned()
+    digests = _digests(disk, found)
+    text = _plan(disk, found, digests)
     plan = found.plan
     if plan is None:
         return found
     made_again = _Again(layout, plan)
-    wanted = _expected(layout, digests, plan)
+    wanted = _expected(disk, digests, plan)
     for name, expected in sorted(wanted.items()):
         found.known.add(name)
         if name != "plan.json":
-            _check(layout, found, name, expected, plan, made_again)
+            _check(disk, found, name, expected, plan, made_again)
     if digests is None:
-        _digests_again(layout, found, plan, text)
+        _digests_again(disk, found, plan, text)
     for folder in _FOLDERS:
-        if not (layout.root / folder).is_dir():
+        if not os.path.isdir(layout.root / folder):
             case = Case(Finding(path=folder, what="the directory is missing"), "folder")
             found.cases.append(case)
     return found
 
 
-def _digests(layout: Layout, found: Planned) -> Digests | None:
-    name = layout.digests.name
+def _digests(disk: Disk, found: Planned) -> Digests | None:
+    name = disk.layout.digests.name
     found.known.add(name)
+    data = disk.read(disk.layout.digests)
+    if data is None:
+        return None
     try:
-        digests = read_digests(layout)
+        return checked.decode(data, Digests, name)
     except DamagedError:
-        data = layout.digests.read_bytes()
         mended = mend_lines(data)
         if mended is None or not checked.verifies(mended):
             return None
         what = "it has one wrong byte, which its checksum gives back"
         found.cases.append(Case(Finding(path=name, what=what), "write", mended))
         return checked.decode(mended, Digests, name)
-    return digests
 
 
-def _plan(layout: Layout, found: Planned, digests: Digests | None) -> bytes:
+def _plan(disk: Disk, found: Planned, digests: Digests | None) -> bytes:
     """Set the plan and return the right bytes of plan.json."""
+    layout = disk.layout
     name = layout.plan.name
     found.known.add(name)
-    data = layout.plan.read_bytes() if layout.plan.is_file() else None
+    data = disk.read(layout.plan)
     if data is not None and (digests is None or data == digests.plan.encode()):
         try:
             found.plan = parse_plan(data, str(layout.plan))
@@ -131,14 +133,14 @@ def _is_plan(data: bytes) -> bool:
     return digest(body).encode() == wanted
 
 
-def _expected(layout: Layout, digests: Digests | None, plan: Plan) -> dict[str, str]:
+def _expected(disk: Disk, digests: Digests | None, plan: Plan) -> dict[str, str]:
     """Return RUN-relative path -> digest, "" where only its own content can tell."""
     if digests is not None:
         return digests.files
     names = {"search.yaml", "plan.json"}
     names |= {"code.zip"} if plan.code_digest else set()
-    for folder in (layout.splits, layout.vault) if plan.splits_digest else ():
-        names |= {path.relative_to(layout.root).as_posix() for path in folder.rglob("*") if path.is_file()}
+    for folder in (disk.layout.splits, disk.layout.vault) if plan.splits_digest else ():
+        names |= {disk.name(path) for path in disk.below(folder)}
     names |= {"splits/splits.json"} if plan.splits_digest else set()
     return dict.fromkeys(names, "")
 
@@ -154,8 +156,9 @@ class _Again:
     def __call__(self) -> Mapping[str, bytes]:
         if self._files is None:
             try:
-                origin = load_instance(self._layout).origin
-                self._files = draft_again(self._plan, Path(origin))
+                instance = instance_of(self._layout)
+                origin = Path(instance.origin) if instance is not None else None
+                self._files = draft_again(self._plan, origin) if origin is not None else {}
             except (HpcSearchError, OSError) as error:
                 self._files = {}
                 self.why = str(error).partition("\n")[0]
@@ -163,16 +166,15 @@ class _Again:
 
 
 def _check(
-    layout: Layout,
+    disk: Disk,
     found: Planned,
     name: str,
     expected: str,
     plan: Plan,
     again: Callable[[], Mapping[str, bytes]],
 ) -> None:
-    path = layout.root / name
-    data = path.read_bytes() if path.is_file() else None
-    if data is not None and _holds(layout, name, data, expected, plan, again):
+    data = disk.read(disk.layout.root / name)
+    if data is not None and _holds(disk, name, data, expected, plan, again):
         return
     held = _HELD.get(name, "the ids of a fold")
     right = config.dump_search(plan.search).encode() if name == "search.yaml" else again().get(name)
@@ -192,7 +194,7 @@ def _check(
 
 
 def _holds(
-    layout: Layout,
+    disk: Disk,
     name: str,
     data: bytes,
     expected: str,
@@ -204,29 +206,26 @@ def _holds(
     if name == "search.yaml":
         return data == config.dump_search(plan.search).encode()
     if name == "code.zip":
-        return not problem(layout.code, plan.code_digest)
-    return _splits_digest(layout) == plan.splits_digest or data == again().get(name)
+        return not problem(disk.layout.code, plan.code_digest)
+    return _splits_digest(disk) == plan.splits_digest or data == again().get(name)
 
 
-def _splits_digest(layout: Layout) -> str:
-    files = {
-        path.relative_to(layout.root).as_posix(): path.read_bytes()
-        for folder in (layout.splits, layout.vault)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+def _splits_digest(disk: Disk) -> str:
+    folders = (disk.layout.splits, disk.layout.vault)
+    files = {disk.name(path): disk.read(path) or b"" for folder in folders for path in disk.below(folder)}
     return digest(b"".join(name.encode() + b"\0" + files[name] for name in sorted(files)))
 
 
-def _digests_again(layout: Layout, found: Planned, plan: Plan, text: bytes) -> None:
+def _digests_again(disk: Disk, found: Planned, plan: Plan, text: bytes) -> None:
     """Offer digests.json anew, where everything that it covers verifies or can be made again."""
     files = {"plan.json": text}
-    for name in _expected(layout, None, plan):
-        path = layout.root / name
+    layout = disk.layout
+    for name in _expected(disk, None, plan):
+        data = disk.read(layout.root / name)
         right = next((case.content for case in found.cases if case.finding.path == name), None)
-        if name != "plan.json" and (right or path.is_file()):
-            files[name] = right or path.read_bytes()
-    exists = layout.digests.exists()
+        if name != "plan.json" and (right or data is not None):
+            files[name] = right or data or b""
+    exists = disk.is_file(layout.digests)
     what = "it does not verify" if exists else "it is missing"
     finding = Finding(path=layout.digests.name, what=what, held="the digests of what was planned")
     unsure = any(case.remedy == "none" for case in found.cases)
@@ -234,14 +233,15 @@ def _digests_again(layout: Layout, found: Planned, plan: Plan, text: bytes) -> N
     found.cases.append(Case(finding, "none" if unsure else "write", content))
 
 
-def check_instance(layout: Layout) -> list[Case]:
+def check_instance(disk: Disk) -> list[Case]:
     """Check instance.json: whether it verifies, and whether this is the place that it names."""
+    layout = disk.layout
     name = layout.instance.name
     adopt = f"`hpc-search fsck {layout.root} --adopt` writes it anew"
+    data = disk.read(layout.instance) or b""
     try:
-        instance = load_instance(layout)
+        instance = checked.decode(data, Instance, name)
     except DamagedError:
-        data = layout.instance.read_bytes() if layout.instance.is_file() else b""
         mended = mend_lines(data) if data else None
         what = "it is missing" if not data else "it does not verify"
         finding = Finding(path=name, what=what, held="where the run is and where its sources are", next=adopt)
@@ -267,6 +267,6 @@ def check_instance(layout: Layout) -> list[Case]:
 def instance_of(layout: Layout) -> Instance | None:
     """Return instance.json, None where it does not verify."""
     try:
-        return load_instance(layout)
+        return checked.decode(Disk(layout).read(layout.instance) or b"", Instance, layout.instance.name)
     except DamagedError:
         return None

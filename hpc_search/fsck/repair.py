@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
 from hpc_search import durable
 from hpc_search.collect import collect
 from hpc_search.errors import HpcSearchError
-from hpc_search.fsck import exclusive, known
+from hpc_search.fsck import exclusive, known, shapes
 from hpc_search.fsck import index as index_check
 from hpc_search.fsck.check import Checkup, examine
-from hpc_search.fsck.findings import Case, Finding
+from hpc_search.fsck.disk import Disk
+from hpc_search.fsck.findings import Case, Finding, Remedy
 from hpc_search.layout import Layout
-from hpc_search.ledger import rebuild
+from hpc_search.ledger import names, rebuild
 from hpc_search.ledger.index import Index, read_header
 from hpc_search.locks import coarse_lock
 from hpc_search.records.index import Entry
 
 _LOCKS: Final = ("submit", "archive", "collect")
 #: Passes: what one puts right can show more to the next (a plan that can be read again).
-_PASSES: Final = 3
+_PASSES: Final = 6
 
 
 def repair(layout: Layout) -> tuple[Checkup, tuple[Finding, ...]]:
@@ -34,49 +36,88 @@ def repair(layout: Layout) -> tuple[Checkup, tuple[Finding, ...]]:
     Raises:
         TemporaryError: Another command is at work on the run.
     """
-    done: list[Finding] = []
+    # Also a lock may be something else; nobody makes such names, so nobody is at work on them.
+    tried = _Tried(layout)
+    tried.each(_set_aside, shapes.misfits(disk := Disk(layout), shapes.walk(disk)))
     with ExitStack() as stack:
         for verb in _LOCKS:
             stack.enter_context(coarse_lock(layout.coarse_lock(verb)))
         for _ in range(_PASSES):
             checkup = examine(layout)
             cases = [case for case in checkup.cases if case.remedy not in ("none", "collect")]
+            cases = [case for case in cases if case.key not in tried.failed]
             if not cases:
                 break
-            done += _act(layout, checkup, cases)
+            _act(layout, checkup, cases, tried)
     checkup = examine(layout)
     again = [case for case in checkup.cases if case.remedy == "collect"]
     if again:
-        done += _collect(layout, checkup, again)
+        tried.done += _collect(layout, checkup, again)
         checkup = examine(layout)
-    left = tuple(case.finding for case in checkup.cases if case.finding.next != known.SAID)
-    return checkup, (*done, *left)
+    return checkup, (
+        *tried.done,
+        *(tried.left(case) for case in checkup.cases if case.finding.next != known.SAID),
+    )
 
 
-def _act(layout: Layout, checkup: Checkup, cases: Sequence[Case]) -> list[Finding]:
-    done = []
-    for path, group in _by_path(case for case in cases if case.remedy == "write").items():
-        done += _write(layout, path, group)
-    for case in cases:
-        if case.remedy == "quarantine":
-            done.append(_set_aside(layout, case))
-        elif case.remedy == "remove":
-            done.append(_remove(layout, case))
-        elif case.remedy == "folder":
-            (layout.root / case.finding.path).mkdir(mode=0o700, parents=True, exist_ok=True)
-            durable.fsync_dir((layout.root / case.finding.path).parent)
-            done.append(_said(case, "made again"))
-    accepted = [case for case in cases if case.remedy == "accept"]
-    rebuilt = [case for case in cases if case.remedy == "rebuild"]
-    if rebuilt and not any(case.remedy == "write" for case in cases):
+class _Tried:
+    """What was done, and what the file system did not let be done: the rest is done all the same."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.done: list[Finding] = []
+        #: Key of a case -> why it stays.
+        self.failed: dict[str, str] = {}
+
+    def each(self, act: Callable[[Layout, Case], Finding], cases: Iterable[Case]) -> None:
+        """Do *act* for each of *cases*."""
+        for case in cases:
+            self.all(lambda layout, group: [act(layout, group[0])], [case])
+
+    def all(self, act: Callable[[Layout, Sequence[Case]], list[Finding]], cases: Sequence[Case]) -> None:
+        """Do *act* for *cases*, together."""
+        try:
+            self.done += act(self._layout, cases)
+        except OSError as error:
+            why = f"{error.strerror or error} ({error.filename})" if error.filename else str(error)
+            self.failed.update((case.key, why) for case in cases)
+
+    def left(self, case: Case) -> Finding:
+        """Return what is to be said of a case that is still there."""
+        why = self.failed.get(case.key)
+        words = f"it could not be put right: {why}; mend that and repair again"
+        return msgspec.structs.replace(case.finding, next=words) if why else case.finding
+
+
+def _act(layout: Layout, checkup: Checkup, cases: Sequence[Case], tried: _Tried) -> None:
+    # How far the journals are in the index is not true any more; before the change, should this be killed.
+    with suppress(OSError):
+        layout.reconciled.unlink()
+    by = {remedy: [case for case in cases if case.remedy == remedy] for remedy in get_args(Remedy)}
+    for group in _by_path(by["write"]).values():
+        tried.all(_write, group)
+    tried.each(_set_aside, by["quarantine"])
+    tried.each(_remove, by["remove"])
+    tried.each(_folder, by["folder"])
+    if by["rebuild"] and not by["write"]:
         # After the journals: it is made from them.
-        done += _rebuild(layout, checkup, rebuilt)
-        known.add(layout, [case for case in rebuilt if case.evidence])
-    if accepted:
-        _keep_tables(layout, checkup)
-        known.add(layout, accepted)
-        done += [_said(case, "written down in quarantine/known.jsonl") for case in accepted]
-    return done
+        tried.all(lambda _, group: _rebuild(layout, checkup, group), by["rebuild"])
+        known.add(layout, [case for case in by["rebuild"] if case.evidence and case.key not in tried.failed])
+    if by["accept"]:
+        tried.all(lambda _, group: _accept(layout, checkup, group), by["accept"])
+
+
+def _folder(layout: Layout, case: Case) -> Finding:
+    path = layout.root / case.finding.path
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.fsync_dir(path.parent)
+    return _said(case, "made again")
+
+
+def _accept(layout: Layout, checkup: Checkup, cases: Sequence[Case]) -> list[Finding]:
+    _keep_tables(layout, checkup)
+    known.add(layout, cases)
+    return [_said(case, "written down in quarantine/known.jsonl") for case in cases]
 
 
 def _said(case: Case, words: str) -> Finding:
@@ -92,38 +133,55 @@ def _by_path(cases: Iterable[Case]) -> dict[str, list[Case]]:
     return found
 
 
-def _write(layout: Layout, path: str, cases: Sequence[Case]) -> list[Finding]:
-    """Put the right bytes at *path*; the ones that were there go to the quarantine."""
-    target = layout.root / path
+def _write(layout: Layout, cases: Sequence[Case]) -> list[Finding]:
+    """Put the right bytes at the path of *cases*; the ones that were there go to the quarantine."""
+    path, content = cases[0].finding.path, cases[0].content
     kept = ""
-    if target.is_file() and target.stat().st_size:
-        kept = f", the damaged file is {_copy_aside(layout, path, cases[0].finding.what)}"
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    durable.replace(target, cases[0].content)
-    return [_said(case, f"put right{kept}") for case in cases]
+    damaged = Disk(layout).read(layout.root / path)
+    if damaged:
+        place = _place(layout, path)
+        durable.write_file(place, damaged)
+        kept = f", the damaged file is {_explain(layout, place, cases[0].finding.what)}"
+    for name in (path, *cases[0].more):
+        target = layout.root / name
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.replace(target, content)
+    # What else is wrong there is seen by the next pass.
+    return [_said(case, f"put right{kept}") for case in cases if case.content == content]
 
 
 def _place(layout: Layout, path: str) -> Path:
-    """Return a free name in the quarantine for *path*."""
+    """Return a free name in the quarantine for what is at *path*."""
+    if os.path.lexists(layout.quarantine) and not os.path.isdir(layout.quarantine):
+        durable.replace_file(layout.quarantine, _free(layout.root / "not-quarantine"))
     place = layout.quarantine / path
-    number = 0
-    while place.exists():
+    try:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        # What was in place of a directory is there already.
+        layout.quarantine.mkdir(mode=0o700, exist_ok=True)
+        place = layout.quarantine / path.replace("/", "~")
+    return _free(place)
+
+
+def _free(place: Path) -> Path:
+    """Return *place*, or a name like it where that is taken."""
+    free, number = place, 0
+    while os.path.lexists(free):
         number += 1
-        place = layout.quarantine / f"{path}.{number}"
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return place
-
-
-def _copy_aside(layout: Layout, path: str, why: str) -> str:
-    place = _place(layout, path)
-    durable.write_file(place, (layout.root / path).read_bytes())
-    return _explain(layout, place, why)
+        free = place.with_name(f"{place.name}.{number}")
+    return free
 
 
 def _set_aside(layout: Layout, case: Case) -> Finding:
     path = case.finding.path
     place = _place(layout, path)
+    if not os.path.lexists(layout.root / path) or path == layout.quarantine.name:
+        # With another case; or what was in place of the quarantine, which is free now.
+        return _said(case, "moved away")
     durable.replace_file(layout.root / path, place)
+    if case.content:
+        names.create(layout.root / path, case.content.decode())
     durable.fsync_dir((layout.root / path).parent)
     return _said(case, f"moved to {_explain(layout, place, case.finding.what)}")
 

@@ -5,58 +5,58 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from hpc_search.collect import DIGESTS, Written
 from hpc_search.errors import DamagedError
+from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.index import named
 from hpc_search.fsck.journals import Facts
-from hpc_search.layout import Layout
 from hpc_search.planning import digest
 from hpc_search.records import checked
 
 _AGAIN: Final = "`hpc-search collect` makes it again"
 
 
-def check_results(layout: Layout, facts: Facts, sealed: Mapping[int, tuple[str, str]]) -> Iterator[Case]:
+def check_results(disk: Disk, facts: Facts, sealed: Mapping[int, tuple[str, str]]) -> Iterator[Case]:
     """Yield what in RUN/results and audit.log is not as the last collect wrote it, or is not true."""
-    if not layout.results.is_dir():
+    layout = disk.layout
+    if not os.path.isdir(layout.results):
         if sealed:
             finding = Finding(path="results", what="it is missing: a collect was here", next=_AGAIN)
             yield Case(finding, "collect")
         return
-    written = read_written(layout)
+    written = read_written(disk)
     name = f"results/{DIGESTS}"
     if written is None:
-        there = layout.result(DIGESTS).exists()
+        there = disk.is_file(layout.result(DIGESTS))
         what = "it does not verify" if there else "it is missing, or a collect was interrupted"
         yield Case(Finding(path=name, what=what, held="the digests of the results", next=_AGAIN), "collect")
     else:
-        yield from _against_digests(layout, written)
-        table = layout.result("results.csv")
-        if table.is_file() and digest(table.read_bytes()) == written.files.get(table.name):
+        yield from _against_digests(disk, written)
+        data = disk.read(layout.result("results.csv"))
+        if data is not None and digest(data) == written.files.get("results.csv"):
             # One that was damaged is named already.
-            yield from _against_journals(layout, facts, sealed)
+            yield from _against_journals(data, facts, sealed)
 
 
-def read_written(layout: Layout) -> Written | None:
+def read_written(disk: Disk) -> Written | None:
     """Return what the last collect says it wrote, None where that cannot be read."""
     try:
-        data = layout.result(DIGESTS).read_bytes()
-        return checked.decode(data, Written, DIGESTS)
-    except (OSError, DamagedError):
+        return checked.decode(disk.read(disk.layout.result(DIGESTS)) or b"", Written, DIGESTS)
+    except DamagedError:
         return None
 
 
-def _against_digests(layout: Layout, written: Written) -> Iterator[Case]:
+def _against_digests(disk: Disk, written: Written) -> Iterator[Case]:
     files = {f"results/{name}": wanted for name, wanted in written.files.items()}
     if written.audit:
         files["audit.log"] = written.audit
     for name, wanted in files.items():
-        path = layout.root / name
-        data = path.read_bytes() if path.is_file() else None
+        data = disk.read(disk.layout.root / name)
         if data is None or digest(data) != wanted:
             what = "it is missing" if data is None else "it is not what the last collect wrote"
             yield Case(
@@ -65,12 +65,11 @@ def _against_digests(layout: Layout, written: Written) -> Iterator[Case]:
             )
 
 
-def _against_journals(layout: Layout, facts: Facts, sealed: Mapping[int, tuple[str, str]]) -> Iterator[Case]:
+def _against_journals(data: bytes, facts: Facts, sealed: Mapping[int, tuple[str, str]]) -> Iterator[Case]:
     """Yield the rows of results.csv that differ from the published end records."""
     try:
-        text = layout.result("results.csv").read_text()
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        rows = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+    except (UnicodeDecodeError, csv.Error):
         return
     wrong = []
     for row in rows:

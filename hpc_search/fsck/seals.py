@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import xxhash
 
 from hpc_search.errors import DamagedError
-from hpc_search.fsck.findings import Case, Finding
+from hpc_search.fsck.disk import Disk
+from hpc_search.fsck.findings import Case, Finding, Remedy
 from hpc_search.fsck.journals import Facts
 from hpc_search.fsck.mend import mend_lines
-from hpc_search.layout import Layout
+from hpc_search.fsck.numbers import gaps, stray
 from hpc_search.records import seal
 from hpc_search.records.journal import checksum
 
@@ -30,49 +32,72 @@ class Seals:
     cases: list[Case] = field(default_factory=list)
 
 
-def read_seals(layout: Layout, last: int = 0) -> Seals:
+def read_seals(disk: Disk, last: int = 0) -> Seals:
     """Return what the seals of a run say; *last* is the number of one that is known to have been there."""
     found = Seals()
     numbers = []
-    for path in sorted(layout.seals.iterdir()) if layout.seals.is_dir() else ():
+    for path in disk.listed(disk.layout.seals):
         match = _NAME.fullmatch(path.name)
-        if match is not None and path.is_file():
+        data = disk.read(path) if match is not None else None
+        if match is not None and (data is not None or disk.is_file(path)):
             numbers.append(int(match[1]))
-            _take(found, path.relative_to(layout.root).as_posix(), path.read_bytes())
-    for number in sorted(set(range(1, max([last, *numbers]) + 1)) - set(numbers)):
-        what = "it is missing: a collect published it"
-        name = layout.seal(number).relative_to(layout.root).as_posix()
-        finding = Finding(path=name, what=what, held="which results were published", next=_AGAIN)
-        # An empty one in its place; what it named is sealed again by the next collect.
-        found.cases.append(Case(finding, "write", seal.encode_seal([])))
+        if data is not None and not _take(found, disk.name(path), data):
+            numbers.pop()
+    far = stray(numbers, last)
+    for number in sorted(far):
+        what = "its number is far from those of the other seals; what it names is sealed again"
+        found.cases.append(Case(Finding(path=disk.name(disk.layout.seal(number)), what=what), "quarantine"))
+    _missing(found, disk, set(numbers) - far, last)
     return found
 
 
-def _take(found: Seals, path: str, data: bytes) -> None:
+def _missing(found: Seals, disk: Disk, numbers: set[int], last: int) -> None:
+    """Note the seals that are not there; one finding a range of them."""
+    for missing in gaps(numbers, end=last + 1 if last else 0):
+        names = [disk.name(disk.layout.seal(number)) for number in missing]
+        to = f", and so are all up to {names[-1]}" if len(names) > 1 else ""
+        what = f"it is missing{to}: a collect published it"
+        finding = Finding(path=names[0], what=what, held="which results were published", next=_AGAIN)
+        # Empty ones in their place; what they named is sealed again by the next collect.
+        found.cases.append(Case(finding, "write", seal.encode_seal([]), more=tuple(names[1:])))
+
+
+def _take(found: Seals, path: str, data: bytes) -> bool:
+    """Take in one seal; return whether it is one."""
     whole, bad = mended_lines(data)
-    head = seal.parse_heads(whole)
     try:
+        head = seal.parse_heads(whole)
         entries = seal.parse_seal(whole)
-    except DamagedError as error:
-        found.cases.append(Case(Finding(path=path, what=error.message), "none"))
-        return
+    except (DamagedError, msgspec.DecodeError) as error:
+        remedy: Remedy = "none" if isinstance(error, DamagedError) else "quarantine"
+        found.cases.append(Case(Finding(path=path, what=str(error)), remedy))
+        return remedy == "none"
+    if head is None and not entries:
+        what = "nothing in it verifies as a seal"
+        held = "which results were published"
+        found.cases.append(Case(Finding(path=path, what=what, held=held, next=_AGAIN), "quarantine"))
+        return False
     for entry in entries:
         found.results.setdefault(entry.trial, (entry.end, entry.worker))
-    if head is not None:
-        for name, (size, digest) in head[1].items():
-            if size >= found.heads.get(name, (0, ""))[0]:
-                found.heads[name] = size, digest
+    _heads(found, head)
     complete = not bad and head is not None and head[0] == len(entries) and whole.endswith(b"\n")
     if complete and whole == data:
-        return
+        return True
     if complete:
         what = "it has one wrong byte, which the checksums give back"
         found.cases.append(Case(Finding(path=path, what=what), "write", whole))
-        return
+        return True
     expected = f" of {head[0]}" if head is not None else ""
     what = f"{len(entries)}{expected} entries verify"
     finding = Finding(path=path, what=what, held="which results were published", next=_AGAIN)
     found.cases.append(Case(finding, "write", seal.encode_seal(entries, head[1] if head else None)))
+    return True
+
+
+def _heads(found: Seals, head: tuple[int, dict[str, tuple[int, str]]] | None) -> None:
+    for name, (size, digest) in head[1].items() if head is not None else ():
+        if size >= found.heads.get(name, (0, ""))[0]:
+            found.heads[name] = size, digest
 
 
 def mended_lines(data: bytes) -> tuple[bytes, int]:

@@ -48,7 +48,8 @@ class Segment:
     """One segment as it stands, and as it reads with what could be mended.
 
     ``records`` are (number, record) of the lines that verify, ``checksums`` those of its end records.
-    ``broken`` says why the chain does not hold, "" where it does.
+    ``broken`` says why the chain does not hold, "" where it does; the chain proves the lines before record
+    ``proven``.
     """
 
     worker: str
@@ -59,6 +60,7 @@ class Segment:
     records: list[tuple[AnyRecord, str]] = field(default_factory=list)
     numbers: set[int] = field(default_factory=set)
     broken: str = ""
+    proven: int = 0
 
     @property
     def whole(self) -> bytes:
@@ -139,5 +141,7 @@ def _read(segment: Segment) -> None:
 
 def _check_chain(segment: Segment, record: codec.End | codec.Exit, found: str, *, clean: bool) -> None:
     """Note a chain that does not hold, where no damaged line before it explains that."""
-    if record.chain != found and clean:
+    if record.chain == found:
+        segment.proven = record.n
+    elif clean:
         segment.broken = f"the lines before record {record.n} are not the ones that its chain was made of"

@@ -24,6 +24,10 @@ _TRIAL: Final = re.compile(rb'\{"k":"[a-z]+","n":\d+,"t":[0-9.eE+-]+,"trial":(\d
 _NUMBER: Final = re.compile(rb'\{"k":"[a-z]+","n":(\d+)')
 
 
+#: Of the plan, where it stands in the first lines, and of the opening line of a segment.
+_RUN: Final = re.compile(rb'"run_id": *"([^"\n]+)"')
+_RUN_BYTES: Final = 512
+
 #: An opening record and an exit record are shorter than this.
 _EDGE: Final = 16 << 10
 
@@ -55,14 +59,34 @@ class JournalFile(NamedTuple):
 
 
 def journal_files(layout: Layout) -> Iterator[JournalFile]:
-    """Yield every segment, live ones first; one that moves meanwhile may come twice, never be missed."""
+    """Yield every segment, live ones first; one that moves meanwhile may come twice, never be missed.
+
+    Those of another run, which `fsck` sets aside, are left out: their numbers mean other trials.
+    """
     seen: set[tuple[str, int]] = set()
+    run_id = _run_of(layout)
     for worker in live_workers(layout):
         for segment, data in worker_segments(layout, worker):
             seen.add((worker, segment))
-            yield JournalFile(worker, segment, data, archived=False)
+            if not _stranger(data, run_id):
+                yield JournalFile(worker, segment, data, archived=False)
     for data in archives(layout):
-        yield from _sections(data, seen)
+        yield from (file for file in _sections(data, seen) if not _stranger(file.data, run_id))
+
+
+def _run_of(layout: Layout) -> bytes:
+    """Return the id of the run as its plan says, b"" where that cannot be read."""
+    with suppress(OSError):
+        found = _RUN.search(durable.read_bytes(layout.plan, 0, _RUN_BYTES))
+        return found[1] if found is not None else b""
+    return b""
+
+
+def _stranger(data: bytes, run_id: bytes) -> bool:
+    """Return whether the segment *data* opens with the id of another run."""
+    first = data[: data.find(b"\n")] if run_id and data.startswith(b'{"k":"open",') else b""
+    found = _RUN.search(first)
+    return found is not None and found[1] != run_id and codec.checksum(first) is not None
 
 
 def _sections(data: bytes, seen: set[tuple[str, int]]) -> Iterator[JournalFile]:
