@@ -34,7 +34,7 @@ def mount_of(path: Path, table: str | None = None) -> Mount:
     place = Path(os.path.realpath(path))
     if table is None:
         try:
-            table = Path("/proc/self/mountinfo").read_text()
+            table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
         except OSError:
             table = ""
     found = Mount("", (), "")

@@ -18,8 +18,10 @@ def exclusive(layout: Layout) -> bool:
 
 def require_exclusive(layout: Layout, why: str) -> bool:
     """Make the run claim by exclusively created names from now on; return whether this call did it."""
+    # The directory alone would say so too: it comes second, so that a full disk changes nothing.
+    published = durable.publish(layout.mode_exclusive, why.rstrip().encode() + b"\n")
     layout.open.mkdir(mode=0o700, exist_ok=True)
-    return durable.publish(layout.mode_exclusive, why.rstrip().encode() + b"\n")
+    return published
 
 
 def why_exclusive(layout: Layout) -> str:
