@@ -131,6 +131,13 @@ def _proven(data: bytes) -> int:
 
 def beyond(layout: Layout, covered: Covered) -> Iterator[JournalFile]:
     """Yield what is not covered; a segment that moves meanwhile may come twice, never be missed."""
+    run_id = history.run_of(layout)
+    for file in _beyond(layout, covered):
+        if not history.stranger(file.data, run_id):
+            yield file
+
+
+def _beyond(layout: Layout, covered: Covered) -> Iterator[JournalFile]:
     for worker in history.live_workers(layout):
         with suppress(FileNotFoundError):
             for name in os.listdir(layout.worker(worker)):

@@ -64,17 +64,17 @@ def journal_files(layout: Layout) -> Iterator[JournalFile]:
     Those of another run, which `fsck` sets aside, are left out: their numbers mean other trials.
     """
     seen: set[tuple[str, int]] = set()
-    run_id = _run_of(layout)
+    run_id = run_of(layout)
     for worker in live_workers(layout):
         for segment, data in worker_segments(layout, worker):
             seen.add((worker, segment))
-            if not _stranger(data, run_id):
+            if not stranger(data, run_id):
                 yield JournalFile(worker, segment, data, archived=False)
     for data in archives(layout):
-        yield from (file for file in _sections(data, seen) if not _stranger(file.data, run_id))
+        yield from (file for file in _sections(data, seen) if not stranger(file.data, run_id))
 
 
-def _run_of(layout: Layout) -> bytes:
+def run_of(layout: Layout) -> bytes:
     """Return the id of the run as its plan says, b"" where that cannot be read."""
     with suppress(OSError):
         found = _RUN.search(durable.read_bytes(layout.plan, 0, _RUN_BYTES))
@@ -82,7 +82,7 @@ def _run_of(layout: Layout) -> bytes:
     return b""
 
 
-def _stranger(data: bytes, run_id: bytes) -> bool:
+def stranger(data: bytes, run_id: bytes) -> bool:
     """Return whether the segment *data* opens with the id of another run."""
     first = data[: data.find(b"\n")] if run_id and data.startswith(b'{"k":"open",') else b""
     found = _RUN.search(first)

@@ -56,5 +56,7 @@ def sections(data: bytes) -> Iterator[Section]:
             at = data.find(b'\n{"worker":"', at) + 1 or len(data)
             continue
         head = msgspec.json.decode(line[:-24] + b"}", type=_Head)
+        if head.bytes < 0:
+            return
         yield Section(head.worker, head.name, stop + 1, stop + 1 + head.bytes, head.digest)
         at = stop + 1 + head.bytes + 1
