@@ -33,6 +33,17 @@ def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
     that crashed is folded once the index shows nothing as its own. The archive is published before
     anything is removed.
     """
+    if len(history.live_workers(layout)) < many:
+        return 0
+    try:
+        with coarse_lock(layout.coarse_lock("archive"), timeout=0.0):
+            return _fold_gone(layout, me, many)
+    except (LockUnavailableError, OSError):
+        # Another one folds now, or the disk is full: the next worker tries again.
+        return 0
+
+
+def _fold_gone(layout: Layout, me: Identity, many: int) -> int:
     departed = reported(layout)
     states = {worker: _state(layout, worker, me, departed) for worker in history.live_workers(layout)}
     if list(states.values()).count(_LIVE) > len(states) - many:
@@ -43,14 +54,7 @@ def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
         for worker, state in states.items()
         if state == _EXITED or (state == _CRASHED and worker not in owners)
     ]
-    if len(gone) < many:
-        return 0
-    try:
-        with coarse_lock(layout.coarse_lock("archive"), timeout=0.0):
-            return _fold(layout, gone)
-    except (LockUnavailableError, OSError):
-        # Another one folds now, or the disk is full: the next worker tries again.
-        return 0
+    return _fold(layout, gone) if len(gone) >= many else 0
 
 
 def _state(layout: Layout, worker: str, me: Identity, departed: frozenset[str]) -> str:

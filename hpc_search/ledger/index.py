@@ -15,6 +15,8 @@ from hpc_search.locks import IndexLock
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry, Header
 
+#: Bytes of the index, whole records, that are compared at a time.
+_PART: Final = 1024 * codec.RECORD_BYTES
 #: Times that an index is read where a record of it is torn: its writer writes it whole in the meantime.
 _TORN_TRIES: Final = 3
 _T = TypeVar("_T")
@@ -187,14 +189,16 @@ class Image(NamedTuple):
         return entry if entry is not None else Entry()
 
 
-def read_image(layout: Layout) -> Image:
+def read_image(layout: Layout, before: Image | None = None) -> Image:
     """Return the index, read without the lock; where a record is torn it is read again.
+
+    What is as it was in *before* is not verified again.
 
     Raises:
         IndexDamagedError: It is missing, or does not verify.
         OSError: It cannot be read at the moment.
     """
-    return _read(layout, _parse_image)
+    return _read(layout, lambda header, data: _parse_image(header, data, before))
 
 
 def read_index(layout: Layout) -> tuple[Header, list[Entry]]:
@@ -221,9 +225,16 @@ def _read(layout: Layout, parse: Callable[[Header, bytes], _T | None]) -> _T:
     raise IndexDamagedError(f"{layout.claims} does not verify")
 
 
-def _parse_image(header: Header, data: bytes) -> Image | None:
-    states = codec.verified_states(data[codec.HEADER_BYTES : codec.index_bytes(header.trials)])
-    return None if states is None else Image(header, states, data)
+def _parse_image(header: Header, data: bytes, before: Image | None) -> Image | None:
+    end = codec.index_bytes(header.trials)
+    if before is None or before.header.trials != header.trials:
+        states = codec.verified_states(data[codec.HEADER_BYTES : end])
+        return None if states is None else Image(header, states, data)
+    for start in range(codec.HEADER_BYTES, end, _PART):
+        part = data[start : min(start + _PART, end)]
+        if part != before.data[start : start + len(part)] and codec.verified_states(part) is None:
+            return None
+    return Image(header, data[codec.HEADER_BYTES : end : codec.RECORD_BYTES], data)
 
 
 def _parse_index(header: Header, data: bytes) -> tuple[Header, list[Entry]] | None:

@@ -61,6 +61,8 @@ class IndexedBook:
         self._writer = writer
         self._deaths = deaths
         self._index = Index(layout, lock_timeout)
+        #: The index when it was last looked at: all of it verified.
+        self._seen: Image | None = None
         #: Why locks cannot be trusted, once that was seen.
         self._replaced = ""
 
@@ -193,10 +195,11 @@ class IndexedBook:
 
     def _look(self) -> Image:
         try:
-            return read_image(self._layout)
+            self._seen = read_image(self._layout, self._seen)
         except IndexDamagedError:
             self.rebuild()
-            return read_image(self._layout)
+            self._seen = read_image(self._layout)
+        return self._seen
 
     def _recount(self, session: Session) -> None:
         """Put the header right: a worker killed between a record and the header left it behind."""

@@ -145,11 +145,12 @@ def parse_entries(data: bytes) -> list[Entry | None]:
 def verified_states(data: bytes) -> bytes | None:
     """Return the states of whole records one after the other, a byte each; None where one does not verify."""
     size, crc32 = RECORD_BYTES, zlib.crc32
-    view = memoryview(data)
-    stored = struct.unpack(f"<{len(data) // size * (size // 4)}I", data)[size // 4 - 1 :: size // 4]
-    for at, crc in zip(range(0, len(data), size), stored, strict=True):
-        if crc32(view[at : at + size - 4]) != crc and view[at : at + size] != _ZERO:
-            return None
+    stored = list(struct.unpack(f"<{len(data) // 4}I", data)[size // 4 - 1 :: size // 4])
+    found = [crc32(data[at : at + size - 4]) for at in range(0, len(data), size)]
+    if found != stored:
+        for number, (crc, claimed) in enumerate(zip(found, stored, strict=True)):
+            if crc != claimed and data[number * size : (number + 1) * size] != _ZERO:
+                return None
     return data[::size]
 
 

@@ -83,7 +83,8 @@ def note_memory(layout: Layout, ledger: Ledger, kills: KillCounter) -> None:
     count = kills.read()
     if count is None:
         return
-    for worker in history.live_workers(layout):
+    # Where nobody was killed there is nothing to find in the journals of all.
+    for worker in history.live_workers(layout) if count else ():
         before = _count_of(layout, ledger, worker, str(kills.path)) if worker != ledger.id else None
         if before is not None and before < count:
             killed = f"the kernel killed {count - before} processes of this cgroup for memory since it began"
