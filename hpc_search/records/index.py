@@ -16,6 +16,7 @@ HEADER_BYTES: Final = _HEADER.size
 #: 64 bytes, so that no record straddles a page: the fields of Entry, 6 bytes reserved, crc32 of the rest
 _RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBIBB6xI")
 RECORD_BYTES: Final = _RECORD.size
+_CRC: Final = struct.Struct(f"<{RECORD_BYTES - 4}xI")
 _ZERO: Final = bytes(RECORD_BYTES)
 VERSION: Final = 1
 #: Largest values of the counters' fields, and of the seconds.
@@ -145,7 +146,7 @@ def parse_entries(data: bytes) -> list[Entry | None]:
 def verified_states(data: bytes) -> bytes | None:
     """Return the states of whole records one after the other, a byte each; None where one does not verify."""
     size, crc32 = RECORD_BYTES, zlib.crc32
-    stored = list(struct.unpack(f"<{len(data) // 4}I", data)[size // 4 - 1 :: size // 4])
+    stored = [crc for (crc,) in _CRC.iter_unpack(data)]
     found = [crc32(data[at : at + size - 4]) for at in range(0, len(data), size)]
     if found != stored:
         for number, (crc, claimed) in enumerate(zip(found, stored, strict=True)):

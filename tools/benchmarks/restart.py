@@ -55,13 +55,17 @@ def run_restart(given: argparse.Namespace, report: Report) -> None:
         ]
         codes = [worker.wait() for worker in workers]
         seconds = time.perf_counter() - began
-        ready = [when - clock for worker, when in _ready(layout).items() if worker not in old]
+        claims, exits = _times(layout, old)
         done = sum(result.end.state == "done" for result in history.results(layout).values())
         report.say(f"exit codes {sorted(set(codes))}; {done:,} of {given.trials:,} trials done")
-        report.say(f"from the start to the first claim, or to nothing left: {common.spread(ready, 's')}")
-        report.say(f"all {given.workers} trials that were interrupted done: {seconds:.1f} s")
+        report.say(f"from the start to an interrupted trial's next claim: {_after(clock, claims)}")
+        report.say(f"to a worker's end: {_after(clock, exits)}; all of it {seconds:.1f} s")
         what = f"{given.workers} workers restarted at once, {given.index_lost:.0%} of the index lost"
-        report.figure(f"{what}: the last one is ready", max(ready), 10.0, "s", at_least=False)
+        report.figure(f"{what}: all trials are claimed again", max(claims) - clock, 10.0, "s", at_least=False)
+
+
+def _after(clock: float, times: list[float]) -> str:
+    return common.spread([when - clock for when in times], "s")
 
 
 def _lose(layout: Layout, first: int, end: int) -> None:
@@ -75,14 +79,15 @@ def _lose(layout: Layout, first: int, end: int) -> None:
         file.write(bytes((end - first) * index.RECORD_BYTES))
 
 
-def _ready(layout: Layout) -> dict[str, float]:
-    """Return when each worker claimed for the first time, or left without."""
-    found: dict[str, float] = {}
+def _times(layout: Layout, old: set[str]) -> tuple[list[float], list[float]]:
+    """Return when workers that are not *old* claimed a trial, and when they left."""
+    claims: list[float] = []
+    exits: list[float] = []
     for line in history.lines(layout, frozenset({b"claim", b"exit"})):
         record = lines.parse_line(line.data)
-        if record is not None:
-            found[line.worker] = min(record.t, found.get(line.worker, record.t))
-    return found
+        if record is not None and line.worker not in old:
+            (claims if isinstance(record, lines.Claim) else exits).append(record.t)
+    return claims, exits
 
 
 def add_incarnations(parser: argparse.ArgumentParser) -> None:
