@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ _MOST_DIMENSIONS: Final = 64
 _HUGE: Final = 4 << 20
 #: MADV_POPULATE_WRITE of Linux 5.14; the module mmap does not name it.
 _POPULATE_WRITE: Final = 23
+#: A file system that compresses may hold this many times what it says that it holds.
+_MOST_SPARSE: Final = 64
 _LONGEST_DIMENSION: Final = 1 << 47
 
 
@@ -202,6 +205,27 @@ def parse_spec(row: object) -> Spec:
     spec = Spec(kind, dtype, tuple(shape))
     _itemsize(spec)
     return spec
+
+
+def check_memory(size: int) -> None:
+    """Raise where *size* bytes are more than this machine has.
+
+    Raises:
+        ValueError: A sparse file of terabytes costs its maker nothing.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise ValueError(f"its data are {size} bytes, this machine has {memory} of memory")
+
+
+def check_blocks(blocks: int, size: int) -> None:
+    """Raise where a file that holds *blocks* bytes says it has *size*: nearly all holes, and beyond memory.
+
+    Raises:
+        ValueError: It does. (Whole checkpoints of larger machines may be read here, too, without loading.)
+    """
+    if blocks < size // _MOST_SPARSE:
+        check_memory(size)
 
 
 def allocate(spec: Spec) -> tuple[Any, memoryview]:

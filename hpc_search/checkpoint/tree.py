@@ -35,6 +35,8 @@ MOST_LEVELS: Final = 100
 _OUTER_LEVELS: Final = 8
 #: Bytes of JSON that are ever parsed: as Python objects they are ten to fifty times as large.
 MOST_TEXT: Final = 128 << 20
+#: Containers that are ever parsed; a number that JSON cannot hold is one, too.
+MOST_NODES: Final = 1 << 23
 #: Longer bytes get a buffer of their own.
 _INLINE_BYTES: Final = 1024
 _EXACT_INT: Final = 1 << 53
@@ -80,6 +82,11 @@ def encode(state: object, name: str = "state") -> Encoded:
             f"{name}: numbers, texts and containers take {len(text)} bytes, at most {MOST_TEXT} can be saved",
             hint="save long lists of numbers as arrays",
         )
+    if (nodes := _nodes(text)) > MOST_NODES:
+        raise UsageError(
+            f"{name}: it has {nodes} containers, at most {MOST_NODES} can be saved",
+            hint="save long lists of numbers as arrays",
+        )
     return Encoded(text, tuple(encoder.sources))
 
 
@@ -100,6 +107,8 @@ def parse(text: bytes) -> Structure:
     """
     if len(text) > MOST_TEXT:
         raise ValueError(f"the structure has {len(text)} bytes, at most {MOST_TEXT} are parsed")
+    if (nodes := _nodes(text)) > MOST_NODES:
+        raise ValueError(f"the structure has {nodes} containers, at most {MOST_NODES} are parsed")
     try:
         document = json.loads(text, parse_constant=_refuse_constant, parse_float=_refuse_constant)
     except RecursionError:
@@ -122,6 +131,11 @@ def decode(structure: Structure, values: Sequence[Any]) -> Any:
 
 def _dump(document: object) -> bytes:
     return json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def _nodes(text: bytes) -> int:
+    # Brackets in texts count, too: an upper bound is enough.
+    return text.count(b"[") + text.count(b"{")
 
 
 def _refuse_constant(text: str) -> None:
