@@ -22,11 +22,13 @@ def of_trial(
 ) -> dict[str, Any]:
     """Return all that a checkpoint holds of a trial beside its history.
 
+    What they hold is checked when it is encoded.
+
     Raises:
-        UsageError: Something in *objects* cannot be saved; the message names it.
+        UsageError: One of *objects* is of no kind that can be saved; the message names it.
     """
     return {
-        "objects": state_of(objects),
+        "objects": state_of(objects, check=False),
         "rng": capture(),
         "settings": settings.capture(),
         # An attempt that resumes at the last step reads nothing again, and reports no samples again.

@@ -17,8 +17,6 @@ from hpc_search.checkpoint.buffers import Source, Spec
 from hpc_search.checkpoint.views import Extent
 from hpc_search.errors import UsageError
 
-#: Path of an object inside a checkpoint: `state` of the file, `state` of the trial, its row in `objects`.
-_AROUND: Final = re.compile(r"^state\.state\.objects(?:\.([A-Za-z_]\w*))?\[1\]")
 #: Levels of containers in containers; deeper is refused, and so is what contains itself.
 MOST_LEVELS: Final = 100
 #: Longer bytes get a buffer of their own.
@@ -140,10 +138,9 @@ class Encoder:
         reference = [len(self.sources)] if order is None else [len(self.sources), list(order)]
         self.sources.append(source)
         self._references.append(reference)
-        extent = views.extent(value)
-        if key is not None and extent is not None:
+        if key is not None:
             self._seen[key] = reference
-            self._held.append(_Held(extent, value, path, reference))
+            self._held.append(_Held(views.extent_of(value), value, path, reference))
         return reference
 
     def _bytes(self, value: bytes) -> object:
@@ -179,8 +176,7 @@ def _joined(group: list[_Held]) -> dict[int, Source]:
     except ValueError as error:
         paths = sorted({one.path for one in group})
         raise UsageError(
-            f"{_given(paths[0])} and {_given(paths[1])} share memory, and {error}:"
-            " a resumed trial could not share it again",
+            f"{paths[0]} and {paths[1]} share memory, and {error}: a resumed trial could not share it again",
             hint="save a copy of one of them (clone(), copy()), or only one",
         ) from None
     index = group[0].reference[0]
@@ -188,11 +184,6 @@ def _joined(group: list[_Held]) -> dict[int, Source]:
         offset, shape, strides = views.shown(one.value, whole)
         one.reference[:] = [index, offset, list(shape), list(strides)]
     return {index: source}
-
-
-def _given(path: str) -> str:
-    """Return *path* as the user knows it: without what a checkpoint puts around."""
-    return _AROUND.sub(r"\1", path)
 
 
 def _text(value: str) -> object:

@@ -25,7 +25,7 @@ class _Kind:
     put: Callable[[str, Any, Any], None]
 
 
-def state_of(objects: Mapping[str, object]) -> dict[str, Any]:
+def state_of(objects: Mapping[str, object], *, check: bool = True) -> dict[str, Any]:
     """Return the state of each of *objects*, as plain values, arrays and tensors that share their memory.
 
     Taken are: anything with ``state_dict`` and ``load_state_dict`` (modules with their buffers, optimizers,
@@ -35,9 +35,14 @@ def state_of(objects: Mapping[str, object]) -> dict[str, Any]:
     buffers that are not persistent, attributes.
 
     Raises:
-        UsageError: An object is none of these, or holds something that cannot be saved; with its path.
+        UsageError: An object is none of these, or (with *check*; else at `encode_content`) holds something
+            that cannot be saved; with its path.
     """
-    return {name: _taken(name, value) for name, value in objects.items()}
+    state = {name: _taken(name, value) for name, value in objects.items()}
+    if check:
+        for name, row in state.items():
+            tree.check(row[1], name)
+    return state
 
 
 def put_back(objects: Mapping[str, object], state: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +100,6 @@ def _put_in_place(objects: Mapping[str, Any], state: Mapping[str, Any], kinds: M
 def _taken(name: str, value: object) -> list[Any]:
     kind = _kind(name, value)
     state = kind.take(value)
-    tree.check(state, name)
     how = marks(state) if kind in (_DICT, _LIST, _VALUE) else []
     return [kind.name, state, how] if how else [kind.name, state]
 

@@ -48,9 +48,10 @@ class Places:
         self._live: dict[int, Any] = {}
         self._alive: list[Any] = []
         #: Loaded and live, by the memory that the loaded one is a part of.
-        self._parts: dict[int, list[tuple[Any, Any]]] = {}
-        #: What is filled already, so that nothing else is put into it.
-        self._taken: set[tuple[object, ...]] = set()
+        self._parts: dict[int | None, list[tuple[Any, Any]]] = {}
+        #: What is filled already, so that nothing else is put into it; those not looked at yet.
+        self._taken: set[tuple[object, ...] | None] = set()
+        self._filled: list[Any] = []
         self._moved: dict[int, Any] = {}
         self._roles: dict[tuple[int, str], Any] = {}
 
@@ -63,10 +64,10 @@ class Places:
         self._alive.append(saved)
         if not (buffers.is_tensor(saved) or buffers.is_array(saved)):
             return
-        if (memory := views.memory(saved)) is not None:
+        # What stands for itself shares what it shares already.
+        if saved is not live and (memory := views.memory(saved)) is not None:
             self._parts.setdefault(memory, []).append((saved, live))
-        if (seen := buffers.identity(live)) is not None:
-            self._taken.add(seen)
+            self._filled.append(live)
 
     def claim_module(self, module: Any, state: dict[str, Any]) -> None:
         """Remember which tensors *module* has loaded from *state*."""
@@ -83,7 +84,7 @@ class Places:
             UsageError: One has another shape or dtype than what was saved.
         """
         if buffers.is_tensor(state):
-            if id(state) not in self._live and _is_leaf(live) and buffers.identity(live) not in self._taken:
+            if id(state) not in self._live and _is_leaf(live) and not self._is_taken(live):
                 check_same(path, live, state)
                 self.claim(state, _filled(live, state))
         elif isinstance(state, dict) and isinstance(live, dict):
@@ -92,6 +93,11 @@ class Places:
         elif isinstance(state, list | tuple) and isinstance(live, list | tuple):
             for i, (one, other) in enumerate(zip(live, state, strict=False)):
                 self.fill_leaves(f"{path}[{i}]", one, other)
+
+    def _is_taken(self, live: Any) -> bool:
+        self._taken.update(map(buffers.identity, self._filled))
+        self._filled.clear()
+        return buffers.identity(live) in self._taken
 
     def placed(self, path: str, live: object, state: Any, marks: Iterator[str] | None) -> Any:
         """Return *state* for the place of *live* in a container; without *marks* nothing is moved.
@@ -132,7 +138,11 @@ class Places:
             device = mark.partition(" ")[0]
             self.claim(state, self._part(path, state) if self._anchored(state) else self._new(state, device))
         placed = self._live[id(state)]
-        same = buffers.is_tensor(live) and buffers.identity(live) == buffers.identity(placed) is not None
+        same = (
+            live is not None
+            and buffers.is_tensor(live)
+            and buffers.identity(live) == buffers.identity(placed) is not None
+        )
         found = live if same else self._in_role(placed, mark.partition(" ")[2])
         # A list that is held twice is walked twice.
         self._live.setdefault(id(found), found)
@@ -165,11 +175,12 @@ class Places:
         return self._moved[memory].as_strided(state.shape, state.stride(), state.storage_offset())
 
     def _anchored(self, state: Any) -> list[tuple[Any, Any]]:
-        memory, own = views.memory(state), views.extent(state)
-        if memory is None or own is None:
+        parts = self._parts.get(views.memory(state))
+        own = views.extent(state) if parts else None
+        if parts is None or own is None:
             return []
         found = []
-        for saved, live in self._parts.get(memory, ()):
+        for saved, live in parts:
             other = views.extent(saved)
             if other is not None and other.start < own.end and own.start < other.end:
                 found.append((saved, live))
@@ -178,8 +189,6 @@ class Places:
     def _part(self, path: str, state: Any) -> Any:
         """Return what shows of the live objects what *state* shows of the loaded ones they stand for."""
         anchors = self._anchored(state)
-        if all(saved is live for saved, live in anchors):
-            return state
         try:
             made = _seen_through(anchors, state)
         except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -20,6 +21,8 @@ from hpc_search.layout import Layout, parse_slot
 
 #: Steps are below this: the index holds them in 32 bits.
 MAX_STEP: Final = 2**32
+#: What a path of an object in a checkpoint begins with: its row in `objects` of the `state` of the trial.
+_AROUND: Final = re.compile(r"state\.state\.objects(?:\.([A-Za-z_][\w.]*?)|\['(.{1,80}?)'\])\[1\]")
 #: What looks at a state and its history, and raises ValueError where they are not what they should be.
 Check = Callable[[Mapping[str, Any], Any], None]
 
@@ -316,7 +319,11 @@ def encode_content(state: dict[str, Any], history: object) -> Encoded:
     Raises:
         UsageError: Something in *state* cannot be saved; the message names it.
     """
-    return tree.encode({"state": state, "history": history})
+    try:
+        return tree.encode({"state": state, "history": history})
+    except UsageError as error:
+        # The user knows the objects by their names, not by where they are in a file.
+        raise UsageError(_AROUND.sub(r"\1\2", error.message), hint=error.hint) from None
 
 
 def _reason(found: _Found, error: Exception) -> str:

@@ -31,12 +31,20 @@ class Shown(NamedTuple):
 
 def extent(value: Any) -> Extent | None:
     """Return where *value* is in memory, None where it has no elements there."""
-    if buffers.identity(value) is None:
-        return None
+    return None if buffers.identity(value) is None else extent_of(value)
+
+
+def extent_of(value: Any) -> Extent:
+    """Return where *value*, which has elements, is in memory."""
+    if buffers.is_tensor(value):
+        device, start = str(value.device), value.data_ptr()
+        if value.is_contiguous():
+            return Extent(device, start, start + value.nbytes)
+    else:
+        device, start = "cpu", value.__array_interface__["data"][0]
     low, high = _reach(value.shape, _strides(value))
     size = _itemsize(value)
-    device = str(value.device) if buffers.is_tensor(value) else "cpu"
-    return Extent(device, _pointer(value) + low * size, _pointer(value) + (high + 1) * size)
+    return Extent(device, start + low * size, start + (high + 1) * size)
 
 
 def base(values: Sequence[Any], whole: Extent) -> Source:
@@ -126,11 +134,11 @@ def owner(value: Any) -> Any:
 
 def memory(value: Any) -> int | None:
     """Return what names the memory that *value* is a part of; None where it has none."""
-    if buffers.identity(value) is None:
-        return None
     if buffers.is_tensor(value):
-        return int(value.untyped_storage().data_ptr())
-    return int(owner(value).__array_interface__["data"][0])
+        # One without elements, on the meta device or of another layout has none.
+        plain = str(value.layout) == "torch.strided" and value.numel() and not value.is_meta
+        return value.untyped_storage().data_ptr() if plain else None
+    return None if value.size == 0 else int(owner(value).__array_interface__["data"][0])
 
 
 def _room(value: Any) -> tuple[int, int]:
