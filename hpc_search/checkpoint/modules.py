@@ -90,6 +90,9 @@ def _tensors_only(state: Any) -> Any:
 
 def _undo_casts(optimizer: Any, state: Any, places: Places) -> None:
     """Give *optimizer* what was saved where torch has cast it to the parameter's dtype."""
+    for group, kept in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        # torch copies these: a learning rate that is a tensor, and that the trial changes by another name.
+        group.update({key: value for key, value in kept.items() if buffers.is_tensor(value)})
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     indices = [i for group in state["param_groups"] for i in group["params"]]
     for parameter, index in zip(parameters, indices, strict=True):

@@ -122,6 +122,23 @@ def test_optimizer_state_that_is_a_modules_buffer_is_that_of_the_new_module(thro
     assert found.data_ptr() == fresh["model"].slow.data_ptr()
 
 
+def test_a_learning_rate_and_a_buffer_that_have_two_names_have_them_again(through: Through) -> None:
+    def build() -> dict[str, Any]:
+        weight, rate = torch.zeros(2, requires_grad=True), torch.tensor(0.1)
+        optimizer = torch.optim.Adam([weight], lr=rate)
+        weight.grad = torch.ones(2)
+        optimizer.step()
+        held = {"rate": rate, "mean": optimizer.state[weight]["exp_avg"]}
+        return {"held": held, "optimizer": optimizer, "weight": weight}
+
+    fresh = build()
+    put_back(fresh, through(build()))
+    for tensor in fresh["held"].values():
+        tensor.fill_(7)
+    assert fresh["optimizer"].param_groups[0]["lr"] == 7
+    assert fresh["optimizer"].state[fresh["weight"]]["exp_avg"].tolist() == [7, 7]
+
+
 class Shadow:
     def __init__(self, tensors: dict[str, Any]) -> None:
         self.tensors = tensors
