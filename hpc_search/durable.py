@@ -176,8 +176,14 @@ def publish_dir(temporary: Path, path: Path) -> bool:
 
 
 def take_away(path: Path) -> None:
-    """Remove directory *path*: its name first, so that a late writer finds nothing; then what is in it."""
+    """Remove directory *path*: its name first, so that a late writer finds nothing; then what is in it.
+
+    Of a symbolic link the link goes, and what it points to stays.
+    """
     aside = temporary_name(path)
     with suppress(OSError):
         os.rename(path, aside)
+        if aside.is_symlink():
+            aside.unlink()
+            return
         shutil.rmtree(aside, ignore_errors=True)

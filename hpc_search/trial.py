@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,8 +17,8 @@ from hpc_search import checkpoint, splits
 from hpc_search.errors import DamagedError, UsageError
 from hpc_search.layout import Layout
 
-#: Steps are below this: the index holds them in 32 bits.
-MAX_STEP: Final = 2**32
+#: Steps are below this.
+MAX_STEP: Final = checkpoint.MAX_STEP
 #: Reports of earlier attempts that are made again at a restore.
 _TOLD_AGAIN: Final = 1000
 
@@ -111,8 +110,7 @@ class Spec:
 
 @dataclass(slots=True)
 class _Progress:
-    saved: Mapping[str, Any] | None = None
-    saved_step: int = -1
+    saved: bool = False
     stop_reports: int = 0
     samples: dict[str, Any] | None = None
     used: set[str] = field(default_factory=set)
@@ -157,7 +155,12 @@ class Trial:
         self.accumulates = False
         self._slots = checkpoint.Slots(self._layout, spec.run_id, spec.number, spec.attempt, spec.worker)
         self._saves = checkpoint.Saves(
-            self._slots, channel.send, clock, spec.save_interval, background=spec.save_in_background
+            self._slots,
+            channel.send,
+            clock,
+            spec.save_interval,
+            background=spec.save_in_background,
+            keep=spec.keep_checkpoints,
         )
 
     @property
@@ -171,8 +174,13 @@ class Trial:
 
     @property
     def directory(self) -> Path:
-        """A directory that persists over the trial's attempts, made when first asked for."""
+        """A directory that persists over the trial's attempts, made when first asked for.
+
+        Raises:
+            DamagedError: One of its names is a link to somewhere else.
+        """
         path = self._layout.trial_files(self.number, self._spec.rung)
+        checkpoint.refuse_links(self._layout.checkpoints, *reversed(path.parents[:2]), path)
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
 
@@ -197,7 +205,7 @@ class Trial:
             NonFiniteError: The selection metric is not finite.
             Stopped: The worker has to stop and the trial does not save.
         """
-        step = _step("report", step)
+        step = checkpoint.step_of("trial.report", step)
         values = {name: _number(name, value) for name, value in metrics.items()}
         if not math.isfinite(values.get(self._spec.metric, 0.0)):
             raise NonFiniteError(f"{self._spec.metric} is {values[self._spec.metric]} at step {step}")
@@ -209,17 +217,17 @@ class Trial:
         if self._channel.stop_requested():
             # A save normally follows the report; only a trial that has none stops here.
             self._progress.stop_reports += 1
-            if self._progress.saved is None or self._progress.stop_reports > 1:
+            if not self._progress.saved or self._progress.stop_reports > 1:
                 self._stop()
 
-    def restore(self, **objects: Any) -> int:
+    def restore(self, /, **objects: Any) -> int:
         """Put back the state of the newest valid checkpoint; return its step, 0 where there is none.
 
         Modules, optimizers, schedules, generators and anything with ``state_dict`` are restored in
         place, and so are dicts, lists, arrays and tensors; all random generators come back too.
         """
         self._saves.collect()
-        loaded = self._slots.newest()
+        loaded = self._slots.newest(checkpoint.check)
         if loaded is not None and loaded.state.get("rung", 0) != self._spec.rung:
             # Steps of another batch size are other samples: it begins anew.
             loaded = None
@@ -252,23 +260,21 @@ class Trial:
         """Save the state as of *step* where a save is due: by time, or because the worker has to stop.
 
         A search with ``save_in_background: true`` writes what is due by time beside the training, of a copy.
+        One that keeps checkpoints keeps the state of the last call: each call then costs a copy of it.
 
         Raises:
             Stopped: The worker has to stop; the state is saved.
         """
-        step = _step("save", step)
-        self._progress.saved, self._progress.saved_step = objects, step
+        step = checkpoint.step_of("trial.save", step)
+        self._progress.saved = True
         stop = self._channel.stop_requested()
         self._saves.save_if_due(step, stop, lambda: self._content(objects))
         if stop:
             self._stop()
 
     def finish(self) -> None:
-        """Save the last state where the search keeps checkpoints (called after the function returns)."""
-        progress, objects = self._progress, self._progress.saved
-        self._saves.collect()
-        if self._spec.keep_checkpoints and objects and self._saves.step != progress.saved_step:
-            self._saves.save(progress.saved_step, "stop", lambda: self._content(objects))
+        """Save the state of the last `save` where the search keeps it (called after the function returns)."""
+        self._saves.finish()
 
     def settle(self) -> None:
         """Wait for a save in the background (called however the function ended)."""
@@ -276,15 +282,12 @@ class Trial:
             self._saves.settle()
 
     def _content(self, objects: Mapping[str, Any]) -> tuple[dict[str, Any], object]:
-        state = {
-            "objects": checkpoint.state_of(objects),
-            "rng": checkpoint.capture(),
-            "settings": checkpoint.settings.capture(),
-            # An attempt that resumes at the last step reads nothing again, and reports no samples again.
-            "read": sorted(self.params.read | self._progress.used),
-            "samples": self._progress.samples,
-            "rung": self._spec.rung,
-        }
+        state = checkpoint.of_trial(
+            objects,
+            read=self.params.read | self._progress.used,
+            samples=self._progress.samples,
+            rung=self._spec.rung,
+        )
         return state, [[at, metrics] for at, metrics in self.history]
 
     def report_samples(self, ids: Sequence[str | int], scores: Sequence[float]) -> None:
@@ -314,7 +317,7 @@ class Trial:
             Stopped: The worker has to stop and the trial never saved.
         """
         self._channel.send("alive")
-        if self._channel.stop_requested() and self._progress.saved is None:
+        if self._channel.stop_requested() and not self._progress.saved:
             self._stop()
 
     def _stop(self) -> NoReturn:
@@ -331,16 +334,6 @@ class Trial:
     def unread(self) -> list[str]:
         """Names that the search varies and the trial never read."""
         return [name for name in self._spec.sampled if name not in self.params.read | self._progress.used]
-
-
-def _step(call: str, value: Any) -> int:
-    try:
-        step = operator.index(value)
-    except TypeError:
-        raise UsageError(f"trial.{call}: the step is {value!r}, not a whole number") from None
-    if not 0 <= step < MAX_STEP:
-        raise UsageError(f"trial.{call}: the step is {step}, not from 0 to {MAX_STEP - 1}")
-    return step
 
 
 def _number(name: str, value: Any) -> float:

@@ -33,21 +33,25 @@ class Background:
         return self._step
 
     def start(self, step: int, encoded: Encoded, write: Callable[[int, Encoded], Saved]) -> None:
-        """Copy *encoded* and *write* it beside; the write before it must have been collected."""
+        """*write* *encoded*, in memory of its own, beside; the write before it must have been collected.
+
+        Raises:
+            RuntimeError: There is no thread for it.
+        """
         # A child forked while a thread imports would wait for that import for ever.
         import h5py  # noqa: F401
 
-        private = encoded.private()
         self._step, self._saved, self._error = step, None, None
-        self._thread = threading.Thread(
-            target=self._run, args=(step, private, write), name="checkpoint", daemon=True
+        thread = threading.Thread(
+            target=self._run, args=(step, encoded, write), name="checkpoint", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
 
     def _run(self, step: int, encoded: Encoded, write: Callable[[int, Encoded], Saved]) -> None:
         try:
             self._saved = write(step, encoded)
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread of the training
+        except BaseException as error:  # noqa: BLE001 - it is told in the thread of the training
             self._error = error
 
     def ended(self, *, wait: bool) -> Saved | BaseException | None:

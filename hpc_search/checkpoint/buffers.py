@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
 Kind = Literal["tensor", "array", "bytes"]
 #: Names of numpy dtypes that hold plain values: no objects, no structures.
 _ARRAY_DTYPE: Final = re.compile(r"\|b1|[<>|][iufcSUMm]\d{1,9}(\[[0-9A-Za-z/]{1,24}\])?")
+#: Beginnings of the names of torch dtypes whose bytes are no values of their own.
+_NO_VALUES: Final = ("q", "bits")
 _MOST_DIMENSIONS: Final = 64
 #: Bytes from which memory is asked for in huge pages.
 _HUGE: Final = 4 << 20
 #: MADV_POPULATE_WRITE of Linux 5.14; the module mmap does not name it.
 _POPULATE_WRITE: Final = 23
+#: A file system that compresses may hold this many times what it says that it holds.
+_MOST_SPARSE: Final = 64
 _LONGEST_DIMENSION: Final = 1 << 47
 
 
@@ -128,13 +133,19 @@ def from_tensor(tensor: torch.Tensor, path: str) -> tuple[Source, tuple[int, ...
     """Return the source of *tensor* and the order of its dimensions in memory, None for row-major.
 
     Raises:
-        UsageError: It is sparse, quantized, on the meta device or of a subclass.
+        UsageError: It is sparse, quantized, on the meta device, of a subclass, or has no values yet.
     """
     import torch
 
+    if torch.nn.parameter.is_lazy(tensor):
+        raise UsageError(
+            f"{path}: a lazy parameter that no batch has given its shape cannot be saved",
+            hint="run one batch through the module before the first save",
+        )
     tensor = tensor.detach()
     plain = type(tensor) is torch.Tensor and tensor.layout == torch.strided and not tensor.is_nested
-    if not plain or tensor.is_quantized or tensor.is_meta:
+    name = str(tensor.dtype).removeprefix("torch.")
+    if not plain or tensor.is_quantized or tensor.is_meta or name.startswith(_NO_VALUES):
         raise UsageError(
             f"{path}: only plain dense tensors can be saved, found {type(tensor).__name__}"
             f" ({tensor.layout}, {tensor.dtype}, {tensor.device})",
@@ -145,8 +156,7 @@ def from_tensor(tensor: torch.Tensor, path: str) -> tuple[Source, tuple[int, ...
         order = _memory_order(tensor.stride())
         permuted = tensor.permute(order)
         order, tensor = (order, permuted) if permuted.is_contiguous() else (None, tensor)
-    spec = Spec("tensor", str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
-    return Source(spec, tensor), order
+    return Source(Spec("tensor", name, tuple(tensor.shape)), tensor), order
 
 
 def from_array(array: np.ndarray[Any, Any], path: str) -> tuple[Source, tuple[int, ...] | None]:
@@ -202,6 +212,27 @@ def parse_spec(row: object) -> Spec:
     spec = Spec(kind, dtype, tuple(shape))
     _itemsize(spec)
     return spec
+
+
+def check_memory(size: int) -> None:
+    """Raise where *size* bytes are more than this machine has.
+
+    Raises:
+        ValueError: A sparse file of terabytes costs its maker nothing.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise ValueError(f"its data are {size} bytes, this machine has {memory} of memory")
+
+
+def check_blocks(blocks: int, size: int) -> None:
+    """Raise where a file that holds *blocks* bytes says it has *size*: nearly all holes, and beyond memory.
+
+    Raises:
+        ValueError: It does. (Whole checkpoints of larger machines may be read here, too, without loading.)
+    """
+    if blocks < size // _MOST_SPARSE:
+        check_memory(size)
 
 
 def allocate(spec: Spec) -> tuple[Any, memoryview]:
@@ -296,7 +327,7 @@ def _itemsize(spec: Spec) -> int:
             raise ValueError("bytes are one dimension of uint8")
         return 1
     dtypes = torch_dtypes()
-    if spec.dtype not in dtypes or spec.dtype.startswith(("q", "bits")):
+    if spec.dtype not in dtypes or spec.dtype.startswith(_NO_VALUES):
         raise ValueError(f"torch dtype {spec.dtype!r:.40} is not known to this torch")
     return dtypes[spec.dtype].itemsize
 

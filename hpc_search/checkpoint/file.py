@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 #: Bytes that a file ever has beside its data: what describes them, and HDF5's own.
 _MOST_REST: Final = tree.MOST_TEXT + (128 << 20)
+#: Bytes that say whose checkpoint it is.
+_MOST_META: Final = 1 << 20
 #: Libraries whose versions decide whether a resumed trial is bit-identical.
 _LIBRARIES: Final[tuple[str, ...]] = ("h5py", "numpy", "torch")
 
@@ -120,7 +122,7 @@ def read(path: Path) -> tuple[Meta, Any]:
         image = _read_image(fd)
         structure = tree.parse(image.text)
         _check_specs(structure.specs, image.rows)
-        _check_memory(sum(row.span.length for row in image.rows))
+        buffers.check_memory(sum(row.span.length for row in image.rows))
         return image.meta, tree.decode(structure, _load_all(fd, structure, image))
 
 
@@ -145,6 +147,7 @@ def verify(path: Path) -> Meta:
     with _opened(path) as fd:
         image = _read_image(fd)
         _check_specs(tree.parse(image.text).specs, image.rows)
+        buffers.check_blocks(os.fstat(fd).st_blocks * 512, sum(row.span.length for row in image.rows))
         _check_buffers(fd, image.rows)
         return image.meta
 
@@ -191,9 +194,20 @@ def _write_buffers(fd: int, offset: int, encoded: Encoded, pool: Executor) -> tu
         unsynced += row.span.length
         if unsynced >= _EARLY and (syncing is None or syncing.done()):
             _raise_of(syncing)
-            syncing, unsynced = pool.submit(os.fdatasync, fd), 0
+            syncing, unsynced = _beside(pool, os.fdatasync, fd), 0
     _raise_of(syncing)
     return tuple(rows)
+
+
+def _beside(pool: Executor, sync: Callable[[int], None], fd: int) -> Future[None]:
+    try:
+        return pool.submit(sync, fd)
+    except RuntimeError:
+        # No further thread may be started here.
+        done: Future[None] = Future()
+        sync(fd)
+        done.set_result(None)
+        return done
 
 
 def _raise_of(syncing: Future[None] | None) -> None:
@@ -221,7 +235,7 @@ def _encode_table(rows: Sequence[_Row], base: int) -> bytes:
 def _sync_and_read_back(fd: int, path: Path, written: _Image) -> None:
     # The read-back is served from the page cache, so it costs little while the fsync waits for the disk.
     with ThreadPoolExecutor(1) as pool:
-        synced = pool.submit(os.fsync, fd)  # noqa: TID251
+        synced = _beside(pool, os.fsync, fd)  # noqa: TID251
         with _named(path):
             found = _read_image(fd)
             if found != written:
@@ -279,6 +293,9 @@ def _read_image(fd: int) -> _Image:
         spans = hdf5.inspect(stream, size)
     if spans["data"] != Span(data.offset, max(1, data.length)):
         raise ValueError(f"its data are {spans['data']}, sealed as {data}")
+    for name, most in (("meta", _MOST_META), ("structure", tree.MOST_TEXT)):
+        if spans[name].length > most:
+            raise ValueError(f"its {name} has {spans[name].length} bytes, at most {most} are read")
     meta = msgspec.json.decode(_pread(fd, spans["meta"]), type=Meta)
     if meta.byteorder != sys.byteorder:
         raise ValueError(f"it was written on a {meta.byteorder}-endian machine")
@@ -307,13 +324,6 @@ def _check_specs(specs: Sequence[buffers.Spec], rows: Sequence[_Row]) -> None:
     for spec, row in zip(specs, rows, strict=True):
         if spec.nbytes != row.span.length:
             raise ValueError(f"{spec} needs {spec.nbytes} bytes, its table has {row.span.length}")
-
-
-def _check_memory(size: int) -> None:
-    # A sparse file of terabytes costs its maker nothing.
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > memory:
-        raise ValueError(f"its data are {size} bytes, this machine has {memory} of memory")
 
 
 def _load_all(fd: int, structure: tree.Structure, image: _Image) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -91,9 +92,19 @@ def inspect(stream: BinaryIO, file_size: int) -> dict[str, Span]:
     try:
         with h5py.File(stream, "r", locking=False) as file:
             _check_root(file)
-            return {name: _check_dataset(file, name, file_size) for name in DATASETS}
+            spans = {name: _check_dataset(file, name, file_size) for name in DATASETS}
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"HDF5 cannot read it: {error}") from error
+    _check_apart(spans)
+    return spans
+
+
+def _check_apart(spans: Mapping[str, Span]) -> None:
+    # Two names of one dataset would let the size of the data stand for that of what describes them.
+    placed = sorted(spans.items(), key=lambda item: item[1].offset)
+    for (first, before), (second, after) in pairwise(placed):
+        if after.offset < before.end:
+            raise ValueError(f"{first!r} and {second!r} overlap: {before} and {after}")
 
 
 def _check_root(file: Any) -> None:

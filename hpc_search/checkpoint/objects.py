@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hpc_search.checkpoint import buffers, numpy_random, tree
-from hpc_search.checkpoint.placing import Places, devices
+from hpc_search.checkpoint import buffers, modules, numpy_random, tree
+from hpc_search.checkpoint.placing import Places, check_same, marks
 from hpc_search.errors import UsageError
 
 _VALUES: Final = (bool, int, float, complex, str, bytes, tuple, frozenset, type(None))
@@ -24,7 +25,7 @@ class _Kind:
     put: Callable[[str, Any, Any], None]
 
 
-def state_of(objects: Mapping[str, object]) -> dict[str, Any]:
+def state_of(objects: Mapping[str, object], *, check: bool = True) -> dict[str, Any]:
     """Return the state of each of *objects*, as plain values, arrays and tensors that share their memory.
 
     Taken are: anything with ``state_dict`` and ``load_state_dict`` (modules with their buffers, optimizers,
@@ -34,9 +35,14 @@ def state_of(objects: Mapping[str, object]) -> dict[str, Any]:
     buffers that are not persistent, attributes.
 
     Raises:
-        UsageError: An object is none of these, or holds something that cannot be saved; with its path.
+        UsageError: An object is none of these, or (with *check*; else at `encode_content`) holds something
+            that cannot be saved; with its path.
     """
-    return {name: _taken(name, value) for name, value in objects.items()}
+    state = {name: _taken(name, value) for name, value in objects.items()}
+    if check:
+        for name, row in state.items():
+            tree.check(row[1], name)
+    return state
 
 
 def put_back(objects: Mapping[str, object], state: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,8 +50,9 @@ def put_back(objects: Mapping[str, object], state: Mapping[str, Any]) -> dict[st
 
     Those are numbers, text, bytes, tuples, frozensets and None: the caller takes them from the result.
     Names and kinds are compared before anything is changed. What a module, optimizer or scheduler holds
-    afterwards is bit-identical to what was saved. Tensors in containers come back on their device; the ones
-    that were a module's own, and leaves that require grad, stay the objects they are. *state* is used up.
+    afterwards is bit-identical to what was saved. Tensors in containers come back on their device, as
+    parameters where they were; the ones that were a module's own or showed a part of it do so again, and
+    leaves that require grad stay the objects they are. *state* is used up.
 
     Raises:
         UsageError: The names, kinds, shapes or dtypes are not those that were saved.
@@ -57,37 +64,47 @@ def put_back(objects: Mapping[str, object], state: Mapping[str, Any]) -> dict[st
             raise UsageError(
                 f"{name}: the checkpoint holds a {state[name][0]}, the trial gives a {kind.name}"
             )
-    places = _put_stateful(objects, state, kinds)
+    places = _put_in_place(objects, state, kinds)
     values: dict[str, Any] = {}
     for name, kind in kinds.items():
-        if kind is not _STATE_DICT:
-            content = places.placed(objects[name], state[name][1], iter(_devices_of(state[name])))
-            kind.put(name, objects[name], content)
-            if kind is _VALUE:
-                values[name] = content
+        if kind in _FIRST:
+            continue
+        content = places.placed(name, objects[name], state[name][1], iter(_marks_of(state[name])))
+        # The container itself may be claimed: what was put at the place of its content is in that.
+        kind.put(name, objects[name], state[name][1] if kind in _CONTAINERS else content)
+        if kind is _VALUE:
+            values[name] = content
     return values
 
 
-def _put_stateful(objects: Mapping[str, Any], state: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> Places:
-    """Load everything that loads itself, before the containers that may hold tensors of it."""
+def _put_in_place(objects: Mapping[str, Any], state: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> Places:
+    """Put all that takes its values in place, before the containers that may hold parts of it."""
     places = Places()
-    torch = sys.modules.get("torch")
     for name in (name for name, kind in kinds.items() if kind is _STATE_DICT):
-        _put_state_dict(name, objects[name], state[name][1])
-        if torch is not None and isinstance(objects[name], torch.nn.Module):
-            places.claim(objects[name], state[name][1])
+        if modules.is_module(objects[name]):
+            modules.load_module(name, objects[name], state[name][1], places)
+    for name in (name for name, kind in kinds.items() if kind in (_TENSOR, _ARRAY)):
+        kinds[name].put(name, objects[name], state[name][1])
+        places.claim(state[name][1], objects[name])
+    for name, kind in kinds.items():
+        if kind in (_DICT, _LIST, _VALUE):
+            places.fill_leaves(name, objects[name], state[name][1])
+        if kind in _CONTAINERS and type(objects[name]) in (dict, list, set):
+            places.claim(state[name][1], objects[name])
+    for name in (name for name, kind in kinds.items() if kind is _STATE_DICT):
+        if not modules.is_module(objects[name]):
+            modules.load(name, objects[name], state[name][1], places)
     return places
 
 
 def _taken(name: str, value: object) -> list[Any]:
     kind = _kind(name, value)
     state = kind.take(value)
-    tree.check(state, name)
-    where = devices(state) if kind in (_DICT, _LIST, _VALUE) else []
-    return [kind.name, state, where] if where else [kind.name, state]
+    how = marks(state) if kind in (_DICT, _LIST, _VALUE) else []
+    return [kind.name, state, how] if how else [kind.name, state]
 
 
-def _devices_of(row: list[Any]) -> list[str]:
+def _marks_of(row: list[Any]) -> list[str]:
     return row[2] if len(row) > 2 else []
 
 
@@ -151,60 +168,38 @@ def _container_kind(value: Any) -> _Kind | None:
 # ---------------------------------------------------------------------------------- putting it back
 
 
-def _put_state_dict(name: str, value: Any, state: Any) -> None:
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(value, torch.nn.Module | torch.optim.Optimizer):
-        value.load_state_dict(state)
-        return
+def _put_python(name: str, value: Any, state: Any) -> None:
+    with _named(name):
+        value.setstate(state)
+
+
+def _put_torch(name: str, value: Any, state: Any) -> None:
+    with _named(name):
+        value.set_state(state)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
     try:
-        value.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError) as error:
+        yield
+    except (TypeError, ValueError, RuntimeError, IndexError, OverflowError) as error:
         raise UsageError(
-            f"{name}: what was saved does not fit this {type(value).__name__}: {error}",
-            hint="build it from trial.params alone, so that every attempt builds the same",
+            f"{name}: the checkpoint holds no state of such a generator: {error}",
+            hint="give save and restore the same kind of generator, on the same kind of device",
         ) from error
-    if isinstance(value, torch.optim.Optimizer):
-        _undo_casts(value, state)
-
-
-def _undo_casts(optimizer: Any, state: Any) -> None:
-    """Give the optimizer what was saved where torch has cast it to the parameter's dtype."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    indices = [i for group in state["param_groups"] for i in group["params"]]
-    for parameter, index in zip(parameters, indices, strict=True):
-        now = optimizer.state.get(parameter, {})
-        for key, saved in state["state"].get(index, {}).items():
-            now[key] = _uncast(now[key], saved)
-
-
-def _uncast(now: Any, saved: Any) -> Any:
-    if buffers.is_tensor(saved):
-        return now if now.dtype == saved.dtype else saved.to(device=now.device)
-    if type(saved) is type(now) is list and len(saved) == len(now):
-        return [_uncast(*pair) for pair in zip(now, saved, strict=True)]
-    return now
 
 
 def _put_tensor(name: str, value: Any, state: Any) -> None:
     import torch
 
-    _check_same(name, value, state)
+    check_same(name, value, state)
     with torch.no_grad():
         value.copy_(state)
 
 
 def _put_array(name: str, value: Any, state: Any) -> None:
-    _check_same(name, value, state)
+    check_same(name, value, state)
     value[...] = state
-
-
-def _check_same(name: str, value: Any, state: Any) -> None:
-    if (tuple(value.shape), value.dtype) != (tuple(state.shape), state.dtype):
-        raise UsageError(
-            f"{name}: the checkpoint holds {tuple(state.shape)} of {state.dtype},"
-            f" the trial gives {tuple(value.shape)} of {value.dtype}",
-            hint="build it from trial.params alone, so that every attempt builds the same",
-        )
 
 
 def _put_dict(_name: str, value: Any, state: Any) -> None:
@@ -217,20 +212,21 @@ def _put_list(_name: str, value: Any, state: Any) -> None:
 
 
 def _put_nothing(_name: str, _value: Any, _state: Any) -> None:
-    """Plain values are returned instead."""
+    """Plain values are returned instead, and objects with a ``state_dict`` have loaded it."""
 
 
 def _same(value: Any) -> Any:
     return value
 
 
-_STATE_DICT: Final = _Kind("state_dict", lambda value: value.state_dict(), _put_state_dict)
-_PYTHON: Final = _Kind(
-    "random.Random", lambda value: value.getstate(), lambda _, value, state: value.setstate(state)
-)
-_TORCH: Final = _Kind(
-    "torch.Generator", lambda value: value.get_state(), lambda _, value, state: value.set_state(state)
-)
+def _taken_as(kind: type) -> Callable[[Any], Any]:
+    """Return what makes a plain *kind* of a subclass, and leaves *kind* itself as the object it is."""
+    return lambda value: value if type(value) is kind else kind(value)
+
+
+_STATE_DICT: Final = _Kind("state_dict", lambda value: value.state_dict(), _put_nothing)
+_PYTHON: Final = _Kind("random.Random", lambda value: value.getstate(), _put_python)
+_TORCH: Final = _Kind("torch.Generator", lambda value: value.get_state(), _put_torch)
 _NUMPY: Final = _Kind(
     "numpy.Generator",
     lambda value: numpy_random.taken(value.bit_generator),
@@ -243,7 +239,10 @@ _NUMPY_LEGACY: Final = _Kind(
 _NUMPY_SEEDS: Final = _Kind("numpy.SeedSequence", numpy_random.taken_seeds, numpy_random.put_seeds)
 _TENSOR: Final = _Kind("tensor", _same, _put_tensor)
 _ARRAY: Final = _Kind("array", _same, _put_array)
-_DICT: Final = _Kind("dict", dict, _put_dict)
-_LIST: Final = _Kind("list", list, _put_list)
-_SET: Final = _Kind("set", set, _put_dict)
+_DICT: Final = _Kind("dict", _taken_as(dict), _put_dict)
+_LIST: Final = _Kind("list", _taken_as(list), _put_list)
+_SET: Final = _Kind("set", _taken_as(set), _put_dict)
 _VALUE: Final = _Kind("value", _same, _put_nothing)
+_CONTAINERS: Final = (_DICT, _LIST, _SET)
+#: What is put by `_put_in_place`.
+_FIRST: Final = (_STATE_DICT, _TENSOR, _ARRAY)

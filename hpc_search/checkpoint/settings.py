@@ -38,6 +38,16 @@ _SETTINGS: Final[Mapping[str, tuple[Callable[[Any], Any], Callable[[Any, Any], A
         lambda torch, value: setattr(torch.backends.cudnn, "allow_tf32", value),
     ),
 }
+#: The same names, and whether a value can be that setting.
+_VALUES: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "default_dtype": lambda value: value in ("float16", "bfloat16", "float32", "float64"),
+    "matmul_precision": lambda value: value in ("highest", "high", "medium"),
+    "deterministic": lambda value: type(value) is int and 0 <= value <= 2,
+    "cudnn_deterministic": lambda value: type(value) is bool,
+    "cudnn_benchmark": lambda value: type(value) is bool,
+    "cudnn_tf32": lambda value: type(value) is bool,
+    "threads": lambda value: type(value) is int,
+}
 #: What the runner decides: told where it differs, never changed.
 _THREADS: Final = "threads"
 
@@ -53,6 +63,13 @@ def capture() -> dict[str, Any]:
         with suppress(RuntimeError, AttributeError):
             found[name] = get(torch)
     return found
+
+
+def is_state(state: Any) -> bool:
+    """Return whether *state* is one that `capture` makes; names that are not known here do not matter."""
+    return type(state) is dict and all(
+        type(name) is str and (name not in _VALUES or _VALUES[name](value)) for name, value in state.items()
+    )
 
 
 def restore(state: Mapping[str, Any]) -> None:

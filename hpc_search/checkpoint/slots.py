@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from hpc_search import durable
-from hpc_search.checkpoint import file, tree
+from hpc_search.checkpoint import directory, file, tree
 from hpc_search.checkpoint.file import Meta
 from hpc_search.checkpoint.tree import Encoded
-from hpc_search.errors import DamagedError, HpcSearchError
+from hpc_search.errors import DamagedError, HpcSearchError, UsageError
 from hpc_search.layout import Layout, parse_slot
 
-_MODE: Final = 0o700
+#: Steps are below this: the index holds them in 32 bits.
+MAX_STEP: Final = 2**32
+#: What a path of an object in a checkpoint begins with: its row in `objects` of the `state` of the trial.
+_AROUND: Final = re.compile(r"state\.state\.objects(?:\.([A-Za-z_][\w.]*?)|\['(.{1,80}?)'\])\[1\]")
+#: What looks at a state and its history, and raises ValueError where they are not what they should be.
+Check = Callable[[Mapping[str, Any], Any], None]
 
 
 class Superseded(HpcSearchError):  # noqa: N818 - a fact about the attempt, nothing went wrong
     """A higher attempt has taken the trial over, or the trial is done: this attempt shall stop."""
+
+
+def step_of(call: str, value: Any) -> int:
+    """Return the step *value* that was given to *call*.
+
+    Raises:
+        UsageError: It is no whole number, or none that the index can hold.
+    """
+    try:
+        step = operator.index(value)
+    except TypeError:
+        raise UsageError(f"{call}: the step is {value!r}, not a whole number") from None
+    if not 0 <= step < MAX_STEP:
+        raise UsageError(f"{call}: the step is {step}, not from 0 to {MAX_STEP - 1}")
+    return step
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +97,12 @@ class Slots:
         """Make the directory; for whoever claims the trial, before the attempt starts.
 
         What interrupted saves of earlier attempts left there is removed.
+
+        Raises:
+            DamagedError: One of its names is a link to somewhere else, or no directory.
         """
-        with suppress(FileExistsError):
-            os.mkdir(self._layout.checkpoints, _MODE)
-        with suppress(FileExistsError):
-            os.mkdir(self._directory, _MODE)
-        _remove_temporaries(self._directory)
+        directory.make(self._layout.checkpoints, self._directory)
+        directory.remove_temporaries(self._directory)
 
     def save(self, step: int, state: Mapping[str, object], history: object = ()) -> Saved:
         """Write *state* and *history* after *step* steps; when this returns, they are durable.
@@ -115,10 +137,13 @@ class Slots:
             self._lower_removed = True
         return Saved(step, slot, size, time.monotonic() - start)
 
-    def newest(self) -> Loaded | None:
+    def newest(self, check: Check | None = None) -> Loaded | None:
         """Return the newest state, by step, attempt, order, of this and all lower attempts; None without one.
 
-        What does not verify is left where it is, and named.
+        What does not verify, or does not pass *check*, is left where it is, and named.
+
+        Raises:
+            DamagedError: The directory is a link to somewhere else.
         """
         skipped: list[str] = []
         self.skipped = ()
@@ -126,7 +151,7 @@ class Slots:
         for meta, found in sorted(
             candidates, key=lambda pair: (-pair[0].step, -pair[1].attempt, -pair[0].serial, pair[1].path)
         ):
-            content = self._read(found, skipped)
+            content = self._read(found, skipped, check)
             if content is not None:
                 self.skipped = tuple(skipped)
                 return Loaded(meta.step, content["state"], content["history"], meta, self.skipped)
@@ -138,7 +163,12 @@ class Slots:
         """Remove all that trial *number* keeps, its ``files`` too; for the finisher, after `done`.
 
         The directory is renamed first, so that a late save meets a missing name, never a half-empty place.
+        Of a link only the link is removed.
+
+        Raises:
+            DamagedError: All checkpoints are behind a link to somewhere else.
         """
+        directory.refuse_links(layout.checkpoints)
         # What stays (a file that is open on a network file system) is under a temporary name, for fsck.
         durable.take_away(layout.checkpoint_dir(number))
 
@@ -206,7 +236,9 @@ class Slots:
 
         Raises:
             Superseded: The directory is gone.
+            DamagedError: It is a link to somewhere else.
         """
+        directory.refuse_links(self._layout.checkpoints, self._directory)
         try:
             names = sorted(os.listdir(self._directory))
         except FileNotFoundError:
@@ -221,7 +253,7 @@ class Slots:
             if other.attempt < self._attempt:
                 with suppress(OSError):
                     other.path.unlink()
-        _remove_temporaries(self._directory)
+        directory.remove_temporaries(self._directory)
 
     def _candidates(self, skipped: list[str]) -> Iterator[tuple[Meta, _Found]]:
         try:
@@ -239,8 +271,13 @@ class Slots:
             meta = file.read_meta(found.path)
         except FileNotFoundError:
             return None
-        except (DamagedError, OSError) as error:
+        except (DamagedError, OSError, MemoryError) as error:
             skipped.append(_reason(found, error))
+            return None
+        if not 0 <= meta.step < MAX_STEP:
+            skipped.append(
+                f"{found.path.name}: it is of step {meta.step}, steps are from 0 to {MAX_STEP - 1}"
+            )
             return None
         expected = (self._run_id, self._number, found.attempt, found.worker)
         if (meta.run_id, meta.trial, meta.attempt, meta.worker) != expected:
@@ -251,22 +288,29 @@ class Slots:
             return None
         return meta
 
-    def _read(self, found: _Found, skipped: list[str]) -> dict[str, Any] | None:
+    def _read(self, found: _Found, skipped: list[str], check: Check | None) -> dict[str, Any] | None:
         try:
             _, content = file.read(found.path)
+            _check_content(content)
+            if check is not None:
+                check(content["state"], content["history"])
         except FileNotFoundError:
             return None
-        except (DamagedError, OSError) as error:
+        except (DamagedError, OSError, MemoryError, ValueError) as error:
             skipped.append(_reason(found, error))
             return None
-        if (
-            type(content) is not dict
-            or content.keys() != {"state", "history"}
-            or type(content["state"]) is not dict
-        ):
-            skipped.append(f"{found.path.name}: it does not hold a state and a history")
-            return None
-        return content
+        whole: dict[str, Any] = content
+        return whole
+
+
+def _check_content(content: Any) -> None:
+    if (
+        type(content) is not dict
+        or content.keys() != {"state", "history"}
+        or type(content["state"]) is not dict
+        or not all(type(name) is str for name in content["state"])
+    ):
+        raise ValueError("it does not hold a state and a history")
 
 
 def encode_content(state: dict[str, Any], history: object) -> Encoded:
@@ -275,17 +319,15 @@ def encode_content(state: dict[str, Any], history: object) -> Encoded:
     Raises:
         UsageError: Something in *state* cannot be saved; the message names it.
     """
-    return tree.encode({"state": state, "history": history})
+    try:
+        return tree.encode({"state": state, "history": history})
+    except UsageError as error:
+        # The user knows the objects by their names, not by where they are in a file.
+        raise UsageError(_AROUND.sub(r"\1\2", error.message), hint=error.hint) from None
 
 
 def _reason(found: _Found, error: Exception) -> str:
     text = error.message if isinstance(error, DamagedError) else str(error)
+    if isinstance(error, MemoryError):
+        text = f"there is not enough memory to read it ({text or 'MemoryError'})"
     return f"{found.path.name}: {text.removeprefix(f'{found.path}: ')}"
-
-
-def _remove_temporaries(directory: Path) -> None:
-    with suppress(FileNotFoundError):
-        for name in os.listdir(directory):
-            if name.startswith(durable.TEMPORARY):
-                with suppress(OSError):
-                    (directory / name).unlink()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import math
+import operator
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -18,6 +20,11 @@ from hpc_search.samplers.workers import WorkerStart
 
 #: Arguments of a DataLoader that would take the order out of this loader's hands.
 _OWN: Final = ("batch_sampler", "generator", "in_order")
+#: What a sampler may draw from, to be the same in every attempt.
+_DRAWS: Final = (
+    "let the sampler draw from Python's, NumPy's or torch's global generator, from an attribute `generator`"
+    " of torch, or from what `set_epoch` gives: these are seeded for each epoch"
+)
 
 
 class _Batch(NamedTuple):
@@ -69,25 +76,31 @@ class ResumableLoader:
         """Load *dataset*; *options* are further ones of a DataLoader.
 
         A *sampler* gives the indices of an epoch instead of *shuffle*: it is iterated wholly at the start of
-        the epoch, with the global generators, and its own ``generator``, seeded by (seed, epoch), after its
-        ``set_epoch(epoch)`` where it has one.
+        the epoch (in the first one twice: it must repeat itself), with the global generators, and its own
+        ``generator``, seeded by (seed, epoch), after its ``set_epoch(epoch)`` where it has one.
 
         Raises:
             UsageError: The dataset has no length or an option would break the order.
         """
-        wrong = [name for name in _OWN if name in options]
-        if wrong or batch_size < 1:
-            what = f"batch_size {batch_size}" if batch_size < 1 else f"the option {wrong[0]}"
+        wrong = [f"the option {name}" for name in _OWN if name in options]
+        if _whole(batch_size) < 1:
+            wrong = [f"batch_size {batch_size!r}, which is no whole number from 1 on,"]
+        if wrong:
             raise UsageError(
-                f"ResumableLoader: {what} cannot be used", hint="give batch_size, seed and sampler"
+                f"ResumableLoader: {wrong[0]} cannot be used", hint="give batch_size, seed and sampler"
             )
         self._length = sized(None if isinstance(dataset, IterableDataset) else dataset)
-        self._batch_size = batch_size
+        self._batch_size = int(batch_size)
         self._seed = seed
         self._shuffle = shuffle
         self._drop_last = drop_last
         self._sampler = sampler
-        self._order: tuple[int, torch.Tensor] | None = None
+        #: Epoch, indices, and a digest of these.
+        self._order: tuple[int, torch.Tensor, str] | None = None
+        #: The epoch and the digest that it had when it was saved.
+        self._expected: tuple[int, str] | None = None
+        #: Whether the sampler gives the same order when asked again for the same epoch; None until asked.
+        self._repeats: bool | None = None
         self._passes = 0
         self.epoch = 0
         self.sample = 0
@@ -141,14 +154,29 @@ class ResumableLoader:
             self.epoch, self.sample = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position after the batch that was given out last, and what the order depends on."""
-        return {"epoch": self.epoch, "sample": self.sample, **self._decisive()}
+        """Return the position after the batch that was given out last, and what the order depends on.
+
+        Raises:
+            UsageError: The sampler gives another order whenever it is asked.
+        """
+        state = {"epoch": self.epoch, "sample": self.sample, **self._decisive()}
+        if self._repeats is False:
+            raise UsageError(
+                f"ResumableLoader: {self._kind()} gives another order each time it is iterated, also in one"
+                " epoch: a resumed trial would see other batches",
+                hint=_DRAWS,
+            )
+        # An epoch that has not begun has no order yet: what the sampler draws from may still change.
+        if self._order is None or self._order[0] != self.epoch:
+            return state
+        return {**state, "order": self._order[2]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to the position of *state*; the batch size may be another one if its batches begin there too.
 
         Raises:
-            UsageError: It is a position in another order, or inside a batch of this one.
+            UsageError: It is a position in another order, or inside a batch of this one. (What a sampler
+                gives is compared when it is iterated.)
         """
         check_order(self._decisive(), state)
         epoch, sample = state["epoch"], state["sample"]
@@ -160,6 +188,8 @@ class ResumableLoader:
             )
         self._passes += 1
         self.epoch, self.sample = epoch, sample
+        # Compared when it is drawn: then all that was saved is back, also what a sampler draws from.
+        self._order, self._expected = None, (epoch, state["order"]) if "order" in state else None
 
     def tokens(self) -> Iterator[_Batch]:
         """Yield what makes each batch from the position on, to whoever reads ahead."""
@@ -184,13 +214,32 @@ class ResumableLoader:
 
     def _indices(self) -> torch.Tensor:
         if self._order is None or self._order[0] != self.epoch:
-            self._order = (self.epoch, self._drawn(self.epoch))
+            drawn = self._drawn(self.epoch)
+            digest = hashlib.blake2b(drawn.numpy().tobytes(), digest_size=16)
+            self._order = (self.epoch, drawn, digest.hexdigest())
+        if self._expected is not None and self._expected[0] == self.epoch:
+            if self._expected[1] != self._order[2]:
+                raise UsageError(
+                    f"ResumableLoader: {self._kind()} gives another order of epoch {self.epoch} than"
+                    " before it was saved: the batches that are left are others",
+                    hint=f"build it from the same data in every attempt; {_DRAWS}",
+                )
+            self._expected = None
         return self._order[1]
+
+    def _kind(self) -> str:
+        return "this torch" if self._sampler is None else f"the sampler {type(self._sampler).__name__}"
 
     def _drawn(self, epoch: int) -> torch.Tensor:
         seed = derived_seed("order", self._seed, epoch)
         if self._sampler is None:
             return shuffled(self._length, seed) if self._shuffle else torch.arange(self._length)
+        drawn = self._from_sampler(epoch, seed)
+        if self._repeats is None:
+            self._repeats = torch.equal(drawn, self._from_sampler(epoch, seed))
+        return drawn
+
+    def _from_sampler(self, epoch: int, seed: int) -> torch.Tensor:
         if hasattr(self._sampler, "set_epoch"):
             self._sampler.set_epoch(epoch)
         if isinstance(getattr(self._sampler, "generator", None), torch.Generator):
@@ -236,3 +285,11 @@ def _end_workers_of(loader: weakref.ref[Any]) -> None:
     iterator = getattr(loader(), "_iterator", None)
     if iterator is not None:
         iterator._shutdown_workers()  # noqa: SLF001 - torch has no public way
+
+
+def _whole(value: Any) -> int:
+    """Return *value*, 0 where it is no whole number."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return 0

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from hpc_search.checkpoint.slots import encode_content
 from hpc_search.runners import child, keeper, messages
 from hpc_search.trial import Spec, Trial
 from tests.faults.site import TIMEOUT, Site, gone
@@ -337,7 +338,7 @@ def test_a_trial_without_supervisor_saves_and_tells_nothing_more(tmp_path: Path)
         return {"acc": 1.0}
 
     def returns(trial: Trial) -> dict[str, float]:
-        trial._progress.saved, trial._progress.saved_step = {"state": {"a": 1}}, 1
+        trial._saves._kept = 1, encode_content({"a": 1}, [])
         return {"acc": 1.0}
 
     for function in (train, returns):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -124,6 +125,18 @@ def test_an_early_sync_that_fails_is_not_forgotten(path: Path, monkeypatch: pyte
         file.write(path, META, STATE)
 
     assert os.listdir(path.parent) == []
+
+
+def test_a_process_that_may_start_no_thread_saves_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(file, "_EARLY", 100)
+    monkeypatch.setattr(threading.Thread, "start", full)
+    file.write(path, META, STATE)
+    assert file.verify(path) == META
 
 
 def test_a_write_that_reads_back_different_is_never_published(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,11 @@ def test_a_state_that_changes_all_the_time_is_saved_as_it_was_at_each_call(tmp_p
         return {"values": values}, []
 
     one = Saves(slots, line.send, line.clock, 0.0, background=True)
-    for step in range(1, 400):
+    for step in range(1, 100_000):
         values += 1
         one.save_if_due(step, "", content)
+        if step > 400 and len(line.sent) > 1:
+            break
     one.collect()
 
     loaded = slots.newest()
@@ -199,25 +202,128 @@ def test_a_failed_save_beside_is_told_and_tried_again_and_the_older_slot_is_inta
     assert disk.state() == (4, {"step": 4})
 
 
-@pytest.mark.parametrize(
-    "error", [DamagedError("it reads back different"), Superseded("gone"), MemoryError()]
-)
-def test_other_errors_of_a_save_beside_are_raised_where_the_training_saves(
-    disk: Disk, error: BaseException
-) -> None:
+def test_a_save_beside_that_finds_the_trial_taken_over_ends_the_training(disk: Disk) -> None:
     line = Line()
-    disk.error = error
+    disk.error = Superseded("gone")
     disk.go.set()
-    for later in ("save", "collect"):
+    for later in ("save", "collect", "finish"):
         one = saves(disk, line)
         one.save_if_due(1, "", lambda: ({"step": 1}, []))
         written()
-        with pytest.raises(type(error)):
-            one.save_if_due(2, "", lambda: ({"step": 2}, [])) if later == "save" else one.collect()
+        with pytest.raises(Superseded):
+            one.save_if_due(2, "", lambda: ({"step": 2}, [])) if later == "save" else getattr(one, later)()
     one = saves(disk, line)
     one.save_if_due(1, "", lambda: ({"step": 1}, []))
     one.settle()
     assert line.sent[-1][0] == "unsaved"
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_save_that_reads_back_different_is_told_and_tried_again(disk: Disk, beside: bool) -> None:
+    line = Line()
+    disk.go.set()
+    one = Saves(disk.slots, line.send, line.clock, 0.0, background=beside)
+    one.save_if_due(1, "", lambda: ({"step": 1}, []))
+    one.collect()
+    disk.error = DamagedError("it reads back different")
+    one.save_if_due(2, "", lambda: ({"step": 2}, []))
+    one.collect()
+    assert line.sent[1:] == [("unsaved", {"step": 2, "detail": "it reads back different"})]
+    assert disk.state() == (1, {"step": 1})
+    disk.error = None
+    line.now += 10
+    one.save_if_due(3, "", lambda: ({"step": 3}, []))
+    one.collect()
+    assert disk.state() == (3, {"step": 3})
+
+
+def test_without_memory_or_threads_beside_the_training_saves_are_made_in_it(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line()
+    disk.go.set()
+    disk.error = MemoryError()
+    one = saves(disk, line)
+    one.save_if_due(1, "", lambda: ({"step": 1}, []))
+    one.collect()
+    assert line.sent == [("unsaved", {"step": 1, "detail": "MemoryError"})]
+    disk.error = None
+    one.save_if_due(2, "", lambda: ({"step": 2}, []))
+    assert disk.threads[-1] is threading.current_thread()
+
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    other = saves(disk, line)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        other.save_if_due(3, "", lambda: ({"step": 3}, []))
+    assert disk.state() == (3, {"step": 3})
+    assert line.kinds() == ["unsaved", "saved", "saved"]
+
+
+def test_what_cannot_be_saved_is_known_at_the_first_save_due_or_not(root: Path) -> None:
+    trial = make(root, line := Line(), save_interval=1e9)
+    with pytest.raises(
+        UsageError, match=r"^queue\.waiting: objects of type collections\.deque cannot be saved"
+    ):
+        trial.save(1, queue={"waiting": deque([1])})
+    trial = make(root, line, save_interval=1e9)
+    looked: list[int] = []
+
+    class Counted:
+        def state_dict(self) -> dict[str, Any]:
+            looked.append(1)
+            return {}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            pass
+
+    for step in range(1, 5):
+        trial.save(step, counted=Counted())
+    assert looked == [1]
+    assert line.sent == []
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_search_that_keeps_checkpoints_keeps_the_state_of_the_last_save_as_it_was_then(
+    root: Path, beside: bool
+) -> None:
+    trial = make(root, Line(), keep_checkpoints=True, save_in_background=beside)
+    weights, numbers = np.zeros(3), [1]
+    random.seed(5)
+    for step in (1, 2):
+        weights += 1
+        trial.save(step, weights=weights, numbers=numbers)
+    drawn = random.random()
+    weights += 70
+    numbers.append(2)
+    trial.finish()
+
+    found, again = np.zeros(3), [0]
+    assert make(root, Line(), attempt=2).restore(weights=found, numbers=again) == 2
+    assert (found.tolist(), again, random.random()) == ([2, 2, 2], [1], drawn)
+
+
+@pytest.mark.parametrize(
+    "error", [DamagedError("different"), OSError(5, "Input/output error"), MemoryError()]
+)
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_result_is_never_failed_by_a_save_that_fails_at_its_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, keep: bool
+) -> None:
+    def fail(*arguments: object) -> int:
+        raise error
+
+    line = Line()
+    trial = make(
+        root, line, keep_checkpoints=keep, save_in_background=True, save_interval=0.0 if not keep else 9.0
+    )
+    monkeypatch.setattr(file, "write_encoded", fail)
+    trial.save(1, numbers=[1])
+    trial.finish()
+    trial.settle()
+    assert set(line.kinds()) == {"unsaved"}
 
 
 def test_what_cannot_be_saved_is_refused_at_once_also_beside(disk: Disk) -> None:

@@ -275,3 +275,66 @@ def test_seeds_differ_by_every_counter_and_seeded_puts_everything_back() -> None
             drawn.append((random.random(), np.random.random(), torch.rand(1).item()))  # noqa: NPY002
     assert drawn[0] == drawn[1]
     assert repr(capture()) == before
+
+
+# -- samplers of the user's own
+class Own:
+    """A sampler that draws from a generator of its own."""
+
+    def __init__(self, draw: Any) -> None:
+        self.draw = draw
+
+    def __len__(self) -> int:
+        return SIZE
+
+    def __iter__(self) -> Iterator[int]:
+        indices = list(range(SIZE))
+        self.draw.shuffle(indices)
+        return iter(indices)
+
+
+@pytest.mark.parametrize("draw", [random.Random(3), np.random.default_rng(3)], ids=["python", "numpy"])
+def test_a_sampler_that_would_resume_in_another_order_is_refused_when_it_is_saved(draw: Any) -> None:
+    loader = make(sampler=Own(draw))
+    next(iter(loader))
+    with pytest.raises(UsageError, match="the sampler Own gives another order each time") as caught:
+        loader.state_dict()
+    assert "set_epoch" in caught.value.hint
+
+
+def test_a_sampler_of_other_content_than_before_is_refused_in_words() -> None:
+    subset = data.SubsetRandomSampler
+    loader = make(sampler=subset([1, 5, 7, 8, 9, 10]))
+    next(iter(loader))
+    state = loader.state_dict()
+    for other in ([1, 5, 7, 8, 9, 11], list(range(20))):
+        changed = make(sampler=subset(other))
+        changed.load_state_dict(state)
+        with pytest.raises(UsageError, match="SubsetRandomSampler gives another order of epoch 0"):
+            next(iter(changed))
+    same = make(sampler=subset([1, 5, 7, 8, 9, 10]))
+    same.load_state_dict(state)
+    assert next(iter(same)).tolist() == next(iter(loader)).tolist()
+
+
+def test_a_sampler_whose_weights_come_back_after_the_loader_goes_on() -> None:
+    def weighted() -> Any:
+        return data.WeightedRandomSampler([1.0] * SIZE, SIZE)
+
+    sampler = weighted()
+    sampler.weights[:9] = 0
+    loader = make(sampler=sampler)
+    batches = iter(loader)
+    next(batches)
+    state = loader.state_dict()
+    resumed = weighted()
+    again = make(sampler=resumed)
+    again.load_state_dict(state)
+    resumed.weights[:9] = 0
+    assert next(iter(again)).tolist() == next(batches).tolist()
+
+
+@pytest.mark.parametrize("size", [None, 5.0, "4", 0, -1])
+def test_a_batch_size_that_is_no_whole_number_is_refused_in_words(size: Any) -> None:
+    with pytest.raises(UsageError, match=r"ResumableLoader: batch_size .* no whole number from 1 on"):
+        make(batch_size=size)
