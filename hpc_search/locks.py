@@ -85,6 +85,27 @@ class IndexLock:
 
 
 @contextmanager
+def tried_lock(path: Path) -> Iterator[bool]:
+    """Try the lock of *path* once; yield whether nobody else has it.
+
+    For what only saves work: where the file system refuses locks, everybody does it. (filelock takes
+    longer to import than a worker to find out that nothing is left to do.)
+    """
+    lock = IndexLock(path, timeout=0.0)
+    try:
+        lock.acquire()
+        free = True
+    except LockRefusedError:
+        free = True
+    except LockUnavailableError:
+        free = False
+    try:
+        yield free
+    finally:
+        lock.close()
+
+
+@contextmanager
 def coarse_lock(path: Path, timeout: float = 30.0) -> Iterator[bool]:
     """Keep two commands of one kind apart; yield whether the lock is held.
 

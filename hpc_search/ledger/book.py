@@ -32,6 +32,9 @@ class Writer(Protocol):
     def finish(self, end: lines.End) -> str:
         """Make *end* durable and queue its mark; return its checksum."""
 
+    def finish_all(self, ends: Sequence[lines.End]) -> None:
+        """Do that with *ends* by one fsync."""
+
     def queue(self, mark: Mark) -> None:
         """Have *mark* written with the next ones."""
 

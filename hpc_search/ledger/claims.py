@@ -209,6 +209,11 @@ class Ledger:
         """Make *end* durable and queue its mark; return its checksum."""
         return self._finish_all([end])[0]
 
+    def finish_all(self, ends: Sequence[lines.End]) -> None:
+        """Make *ends* durable by one fsync and queue their marks."""
+        if ends:
+            self._finish_all(ends)
+
     def _finish_all(self, ends: Sequence[lines.End]) -> list[str]:
         """Make *ends* durable by one fsync and queue their marks; return their checksums."""
         ends = [self._fenced(end) for end in ends]

@@ -13,7 +13,7 @@ from hpc_search.ledger import history, liveness, mode
 from hpc_search.ledger.gone import reported
 from hpc_search.ledger.index import IndexDamagedError, read_image
 from hpc_search.ledger.liveness import Identity
-from hpc_search.locks import LockUnavailableError, coarse_lock
+from hpc_search.locks import tried_lock
 from hpc_search.records import archive
 from hpc_search.records import index as codec
 
@@ -36,10 +36,10 @@ def fold(layout: Layout, me: Identity, many: int = MANY) -> int:
     if len(history.live_workers(layout)) < many:
         return 0
     try:
-        with coarse_lock(layout.coarse_lock("archive"), timeout=0.0):
-            return _fold_gone(layout, me, many)
-    except (LockUnavailableError, OSError):
-        # Another one folds now, or the disk is full: the next worker tries again.
+        with tried_lock(layout.coarse_lock("archive")) as free:
+            # Where another one folds now, the next worker tries again; so it does where the disk is full.
+            return _fold_gone(layout, me, many) if free else 0
+    except OSError:
         return 0
 
 

@@ -256,6 +256,7 @@ class IndexedBook:
         """Finish or give back those of the *lost* trials that nobody else has seen to meanwhile."""
         image = self._look()
         left: dict[int, recovery.Left] = {}
+        ends: list[lines.End] = []
         touched = 0
         for number, entry in lost.items():
             worker = f"{entry.owner:016x}"
@@ -270,8 +271,9 @@ class IndexedBook:
                 step = left[entry.owner].steps.get(number, 0)
                 patience = self._plan.search.retry.no_progress
                 trial = self._trial_of(number)
-                self._writer.finish(recovery.given_back(trial, entry, worker, step, patience, self._node))
+                ends.append(recovery.given_back(trial, entry, worker, step, patience, self._node))
             touched += 1
+        self._writer.finish_all(ends)
         self._writer.flush()
         return touched
 

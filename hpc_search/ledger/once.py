@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Final
 
 from hpc_search.layout import Layout
-from hpc_search.locks import LockUnavailableError, coarse_lock
+from hpc_search.locks import tried_lock
 
 #: Seconds to wait for another that does at this moment what may then be done already, and between two looks.
 _TURN: Final = 60.0
@@ -24,15 +23,10 @@ def once(layout: Layout, what: str, done: Callable[[], int | None], action: Call
     """
     until = time.monotonic() + _TURN
     while True:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(coarse_lock(layout.coarse_lock(what), timeout=0.0))
-                waits = False
-            except LockUnavailableError:
-                waits = time.monotonic() < until
+        with tried_lock(layout.coarse_lock(what)) as free:
             found = done()
             if found is not None:
                 return found
-            if not waits:
+            if free or time.monotonic() >= until:
                 return action()
         time.sleep(random.uniform(*_LOOK_AGAIN))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from hpc_search.planning.build import Draft
+from hpc_search.planning.drafts import Draft
 from hpc_search.records import index
 from hpc_search.records.plan import Plan
 from hpc_search.space import Choice, Space

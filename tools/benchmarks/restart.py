@@ -7,11 +7,13 @@ import os
 import statistics
 import subprocess
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import Ledger, history, this_process
+from hpc_search.ledger import Ledger, history, read_index, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.planning import Numbering
 from hpc_search.records import index
@@ -36,32 +38,60 @@ def add_restart(parser: argparse.ArgumentParser) -> None:
 
 
 def run_restart(given: argparse.Namespace, report: Report) -> None:
-    """Start many workers at once on a run whose workers were all killed; they reconcile, and do the rest."""
+    """Start many workers at once on a run whose workers were all killed: to reconcile it, and to end it."""
     with common.workplace(given, report) as place:
-        layout, plan = synthetic.dna_run(place / "site", given.trials)
-        finished = given.trials - given.workers
-        synthetic.fill(layout, plan, finished, given.workers, reports=2, killed=True)
-        if given.index_lost:
-            # What a restart has then to find in the journals.
-            _lose(layout, finished - int(given.index_lost * finished), finished)
-        old = set(history.live_workers(layout))
-        began, clock = time.perf_counter(), time.time()
-        workers = [
-            subprocess.Popen(
-                common.hpc("work", layout.root, "--token", "bench", "--seat", f"local:{number}"),
-                stdout=subprocess.DEVNULL,
-            )
-            for number in range(given.workers)
-        ]
-        codes = [worker.wait() for worker in workers]
-        seconds = time.perf_counter() - began
-        claims, exits = _times(layout, old)
-        done = sum(result.end.state == "done" for result in history.results(layout).values())
-        report.say(f"exit codes {sorted(set(codes))}; {done:,} of {given.trials:,} trials done")
-        report.say(f"from the start to an interrupted trial's next claim: {_after(clock, claims)}")
-        report.say(f"to a worker's end: {_after(clock, exits)}; all of it {seconds:.1f} s")
         what = f"{given.workers} workers restarted at once, {given.index_lost:.0%} of the index lost"
-        report.figure(f"{what}: all trials are claimed again", max(claims) - clock, 10.0, "s", at_least=False)
+        layout = _killed(place / "reconciled", given)
+        # They join, read what was done, give back what was interrupted, and find that nothing may be claimed.
+        layout.stop.write_text("bench\n")
+        restarted = _restart(layout, given)
+        states = Counter(index.STATES[entry.state] for entry in read_index(layout)[1])
+        report.say(f"exit codes {restarted.codes}; by the index {dict(states)}")
+        wrong = states != {"done": given.trials - given.workers, "pending": given.workers}
+        report.figure(f"{what}: trials in a wrong state", int(wrong), 1, "", at_least=False)
+        report.figure(f"{what}: all of them have reconciled", restarted.seconds, 10.0, "s", at_least=False)
+
+        layout = _killed(place / "ended", given)
+        restarted = _restart(layout, given)
+        done = sum(result.end.state == "done" for result in history.results(layout).values())
+        report.say(
+            f"without the stop: {done:,} of {given.trials:,} trials done after {restarted.seconds:.1f} s"
+        )
+        report.say(f"  from the start to an interrupted trial's next claim: {restarted.claims}")
+
+
+class _Restarted(NamedTuple):
+    codes: list[int]
+    seconds: float
+    claims: str
+
+
+def _killed(place: Path, given: argparse.Namespace) -> Layout:
+    """Return a run that is nearly done, each of whose workers was killed in the middle of a trial."""
+    layout, plan = synthetic.dna_run(place, given.trials)
+    finished = given.trials - given.workers
+    synthetic.fill(layout, plan, finished, given.workers, reports=2, killed=True)
+    if given.index_lost:
+        # What a restart has then to find in the journals.
+        _lose(layout, finished - int(given.index_lost * finished), finished)
+    return layout
+
+
+def _restart(layout: Layout, given: argparse.Namespace) -> _Restarted:
+    """Start as many workers again, on the same seats; return how they ended."""
+    old = set(history.live_workers(layout))
+    began, clock = time.perf_counter(), time.time()
+    workers = [
+        subprocess.Popen(
+            common.hpc("work", layout.root, "--token", "bench", "--seat", f"local:{number}"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for number in range(given.workers)
+    ]
+    codes = sorted({worker.wait() for worker in workers})
+    seconds = time.perf_counter() - began
+    return _Restarted(codes, seconds, _after(clock, _claims(layout, old)))
 
 
 def _after(clock: float, times: list[float]) -> str:
@@ -79,15 +109,11 @@ def _lose(layout: Layout, first: int, end: int) -> None:
         file.write(bytes((end - first) * index.RECORD_BYTES))
 
 
-def _times(layout: Layout, old: set[str]) -> tuple[list[float], list[float]]:
-    """Return when workers that are not *old* claimed a trial, and when they left."""
-    claims: list[float] = []
-    exits: list[float] = []
-    for line in history.lines(layout, frozenset({b"claim", b"exit"})):
-        record = lines.parse_line(line.data)
-        if record is not None and line.worker not in old:
-            (claims if isinstance(record, lines.Claim) else exits).append(record.t)
-    return claims, exits
+def _claims(layout: Layout, old: set[str]) -> list[float]:
+    """Return when workers that are not *old* claimed a trial."""
+    found = history.lines(layout, frozenset({b"claim"}))
+    records = (lines.parse_line(line.data) for line in found if line.worker not in old)
+    return [record.t for record in records if record is not None]
 
 
 def add_incarnations(parser: argparse.ArgumentParser) -> None:

@@ -17,11 +17,11 @@ from typing import Final, NamedTuple, NoReturn
 import msgspec
 
 from hpc_search import __version__, config, durable, mounts, splits, strategies
-from hpc_search.errors import PASSING, DamagedError, TemporaryError, UsageError
+from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning import code, data
 from hpc_search.planning.digests import encode_digests
-from hpc_search.records import checked
+from hpc_search.planning.reading import Instance, encode_instance, load_plan
 from hpc_search.records import index as index_codec
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Plan, Search
@@ -46,17 +46,6 @@ class Draft(NamedTuple):
     snapshot: code.Snapshot
     files: dict[str, bytes]
     base: Path
-
-
-class Instance(msgspec.Struct, frozen=True):
-    """instance.json: which copy of the run this is. The only record with absolute paths."""
-
-    nonce: str
-    path: str
-    #: Directory of the search file: trials run there where it exists.
-    origin: str
-    format: str = "hpc_search.instance"
-    version: int = 1
 
 
 def draft(path: Path) -> Draft:
@@ -204,47 +193,6 @@ def _manifests(search: Search, base: Path) -> dict[str, bytes]:
     }
     files[layout.splits_index.as_posix()] = msgspec.json.format(msgspec.json.encode(content), indent=1)
     return files
-
-
-def load_plan(layout: Layout) -> Plan:
-    """Return the plan of a run.
-
-    Raises:
-        UsageError: There is no run.
-        DamagedError: plan.json does not verify.
-    """
-    try:
-        content = layout.plan.read_bytes()
-    except FileNotFoundError:
-        message = f"{layout.root} is not a run: it has no plan.json"
-        raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one") from None
-    except OSError as error:
-        words = f"{layout.plan} cannot be read ({error.strerror})"
-        if error.errno in PASSING:
-            hint = "the same command again when the file system answers"
-            raise TemporaryError(words, hint=hint) from error
-        raise UsageError(words) from error
-    return records.parse_plan(content, str(layout.plan))
-
-
-def load_instance(layout: Layout) -> Instance:
-    """Return what the run knows of its own place.
-
-    Raises:
-        DamagedError: instance.json is missing or does not hold that.
-    """
-    hint = f"`hpc-search fsck {layout.root} --adopt` makes it anew; what is done can be collected without it"
-    try:
-        content = layout.instance.read_bytes()
-    except FileNotFoundError as error:
-        message = f"{layout.instance} is missing; without it the run can only be read"
-        raise DamagedError(message, hint=hint) from error
-    return checked.decode(content, Instance, str(layout.instance), hint)
-
-
-def encode_instance(instance: Instance) -> bytes:
-    """Return the bytes of instance.json."""
-    return checked.encode(instance)
 
 
 def build(made: Draft, layout: Layout) -> bool:
