@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import statistics
@@ -25,6 +26,8 @@ from tools.benchmarks.windows import Sample, Window
 
 #: Trials that a window cannot use up: more than any rate here times its seconds.
 _PER_SECOND: Final = 20_000
+#: Trials claimed at a time, by the way of claiming.
+_AHEAD: Final = {"lock": 8, "exclusive": 32}
 _MODES: Final = {"ours": "hpc_search, one fsync a trial", "synced": "hpc_search, every report fsynced"}
 _PEERS: Final = {"journal": "Optuna JournalStorage", "sqlite": "Optuna RDBStorage, SQLite"}
 
@@ -56,8 +59,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ahead",
         type=int,
-        default=32,
-        help="trials claimed at a time; a worker takes up to 256 of so short ones; 1 is a lock at its worst",
+        default=0,
+        help="trials claimed at a time (default: 8 by the lock, 32 by names; a worker takes up to 256 of so "
+        "short ones; 1 is a lock at its worst)",
     )
     parser.add_argument(
         "--claiming",
@@ -106,6 +110,7 @@ def run(given: argparse.Namespace, report: Report) -> None:
     with common.workplace(given, report) as place:
         modes = ["ours", "synced"] if given.sync_reports else ["ours"]
         cells: dict[Key, Cell] = {}
+        windows_made = itertools.count()
         for number in range(given.rounds):
             with_peers = given.peers and number < given.peer_rounds
             for workers in given.workers:
@@ -113,7 +118,8 @@ def run(given: argparse.Namespace, report: Report) -> None:
                     for mode in modes:
                         key = Key(mode, workers, finished)
                         cell = cells.setdefault(key, Cell())
-                        _ours(place / "ours", key, cell, given)
+                        # A new name each time: the other client may have the old one in its cache.
+                        _ours(place / f"ours-{next(windows_made)}", key, cell, given)
                 for peer in _PEERS if with_peers else ():
                     cell = cells.setdefault(Key(peer, workers, 0), Cell())
                     opener = peers.opener(peer, place / f"{peer}-{workers}-{number}")
@@ -128,7 +134,7 @@ def _ours(place: Path, key: Key, cell: Cell, given: argparse.Namespace) -> None:
         synthetic.mark_finished(layout, plan, key.finished)
     layouts = [layout]
     if given.second_mount is not None:
-        # place is DIR/hpc-search-bench-.../ours
+        # place is DIR/hpc-search-bench-.../ours-N
         layouts.append(Layout(given.second_mount / place.parent.name / place.name / "run"))
     opener = _opener(layouts, plan, sync=key.mode == "synced", ahead=given.ahead)
     window = windows.run_window(opener, key.workers, given.seconds)
@@ -144,7 +150,9 @@ def _opener(layouts: list[Layout], plan: Plan, *, sync: bool, ahead: int) -> win
         # The processes are forked one after the other: their numbers alternate.
         layout = layouts[os.getpid() % len(layouts)]
         me = this_process(seat="bench")
+        nonlocal ahead
         ledger = Ledger(layout, plan, Numbering(plan), me, library_versions())
+        ahead = ahead or _AHEAD[ledger.claiming]
         queue: list[Claimed] = []
 
         def one() -> bool:
@@ -219,7 +227,7 @@ def check_journals(layout: Layout) -> tuple[int, int]:
 
 
 def _print(cells: dict[Key, Cell], given: argparse.Namespace, report: Report) -> None:
-    what = f"claim ({given.ahead} at a time) + start + {synthetic.REPORTS} reports + durable finish"
+    what = f"claim ({given.ahead or 'some'} at a time) + start + {synthetic.REPORTS} reports + durable finish"
     report.say(f"{what}, 9 parameters; trials a second")
     for key, cell in cells.items():
         name = (_MODES | _PEERS)[key.mode]
