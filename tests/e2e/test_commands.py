@@ -76,7 +76,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 def test_counts(programs: Desk) -> None:
     seen = json.loads(programs.good("status", "r", "--json"))
     assert (seen["done"], seen["failed"]) == (1 + len(HOSTILE), len(KINDS) - 1)
-    assert seen["causes"] == {"error": 5, "nonfinite": 1}
+    assert seen["causes"] == {"error": 4, "lost": 1, "nonfinite": 1}
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -106,7 +106,7 @@ def test_the_last_value_of_a_metric_counts_and_the_curve_is_kept(programs: Desk)
         ("not_json", "error", "line 1 of the report is not JSON"),
         ("nan", "nonfinite", "the program reported acc = nan"),
         ("text", "error", "acc = 'high', which is not a number"),
-        ("killed", "error", "killed by SIGKILL; the kernel kills so when memory runs out"),
+        ("killed", "lost", "killed by SIGKILL; the kernel kills so when memory runs out"),
     ],
 )
 def test_a_program_that_fails_says_why(programs: Desk, kind: str, cause: str, words: str) -> None:
