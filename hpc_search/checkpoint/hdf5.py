@@ -6,6 +6,10 @@ plain system calls.
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +23,7 @@ SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 #: The only names in a checkpoint. The data come last, after everything that describes them.
 DATASETS: Final = ("meta", "structure", "table", "data")
 _PAGE: Final = 4096
+_ERRNO: Final = re.compile(r"\berrno = (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,19 @@ def create(path: Path, sizes: Mapping[str, int]) -> dict[str, Span]:
     """Lay out datasets of *sizes* bytes in the existing empty file *path*; return where each one's bytes go.
 
     ``table`` counts 8 bytes an item. A dataset of no bytes gets one byte, so that it has a place.
+
+    Raises:
+        OSError: A system call failed; h5py tells some of them as RuntimeError.
     """
+    try:
+        return _create(path, sizes)
+    except RuntimeError as error:
+        number = _ERRNO.search(str(error))
+        code = int(number[1]) if number is not None else errno.EIO
+        raise OSError(code, os.strerror(code), os.fspath(path)) from error
+
+
+def _create(path: Path, sizes: Mapping[str, int]) -> dict[str, Span]:
     import h5py
 
     with (
@@ -86,6 +103,7 @@ def inspect(stream: BinaryIO, file_size: int) -> dict[str, Span]:
     Raises:
         ValueError: It has a link, an attribute, a name, a type, a layout or a size that a checkpoint
             never has, or HDF5 cannot read it.
+        OSError: A system call failed: that says nothing of the file.
     """
     import h5py
 
@@ -94,6 +112,11 @@ def inspect(stream: BinaryIO, file_size: int) -> dict[str, Span]:
             _check_root(file)
             spans = {name: _check_dataset(file, name, file_size) for name in DATASETS}
     except (OSError, RuntimeError, KeyError, TypeError) as error:
+        if isinstance(error, io.UnsupportedOperation):
+            # What a stream says whose lseek failed.
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise ValueError(f"HDF5 cannot read it: {error}") from error
     _check_apart(spans)
     return spans

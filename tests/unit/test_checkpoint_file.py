@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -365,3 +366,26 @@ def test_a_symbolic_link_and_a_pipe_are_refused(path: Path) -> None:
         file.read(path.parent / "link.h5")
     with pytest.raises(DamagedError, match="regular file"):
         file.read(path.parent / "pipe.h5")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE])
+def test_a_system_call_that_fails_inside_of_hdf5_is_an_oserror_and_no_damage(
+    tmp_path: Path, number: int
+) -> None:
+    """h5py tells failures while it lays a file out as RuntimeError, with the errno in the words."""
+    words = f"Can't decrement id ref count (unable to extend file properly, errno = {number}, error ...)"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hdf5, "_create", lambda *_: (_ for _ in ()).throw(RuntimeError(words)))
+        with pytest.raises(OSError, match=os.strerror(number)) as found:
+            hdf5.create(tmp_path / "x", {})
+        assert found.value.errno == number
+
+    path = tmp_path / "whole.h5"
+    file.write(path, META, {"x": 1})
+
+    class Failing(io.FileIO):
+        def seek(self, *_: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+    with Failing(path, "rb") as stream, pytest.raises(OSError, match=os.strerror(number)):
+        hdf5.inspect(stream, path.stat().st_size)
