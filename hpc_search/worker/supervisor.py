@@ -175,8 +175,7 @@ class Supervisor:
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
-        limit = self._options.only is not None, self._options.limit
-        most = 1 if limit[0] else limit[1]
+        most = 1 if self._options.only is not None else self._options.limit
         return (most is not None and self._attempts >= most) or self._layout.stop.exists()
 
     def _finds_work(self) -> bool:
