@@ -9,11 +9,11 @@ from hpc_search import checkpoint, fsck, search
 from hpc_search.collect import collect
 from hpc_search.config.profile import Profile, signed_profile
 from hpc_search.fsck import Finding, Report
-from hpc_search.launchers.base import Job, token
-from hpc_search.launchers.submission import Answer, Intent
+from hpc_search.launchers.base import token
 from hpc_search.ledger import Claimed, Identity, Ledger, history, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.ledger.samples import append_scores
+from hpc_search.ledger.submits import Answer, Intent, Job
 from hpc_search.planning import Numbering
 from hpc_search.records import checked, index
 from hpc_search.records import journal as lines

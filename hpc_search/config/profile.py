@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import xxhash
@@ -19,6 +19,7 @@ from hpc_search.config.files import open_keys, read_bytes
 from hpc_search.config.nodes import Scalar, parse
 from hpc_search.config.problems import Book, near_miss, shown
 from hpc_search.config.reader import Cursor, each, fields
+from hpc_search.config.slices import Slice, kind_of, read_gres, read_slice
 from hpc_search.errors import UsageError
 
 #: Before the checksum of the profile.yaml that a run keeps.
@@ -29,9 +30,12 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """What each task gets. Empty texts and zeros leave an option to the site's default.
 
     ``time`` and ``time_min`` are minutes, ``signal_delay`` is seconds, ``cpus`` is per worker,
-    ``throttle`` the most tasks that run at once (0 = no limit), ``workers`` the number of tasks,
+    ``throttle`` the most tasks that run at once (0 = no limit), ``workers`` the number of workers,
     ``environment`` names of variables to pass on, ``python`` the interpreter of the tasks (empty =
     the one that submits), ``extra`` sbatch options by their long names (true = without a value).
+    A ``time`` of 0 is learned from the trials, `SITE_TIME` is the partition's. ``max_array``,
+    ``max_submit`` and ``max_jobs`` of 0 are read from the site. ``nodes_submit``: whether a worker may
+    call sbatch. ``container`` is the argv prefix that starts a container.
     """
 
     name: str = ""
@@ -44,18 +48,34 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     time_min: int = 0
     mem: str = ""
     cpus: int = 1
-    gres: str = ""
+    slice: Slice = Slice()
     throttle: int = 0
     workers: int = 8
     exclude: str = ""
     modules: tuple[str, ...] = ()
     prolog: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    conda: str = ""
+    venv: str = ""
+    container: tuple[str, ...] = ()
     python: str = ""
     signal_delay: int = 120
-    max_array: int = 1000
+    max_array: int = 0
+    max_submit: int = 0
+    max_jobs: int = 0
     requeue: bool = True
+    nodes_submit: bool = True
+    on_mismatch: Literal["requeue", "warn", "fail"] = "requeue"
     extra: dict[str, str | bool] = {}
+
+    @property
+    def gres(self) -> str:
+        """What the slice asks SLURM for."""
+        return self.slice.request.gres
+
+
+#: A ``time`` that leaves the walltime to the partition's default.
+SITE_TIME: Final = -1
 
 
 #: sbatch options that `extra` may not set, and what to use instead ("" = hpc_search sets it).
@@ -78,7 +98,6 @@ _MEM: Final = re.compile(r"[0-9]{1,9}[KMGT]")
 _NAMES: Final = re.compile(r"[A-Za-z0-9_.,@+-]{1,200}")
 _CONSTRAINT: Final = re.compile(r"[A-Za-z0-9_.,:=&|*()\[\]-]{1,200}")
 _NODES: Final = re.compile(r"[A-Za-z0-9_.,\[\]-]{1,1000}")
-_GRES: Final = re.compile(r"[A-Za-z0-9_.:,=/@+-]{0,128}")
 _MODULE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/:-]{0,199}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _OPTION: Final = re.compile(r"[a-z][a-z0-9-]{1,63}")
@@ -108,7 +127,7 @@ def parse_profile(data: bytes, file: str) -> Profile:
     """
     book = Book(file)
     _, section = open_keys(data, book, _FIELDS, what="a mapping with partition, time, mem, cpus, workers")
-    given = fields(section, _FIELDS)
+    given = _with_gres(fields(section, _FIELDS))
     _in_order(Profile(**given), book, section)
     book.close()
     return Profile(**given)
@@ -131,9 +150,9 @@ def profile_with(profile: Profile, assignments: Sequence[str]) -> Profile:
         key = key.replace("-", "_")
         if not equals or key not in _FIELDS or (dot and key != "extra"):
             raise _no_assignment(text, key)
-        changes |= _assigned(
-            book, {**msgspec.structs.asdict(profile), **changes}, key, value, option if dot else None
-        )
+        before = {**msgspec.structs.asdict(profile), **changes}
+        made = _assigned(book, before, key, value, option if dot else None)
+        changes |= _with_gres({"slice": before["slice"], **made} if "gres" in made else made)
     changed = msgspec.structs.replace(profile, **changes)
     _in_order(changed, book, {})
     book.close()
@@ -142,7 +161,10 @@ def profile_with(profile: Profile, assignments: Sequence[str]) -> Profile:
 
 def dump_profile(profile: Profile) -> str:
     """Return the text of profile.yaml, which reads back to an equal profile."""
-    return block(msgspec.structs.asdict(profile))
+    values = msgspec.to_builtins(profile)
+    values["slice"]["expect"] = {k: v for k, v in values["slice"]["expect"].items() if v is not None}
+    values["time"] = {0: "auto", SITE_TIME: "site"}.get(profile.time, profile.time)
+    return block(values)
 
 
 def signed_profile(profile: Profile) -> bytes:
@@ -188,7 +210,7 @@ def _typed(book: Book, path: str, value: str) -> Cursor:
 
 
 def _in_order(profile: Profile, book: Book, section: dict[str, Cursor]) -> None:
-    if not (profile.time and profile.time_min > profile.time):
+    if not (profile.time > 0 and profile.time_min > profile.time):
         return
     line = section["time_min"].line if "time_min" in section else 0
     found = f"{profile.time_min} and {profile.time} minutes"
@@ -199,7 +221,7 @@ def _minutes(cursor: Cursor) -> int | None:
     """Return whole minutes, rounded up; SLURM's MM:SS is refused, since it is mistaken for hours."""
     text = cursor.node.value if isinstance(cursor.node, Scalar) else None
     if isinstance(text, int) and not isinstance(text, bool):
-        return cursor.integer(0, _MOST_MINUTES)
+        return cursor.integer(1, _MOST_MINUTES)
     match = _TIME.fullmatch(text) if isinstance(text, str) else None
     if match:
         days, hours, minutes, seconds, only_days, only_hours = (int(part or 0) for part in match.groups())
@@ -286,20 +308,46 @@ def _option(key: Scalar, cursor: Cursor) -> str | bool | None:
     )
 
 
+def _path(cursor: Cursor) -> str | None:
+    node = cursor.node
+    return "" if isinstance(node, Scalar) and node.value == "" else cursor.text("a path", most=1000)
+
+
+def _time(cursor: Cursor) -> int | None:
+    word = cursor.node.value if isinstance(cursor.node, Scalar) else None
+    return {"auto": 0, "site": SITE_TIME}[str(word)] if word in ("auto", "site") else _minutes(cursor)
+
+
+def _time_min(cursor: Cursor) -> int | None:
+    none = isinstance(cursor.node, Scalar) and cursor.node.value == 0
+    return 0 if none else _minutes(cursor)
+
+
+def _with_gres(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with the short form ``gres`` put into the slice's request."""
+    gres = given.pop("gres", None)
+    if gres is None:
+        return given
+    block: Slice = given.get("slice", Slice())
+    request = msgspec.structs.replace(block.request, gres=gres)
+    kind = kind_of(gres, block.pack.workers)
+    return {**given, "slice": msgspec.structs.replace(block, request=request, kind=kind)}
+
+
 _OF_SITE: Final = "letters, digits and _ . , @ + -"
 _TEXTS: Final[dict[str, Callable[[Cursor], object]]] = {
     "name": _pattern(_NAMES, _OF_SITE),
     **{key: _pattern(_NAMES, _OF_SITE) for key in ("partition", "account", "qos", "reservation")},
     "constraint": _pattern(_CONSTRAINT, "letters, digits and _ . , : = & | * ( ) [ ] -"),
     "mem": _mem,
-    "gres": _pattern(_GRES, "up to 128 letters, digits and _ . : , = / @ + -, such as gpu:1"),
+    "gres": read_gres,
     "exclude": _pattern(_NODES, "node names such as node[01-04],node09"),
-    "python": lambda c: "" if c.node == Scalar(c.line, "", "", plain=False) else c.text("a path", most=1000),
+    **dict.fromkeys(("python", "conda", "venv"), _path),
 }
 _FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     **_TEXTS,
-    "time": _minutes,
-    "time_min": _minutes,
+    "time": _time,
+    "time_min": _time_min,
     "cpus": lambda c: c.integer(1, 65_536),
     "throttle": lambda c: c.integer(0, 1_000_000),
     "workers": lambda c: c.integer(1, 1_000_000),
@@ -307,7 +355,10 @@ _FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "prolog": _list(_shell_line, "a list of shell commands"),
     "environment": _list(_pattern(_VARIABLE, "the name of a variable", empty=False), "a list of names"),
     "signal_delay": lambda c: c.integer(0, 65_535),
-    "max_array": lambda c: c.integer(1, 10_000_000),
-    "requeue": lambda c: c.boolean(),
+    **dict.fromkeys(("max_array", "max_submit", "max_jobs"), lambda c: c.integer(0, 10_000_000)),
+    **dict.fromkeys(("requeue", "nodes_submit"), lambda c: c.boolean()),
+    "on_mismatch": lambda c: c.one_of(("requeue", "warn", "fail")),
+    "container": _list(lambda c: c.text("one argument", most=1000), "a list of arguments"),
+    "slice": read_slice,
     "extra": _extra,
 }

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import msgspec
-
 from hpc_search.config.profile import Profile
 from hpc_search.errors import TemporaryError
+from hpc_search.ledger.submits import Job
 from hpc_search.records.plan import Plan
 
 #: Characters of a token's first part: what `squeue` has room for.
@@ -41,17 +40,6 @@ class Request:
     environment: dict[str, str] = field(default_factory=dict)
     forward: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the launcher started: an array with its id, or a process with its pid. Never an identity."""
-
-    id: str
-    tasks: int = 1
-    seat: str = ""
-    host: str = ""
-    boot_id: str = ""
-    start_time: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from typing import Final
 from hpc_search.config.profile import Profile
 from hpc_search.errors import EXIT_TEMPORARY, TemporaryError
 from hpc_search.launchers import processes
-from hpc_search.launchers.base import ActiveJobs, Job, Request, Submitted, Waited, worker
+from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
 from hpc_search.ledger import liveness
+from hpc_search.ledger.submits import Job
 
 #: Restarts of one seat while no trial ends.
 RESTARTS: Final = 5

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Final
 from hpc_search.config.profile import OWNED, Profile
 from hpc_search.errors import TemporaryError, UsageError
 from hpc_search.launchers import environment
-from hpc_search.launchers.base import ActiveJobs, Job, Request, Submitted, Waited, worker
+from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
 from hpc_search.launchers.refusals import explain
+from hpc_search.ledger.submits import Job
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
@@ -291,7 +292,7 @@ def parameters(request: Request) -> dict[str, Any]:
         "constraint": profile.constraint or None,
         "exclude": profile.exclude or None,
         "gres": profile.gres or None,
-        "time": profile.time or None,
+        "time": profile.time if profile.time > 0 else None,
         "mem": profile.mem or None,
         "cpus_per_task": profile.cpus or None,
         "array_parallelism": profile.throttle or request.tasks,
@@ -309,7 +310,7 @@ def signal_delay(profile: Profile) -> int:
 
     SLURM sends it up to 60 s early; a warning at the start would stop every trial at once.
     """
-    return min(profile.signal_delay, profile.time * 15) if profile.time else profile.signal_delay
+    return min(profile.signal_delay, profile.time * 15) if profile.time > 0 else profile.signal_delay
 
 
 def _additional(request: Request) -> dict[str, Any]:

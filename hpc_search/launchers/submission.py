@@ -8,7 +8,6 @@ token is looked up, then adopted or sent again under the same token. No job id i
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,17 +18,16 @@ import msgspec
 
 from hpc_search import durable
 from hpc_search.config.profile import Profile
-from hpc_search.errors import DamagedError, RefusedError, TemporaryError
+from hpc_search.errors import RefusedError, TemporaryError
 from hpc_search.launchers import environment, leftovers, nodes, processes, wording
-from hpc_search.launchers.base import ActiveJobs, Job, Launcher, Request, Submitted, UnclearError, token
+from hpc_search.launchers.base import ActiveJobs, Launcher, Request, Submitted, UnclearError, token
 from hpc_search.layout import Layout
 from hpc_search.ledger.gone import owners
+from hpc_search.ledger.submits import Answer, Intent, Job, submissions
 from hpc_search.locks import coarse_lock
 from hpc_search.records import checked
-from hpc_search.records.plan import Plan, Struct
+from hpc_search.records.plan import Plan
 
-FORMAT: Final = "hpc_search.submission"
-VERSION: Final = 1
 #: Seconds to wait for another `submit` of the same run: sbatch alone may take three minutes.
 _LOCK_TIMEOUT_S: Final = 300.0
 #: Seconds between two looks at jobs whose end nobody confirms, before their trials are taken from them.
@@ -38,35 +36,7 @@ SECOND_LOOK_S: Final = 30.0
 _SENDS: Final = 2
 #: Intents with a record that are kept, against a submitter with an old view of the directory.
 _KEPT_INTENTS: Final = 8
-_UNREADABLE: Final = "see what is live (`squeue --me`, `ps`), then `fsck RUN --repair` and submit again"
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
-_NAME: Final = re.compile(r"(\d{4,})\.(intent|jobs)\.json")
-
-
-class Intent(Struct, frozen=True, kw_only=True):
-    """NNNN.intent.json: what is about to be sent, by whom. ``created`` is for people only.
-
-    ``gone`` are workers that own trials, of jobs that the scheduler, healthy, no longer knows: they are dead.
-    """
-
-    format: str = FORMAT
-    version: int = VERSION
-    number: int
-    token: str
-    launcher: str
-    tasks: int
-    first_seat: int = 0
-    host: str = ""
-    created: float = 0.0
-    gone: tuple[str, ...] = ()
-
-
-class Answer(Intent, frozen=True, kw_only=True):
-    """NNNN.jobs.json: the intent again, what became of it, and the words of a refusal."""
-
-    outcome: Literal["sent", "adopted", "refused", "not sent"]
-    jobs: tuple[Job, ...] = ()
-    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,39 +147,6 @@ def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] |
     return active | away
 
 
-def submissions(layout: Layout) -> list[Intent]:
-    """Return all submissions by number; an `Answer` where there is one, else the `Intent`.
-
-    Raises:
-        DamagedError: A file does not hold a submission of a known version.
-    """
-    found: dict[int, Intent] = {}
-    names = sorted(os.listdir(layout.submits)) if layout.submits.is_dir() else []
-    # "intent" sorts before "jobs", so an answer takes the place of its intent.
-    for match in filter(None, map(_NAME.fullmatch, names)):
-        kind: type[Intent] = Intent if match[2] == "intent" else Answer
-        found[int(match[1])] = _read(layout.submits / match[0], kind)
-    return [found[number] for number in sorted(found)]
-
-
-def _read(path: Path, kind: type[Intent]) -> Intent:
-    try:
-        data = path.read_bytes()
-        head = msgspec.json.decode(data, type=_Head)
-        if head.format == FORMAT and head.version == VERSION:
-            return checked.decode(data, kind, str(path), _UNREADABLE)
-        found = f"format {head.format!r} version {head.version}; this hpc_search reads version {VERSION}"
-    except msgspec.DecodeError as error:
-        found = str(error)
-    message = f"{path} is no record of a submission: {found}"
-    raise DamagedError(message, hint=_UNREADABLE)
-
-
-class _Head(Struct, frozen=True, kw_only=True):
-    format: str
-    version: int
-
-
 def _may_live_here(one: Intent, launcher: str) -> bool:
     if one.launcher != launcher or (isinstance(one, Answer) and one.outcome == "refused"):
         return False
@@ -292,6 +229,8 @@ def _cut(order: Order, number: int, tasks: int, gone: tuple[str, ...] = ()) -> l
             host=host,
             created=now,
             gone=() if index else gone,
+            profile=order.profile,
+            wanted=order.wanted,
         )
         for index, first in enumerate(range(0, tasks, batch))
     ]

@@ -185,8 +185,9 @@ def cancel(run: Run) -> str:
         TemporaryError: The scheduler does not answer.
     """
     from hpc_search.launchers import local, slurm, submission
+    from hpc_search.ledger import submits
 
-    known = {one.launcher for one in submission.submissions(run.layout)}
+    known = {one.launcher for one in submits.submissions(run.layout)}
     launchers: list[Launcher] = []
     if "local" in known:
         launchers.append(local.LocalLauncher())

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from hpc_search.launchers import processes
-from hpc_search.launchers.submission import submissions
 from hpc_search.layout import Layout
+from hpc_search.ledger.submits import submissions
 from tests.waiting import wait_until
 
 SEARCH = """

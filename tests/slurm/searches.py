@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from hpc_search.launchers.submission import Answer, submissions
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, read_state
+from hpc_search.ledger.submits import Answer, submissions
 from hpc_search.planning import load_plan
 from hpc_search.records import index as codec
 from hpc_search.records import journal

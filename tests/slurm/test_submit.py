@@ -18,6 +18,7 @@ from hpc_search.launchers import submission
 from hpc_search.launchers.base import token
 from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.layout import Layout
+from hpc_search.ledger import submits
 from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
 from hpc_search.space import Space
 from tests.slurm.cluster import ROOT, Cluster
@@ -97,7 +98,7 @@ def site(slurm: Cluster, tmp_path: Path) -> Iterator[Site]:
     site = Site(slurm, root)
     yield site
     submission.cancel(site.layout, site.launcher)
-    wait_until(lambda: submission.live(submission.submissions(site.layout), site.launcher) == {}, 60)
+    wait_until(lambda: submission.live(submits.submissions(site.layout), site.launcher) == {}, 60)
 
 
 def test_one_array_under_the_token_runs_steps_in_the_run(site: Site) -> None:
@@ -126,7 +127,7 @@ def test_submit_twice_is_one_array_in_squeue(site: Site) -> None:
 
 def test_the_throttle_bounds_what_runs_at_once(site: Site) -> None:
     submission.submit(site.order("stay", profile={"throttle": 2}, workers=5))
-    known = submission.submissions(site.layout)
+    known = submits.submissions(site.layout)
 
     def two_run() -> bool:
         (jobs,) = (submission.live(known, site.launcher) or {}).values()
@@ -140,7 +141,7 @@ def test_arrays_are_cut_and_cancelled_by_token(site: Site) -> None:
 
     assert outcome.tokens == (site.token(1), site.token(2), site.token(3))
     assert submission.cancel(site.layout, site.launcher) == 5
-    wait_until(lambda: submission.live(submission.submissions(site.layout), site.launcher) == {}, 60)
+    wait_until(lambda: submission.live(submits.submissions(site.layout), site.launcher) == {}, 60)
 
 
 @pytest.mark.parametrize(
@@ -180,8 +181,8 @@ def test_refusals_show_the_words_of_slurm_and_what_to_change(
 
     assert words in caught.value.message
     assert f"`{field}" in caught.value.hint or f", {field}" in caught.value.hint
-    (record,) = submission.submissions(site.layout)
-    assert isinstance(record, submission.Answer)
+    (record,) = submits.submissions(site.layout)
+    assert isinstance(record, submits.Answer)
     assert record.outcome == "refused"
 
 
@@ -263,7 +264,7 @@ def test_secrets_reach_no_file_and_only_asked_for_names_reach_the_tasks(
 def test_workers_that_have_ended_are_submitted_again_as_a_new_array(site: Site) -> None:
     submission.submit(site.order())
     site.wait_for_logs(4)
-    wait_until(lambda: submission.live(submission.submissions(site.layout), site.launcher) == {}, 60)
+    wait_until(lambda: submission.live(submits.submissions(site.layout), site.launcher) == {}, 60)
 
     outcome = submission.submit(site.order())
 

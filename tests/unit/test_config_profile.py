@@ -44,7 +44,8 @@ def test_a_profile_without_a_name_is_called_like_its_file(tmp_path: Path) -> Non
     ("text", "minutes"),
     [
         ("90", 90),
-        ("0", 0),
+        ("auto", 0),
+        ("site", -1),
         ("2:00:00", 120),
         ("0:10:01", 11),
         ("1-00:00:00", 1440),
@@ -60,7 +61,7 @@ def test_a_walltime_is_whole_minutes_in_any_form(text: str, minutes: int) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["10:30", "tomorrow", "-5", "1:60:00", "0:00:00", "[1]", "1e9", "9999-00:00:00"]
+    "text", ["10:30", "0", "tomorrow", "-5", "1:60:00", "0:00:00", "[1]", "1e9", "9999-00:00:00"]
 )
 def test_a_walltime_that_is_none_or_ambiguous_is_refused(text: str) -> None:
     assert "p.yaml:1: time:" in told(f"time: {text}\n")

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import Request as SliceRequest
+from hpc_search.config.slices import Slice
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
 from hpc_search.launchers import environment, slurm
 from hpc_search.launchers.base import ActiveJobs, Request, UnclearError
@@ -58,7 +60,7 @@ def test_fields_of_the_profile_become_options() -> None:
         "account": "lab",
         "qos": "long",
         "constraint": "a100",
-        "gres": "gpu:1",
+        "slice": Slice(kind="whole", request=SliceRequest(gres="gpu:1")),
         "cpus": 4,
         "exclude": "node[1-2]",
         "reservation": "course",

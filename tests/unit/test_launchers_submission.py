@@ -14,8 +14,10 @@ from hpc_search import durable
 from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError, RefusedError, TemporaryError
 from hpc_search.launchers import nodes, submission
-from hpc_search.launchers.base import ActiveJobs, Job, Request, Submitted, UnclearError, Waited, slug, token
+from hpc_search.launchers.base import ActiveJobs, Request, Submitted, UnclearError, Waited, slug, token
 from hpc_search.layout import Layout
+from hpc_search.ledger import submits
+from hpc_search.ledger.submits import Job
 from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
 from hpc_search.space import Space
 
@@ -136,8 +138,8 @@ def test_submit_publishes_the_intent_before_it_sends_and_the_record_after(layout
     assert seen == [["0001.intent.json"]]
     assert files(layout) == ["0001.intent.json", "0001.jobs.json"]
     assert (outcome.sent, outcome.live) == (6, 0)
-    (record,) = submission.submissions(layout)
-    assert isinstance(record, submission.Answer)
+    (record,) = submits.submissions(layout)
+    assert isinstance(record, submits.Answer)
     assert (record.outcome, record.jobs[0].id, record.tasks) == ("sent", "7", 6)
 
 
@@ -173,7 +175,7 @@ def test_a_submission_names_the_workers_of_jobs_that_are_gone(
 
     submission.submit(order(layout, scheduler))
 
-    assert [one.gone for one in submission.submissions(layout)] == [(), (f"worker of {first.tokens[0]}",)]
+    assert [one.gone for one in submits.submissions(layout)] == [(), (f"worker of {first.tokens[0]}",)]
 
 
 def test_no_more_workers_than_trials_left(layout: Layout) -> None:
@@ -205,8 +207,8 @@ def test_submitter_killed_after_sbatch_adopts_by_token(layout: Layout) -> None:
 
     assert len(scheduler.sent) == 1
     assert outcome.live == 6
-    (record,) = submission.submissions(layout)
-    assert isinstance(record, submission.Answer)
+    (record,) = submits.submissions(layout)
+    assert isinstance(record, submits.Answer)
     assert record.outcome == "adopted"
 
 
@@ -371,7 +373,7 @@ def test_record_of_an_unknown_version_is_refused(layout: Layout) -> None:
     layout.submit_intent(1).write_text('{"format":"hpc_search.submission","version":99}')
 
     with pytest.raises(DamagedError, match="version 99"):
-        submission.submissions(layout)
+        submits.submissions(layout)
 
 
 @pytest.mark.parametrize(
@@ -401,7 +403,7 @@ def departed(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> tuple[Scheduler
 
 
 def taken(layout: Layout) -> tuple[str, ...]:
-    return submission.submissions(layout)[-1].gone
+    return submits.submissions(layout)[-1].gone
 
 
 def test_trials_are_taken_only_from_a_job_that_is_absent_twice(

@@ -19,11 +19,11 @@ from typing import Final
 from hpc_search import durable
 from hpc_search.collect import collect
 from hpc_search.config.profile import Profile, signed_profile
-from hpc_search.launchers.base import Job, token
-from hpc_search.launchers.submission import Answer, Intent
+from hpc_search.launchers.base import token
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, this_process
 from hpc_search.ledger.fold import fold
+from hpc_search.ledger.submits import Answer, Intent, Job
 from hpc_search.records import checked
 from hpc_search.search import open_run, plan_search, status
 from hpc_search.search.doctor import doctor

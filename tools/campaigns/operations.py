@@ -15,11 +15,11 @@ import numpy as np
 
 from hpc_search import cli, durable
 from hpc_search.checkpoint import Slots, Superseded
-from hpc_search.launchers.submission import Answer
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.ledger.samples import append_scores
+from hpc_search.ledger.submits import Answer
 from hpc_search.planning import Numbering, load_plan
 from hpc_search.records import checked
 from hpc_search.records import journal as lines
