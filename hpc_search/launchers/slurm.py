@@ -12,7 +12,6 @@ import pwd
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,17 +23,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hpc_search.config.profile import OWNED, Profile
 from hpc_search.errors import TemporaryError, UsageError
-from hpc_search.launchers import environment
 from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
 from hpc_search.launchers.refusals import explain
 from hpc_search.ledger.submits import Job
+from hpc_search.site import environment
+from hpc_search.site.client import ask
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
 #: Seconds that sbatch may take; it retries by itself for 120 s where the job table is full.
 SBATCH_TIMEOUT_S: Final = 180
-_ASK_TIMEOUT_S: Final = 60
 #: MaxArraySize is 1001 where the site did not change it, and the index has to be below it.
 _ARRAY: Final = 1000
 #: Seconds before the first look for an unclear submission (MessageTimeout and some), and to the second.
@@ -112,7 +111,7 @@ class SlurmLauncher:
         """Look twice, some time apart, in squeue, then in sacct."""
         for seconds in self._lookup_pauses:
             self._pause(seconds)
-            answer = _ask(["squeue", "--me", "-h", "-r", "-t", "all", f"--name={token}", "-o", "%F"])
+            answer = ask(["squeue", "--me", "-h", "-r", "-t", "all", f"--name={token}", "-o", "%F"])
             if answer is None:
                 message = (
                     f"the SLURM controller does not answer, so it is not known whether {token} was accepted"
@@ -120,7 +119,7 @@ class SlurmLauncher:
                 raise TemporaryError(message, hint="the same command again later; nothing is sent twice")
             if answer.split():
                 return _adopted(answer.split())
-        accounted = _ask(["sacct", "-X", "-n", "-P", f"--name={token}", "-S", "now-2days", "-o", "JobID"])
+        accounted = ask(["sacct", "-X", "-n", "-P", f"--name={token}", "-S", "now-2days", "-o", "JobID"])
         ids = [line.split("_")[0] for line in (accounted or "").split()]
         return _adopted(ids) if ids else None
 
@@ -128,16 +127,16 @@ class SlurmLauncher:
         """Return what squeue shows under *tokens*, by one call."""
         if not tokens:
             return {}
-        answer = _ask(["squeue", "--me", "-h", "-r", f"--name={','.join(tokens)}", "-o", "%j|%T|%r"])
+        answer = ask(["squeue", "--me", "-h", "-r", f"--name={','.join(tokens)}", "-o", "%j|%T|%r"])
         return None if answer is None else parse_squeue(answer)
 
     def ended(self, tokens: Sequence[str]) -> frozenset[str]:
         """Ask squeue, which knows jobs for some minutes after their end, then sacct for the rest."""
         names = f"--name={','.join(tokens)}"
-        shown = _ask(["squeue", "--me", "-h", "-r", "-t", "all", names, "-o", "%j|%T"]) or ""
+        shown = ask(["squeue", "--me", "-h", "-r", "-t", "all", names, "-o", "%j|%T"]) or ""
         if all(f"{token}|" in shown for token in tokens):
             return over(shown)
-        kept = _ask(["sacct", "-X", "-n", "-P", names, "-S", "now-30days", "-o", "JobName,State"]) or ""
+        kept = ask(["sacct", "-X", "-n", "-P", names, "-S", "now-30days", "-o", "JobName,State"]) or ""
         return over(f"{shown}\n{kept}")
 
     def cancel(self, tokens: Sequence[str]) -> int:
@@ -148,7 +147,7 @@ class SlurmLauncher:
             raise TemporaryError(message, hint="the same command again later")
         user = pwd.getpwuid(os.getuid()).pw_name
         for token in sorted(active):
-            if _ask(["scancel", f"--name={token}", f"--user={user}"]) is None:
+            if ask(["scancel", f"--name={token}", f"--user={user}"]) is None:
                 message = f"scancel --name={token} failed"
                 raise TemporaryError(message, hint="the same command again later")
         return sum(jobs.live for jobs in active.values())
@@ -218,24 +217,6 @@ def over(text: str) -> frozenset[str]:
 def sbatch_available() -> bool:
     """Return whether this machine can send jobs."""
     return shutil.which("sbatch") is not None
-
-
-def _ask(argv: list[str]) -> str | None:
-    """Return the output of a SLURM command, None where it is missing, fails or takes too long."""
-    try:
-        done = subprocess.run(
-            argv,
-            env=environment.client(os.environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_ASK_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _adopted(ids: list[str]) -> Submitted:

@@ -19,7 +19,7 @@ import msgspec
 from hpc_search import durable
 from hpc_search.config.profile import Profile
 from hpc_search.errors import RefusedError, TemporaryError
-from hpc_search.launchers import environment, leftovers, nodes, processes, wording
+from hpc_search.launchers import leftovers, nodes, processes, wording
 from hpc_search.launchers.base import ActiveJobs, Launcher, Request, Submitted, UnclearError, token
 from hpc_search.layout import Layout
 from hpc_search.ledger.gone import owners
@@ -27,6 +27,7 @@ from hpc_search.ledger.submits import Answer, Intent, Job, submissions
 from hpc_search.locks import coarse_lock
 from hpc_search.records import checked
 from hpc_search.records.plan import Plan
+from hpc_search.site import environment
 
 #: Seconds to wait for another `submit` of the same run: sbatch alone may take three minutes.
 _LOCK_TIMEOUT_S: Final = 300.0

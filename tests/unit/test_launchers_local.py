@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from hpc_search.config.profile import Profile
-from hpc_search.launchers import environment, processes
+from hpc_search.launchers import processes
 from hpc_search.launchers.base import ActiveJobs, Request
 from hpc_search.launchers.local import RESTARTS, LocalLauncher, cores, gpus, seat
+from hpc_search.site import environment
 from tests.waiting import wait_until
 
 #: A stand-in for the worker: the first argument says what it does, the run directory is its second.

@@ -16,10 +16,11 @@ from hpc_search.config.profile import Profile
 from hpc_search.config.slices import Request as SliceRequest
 from hpc_search.config.slices import Slice
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
-from hpc_search.launchers import environment, slurm
+from hpc_search.launchers import slurm
 from hpc_search.launchers.base import ActiveJobs, Request, UnclearError
 from hpc_search.launchers.refusals import explain
 from hpc_search.launchers.slurm import SlurmLauncher, parse_squeue, sbatch_command
+from hpc_search.site import environment
 
 FAILED = "sbatch: error: Batch job submission failed: "
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -351,11 +352,11 @@ def test_accounting_is_asked_for_what_squeue_has_forgotten(monkeypatch: pytest.M
         asked.append(argv[0])
         return answers[argv[0]]
 
-    monkeypatch.setattr(slurm, "_ask", ask)
+    monkeypatch.setattr(slurm, "ask", ask)
     assert slurm.SlurmLauncher().ended(["a"]) == {"a"}
     assert asked == ["squeue"]
     assert slurm.SlurmLauncher().ended(["a", "b"]) == {"a", "b"}
     answers["sacct"] = ""
     assert slurm.SlurmLauncher().ended(["a", "b"]) == {"a"}
-    monkeypatch.setattr(slurm, "_ask", lambda _: None)
+    monkeypatch.setattr(slurm, "ask", lambda _: None)
     assert slurm.SlurmLauncher().ended(["a", "b"]) == set()
