@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.ledger import Claimed, Ledger, history
 from hpc_search.records import journal as lines
 from hpc_search.worker.walltime import requeue_this_job
 
@@ -44,3 +46,47 @@ def sleep_until_killed() -> None:
     """Stay: an exit 0 within the grace would mean COMPLETED and no requeue on older SLURM."""
     while True:
         time.sleep(3600)
+
+
+class Departure:
+    """How one worker leaves."""
+
+    def __init__(self, layout: Layout, ledger: Ledger, *, from_submit: bool) -> None:
+        """Be a task of an array of ours where it comes *from_submit* and SLURM runs it."""
+        self._layout = layout
+        self._ledger = ledger
+        self.is_task = from_submit and "SLURM_JOB_ID" in os.environ
+
+    def leave(
+        self, queue: list[Claimed], reason: str, stop_signal: int, close_host: Callable[[], None]
+    ) -> None:
+        """Give back *queue*, say that the worker exits, and have its task run again where work is left."""
+        left = self._last_look(queue, stopping=bool(stop_signal))
+        again = self._asks_again(stop_signal, work_left=left)
+        self._ledger.exit(reason)
+        if self.is_task and stop_signal == signal.SIGTERM:
+            close_host()
+            sleep_until_killed()
+        if again:
+            requeue()
+
+    def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
+        """Return whether trials are left, after what is held has been given back."""
+        self._ledger.give_back(queue)
+        self._ledger.flush()
+        trials, finals = self._ledger.counts()
+        if not stopping and finals < trials and not self._ledger.anything_open():
+            # Nothing is left and yet not all have ended: the index has lost an end record.
+            self._ledger.reconcile(whole=True)
+        return finals < trials
+
+    def _asks_again(self, stop_signal: int, *, work_left: bool) -> bool:
+        """Return whether this task shall be run again, and say so in the journal."""
+        warned = stop_signal in (signal.SIGUSR1, signal.SIGUSR2)
+        if not (self.is_task and warned and work_left) or self._layout.stop.exists():
+            return False
+        me = self._ledger.me
+        if requeues(self._layout, me.token, me.seat) >= REQUEUES:
+            return False
+        self._ledger.note(REQUEUE)
+        return True

@@ -23,7 +23,7 @@ from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
-from hpc_search.worker.departure import REQUEUE, REQUEUES, requeue, requeues, sleep_until_killed
+from hpc_search.worker.departure import Departure
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
 from hpc_search.worker.host import Host
@@ -92,6 +92,9 @@ class Supervisor:
             return override if override is not None and override.number == number else numbering(number)
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
+        self._departure = Departure(
+            layout, self._ledger, from_submit=bool(options.token and not options.seat)
+        )
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
         self._stopping = ""
@@ -133,8 +136,7 @@ class Supervisor:
             where = f"{error.filename}: " if error.filename else ""
             return self._give_up(f"{where}{error.strerror or error}; `submit` again when that is put right")
         finally:
-            if self._host is not None:
-                self._host.close()
+            self._close_host()
             self._events.close()
             self._log.close()
         if self._stop_signal == signal.SIGINT:
@@ -197,46 +199,20 @@ class Supervisor:
         return not self._stopping
 
     def _leave(self, reason: str) -> None:
-        self._ledger.give_back(self._queue)
-        self._queue = []
-        self._ledger.flush()
-        trials, finals = self._ledger.counts()
-        if not self._stopping and finals < trials and not self._ledger.anything_open():
-            # Nothing is left and yet not all have ended: the index has lost an end record.
-            self._ledger.reconcile(whole=True)
-        again = self._asks_again(finals < trials)
-        self._ledger.exit(reason)
-        if self._is_task and self._stop_signal == signal.SIGTERM:
-            if self._host is not None:
-                self._host.close()
-                self._host = None
-            sleep_until_killed()
-        if again:
-            requeue()
+        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host)
 
-    @property
-    def _is_task(self) -> bool:
-        """Whether this is a task of an array of ours; a local worker inside of a job has a seat."""
-        return bool(self._options.token) and not self._options.seat and "SLURM_JOB_ID" in os.environ
-
-    def _asks_again(self, work_left: bool) -> bool:
-        """Return whether this task shall be run again, and say so in the journal."""
-        warned = self._stop_signal in (signal.SIGUSR1, signal.SIGUSR2)
-        if not (self._is_task and warned and work_left) or self._layout.stop.exists():
-            return False
-        me = self._ledger.me
-        if requeues(self._layout, me.token, me.seat) >= REQUEUES:
-            return False
-        self._ledger.note(REQUEUE)
-        return True
+    def _close_host(self) -> None:
+        if self._host is not None:
+            self._host.close()
+            self._host = None
 
     # -- signals
     def _signalled(self, number: int) -> None:
         # SLURM says TERM several times; a person who says it again has lost patience.
-        again = (signal.SIGINT,) if self._is_task else (signal.SIGINT, signal.SIGTERM)
+        again = (signal.SIGINT,) if self._departure.is_task else (signal.SIGINT, signal.SIGTERM)
         if self._stopping and number in again:
             self._events.kill_running()
-        if number == signal.SIGTERM and self._is_task and self._walltime.over():
+        if number == signal.SIGTERM and self._departure.is_task and self._walltime.over():
             # A worker that stood still through its own margin can still ask for more time.
             self._stop(TIME_LIMIT, signal.SIGUSR2)
         self._stop(f"signal {signal.Signals(number).name}", number)
