@@ -21,7 +21,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hpc_search.config.profile import OWNED, Profile
+from hpc_search.config.profile import Profile
+from hpc_search.config.profile_fields import OWNED
 from hpc_search.errors import TemporaryError, UsageError
 from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
 from hpc_search.launchers.refusals import explain
