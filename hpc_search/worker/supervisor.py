@@ -42,6 +42,8 @@ _LATE: Final = 1 / 3
 
 #: Claims in a row that gave nothing though there was something, and seconds between the later ones.
 _FRUITLESS: Final = (3, 0.25)
+#: Seconds between two looks whether the others have ended everything.
+_LOOK: Final = 0.25
 #: Processes that start trials, dead in a row, after which a worker leaves its node.
 _HOST_DEATHS: Final = 3
 
@@ -195,7 +197,11 @@ class Supervisor:
             return False
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            self._events.wait(min(left, self._tick()))
+            self._events.wait(min(left, self._tick(), _LOOK))
+            trials, finals = self._ledger.counts()
+            if finals >= trials:
+                # The owner was slow, not dead: it ended the last of them.
+                return False
         return not self._stopping
 
     def _leave(self, reason: str) -> None:
