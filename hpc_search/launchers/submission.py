@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from hpc_search.errors import RefusedError, TemporaryError
 from hpc_search.launchers import leftovers, nodes, processes, sending, timing, wording
-from hpc_search.launchers.base import ActiveJobs, Launcher, NoRoomError
+from hpc_search.launchers.base import ActiveJobs, Fewer, Launcher, NoRoomError
 from hpc_search.launchers.fitting import Filling, Room, sizes
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
@@ -173,39 +173,51 @@ def _act(
     order: Order, known: list[Intent], active: Mapping[str, ActiveJobs], gone: tuple[str, ...]
 ) -> Outcome:
     """Change what is live where something else is asked for now, and send what is missing."""
-    same = [one.token for one in known if one.profile.name == order.profile.name and one.token in active]
+    # Processes of this machine are all alike.
+    alike = [one for one in known if one.launcher == "local" or one.profile.name == order.profile.name]
+    same = [one.token for one in alike if one.token in active]
     already = sum(active[name].live for name in same)
     last = last_of(known, order.launcher.name, order.profile.name)
-    done = _changed(order, last, same, already) if last else []
-    fewer = last is not None and order.asked < last.wanted
+    done, fewer = _changed(order, last, same, already) if last else ([], Fewer())
     missing = order.wanted - already
-    if missing > 0 and not (fewer and already > order.asked):
-        return _send_missing(order, active, gone, _Count(missing, already, same, done))
+    if missing > 0:
+        return _send_missing(order, active, gone, _Count(missing, already, _newly(known, gone), done))
     changed = last is not None and (last.wanted, last.profile) != (order.asked, order.profile)
     if changed and last is not None:
         following = msgspec.structs.replace(last, profile=order.profile)
-        sending.settle(order.layout, following, _next_number(submissions(order.layout)), wanted=order.asked)
+        number = _next_number(submissions(order.layout))
+        sending.settle(order.layout, following, number, wanted=order.asked, taken_back=fewer.waiting)
     there = wording.already({name: active[name] for name in same}, order.pending)
     text = "; ".join(done) if done else there
     return Outcome(0, already, text, tuple(active), gone, changed=changed)
 
 
-def _changed(order: Order, last: Intent, tokens: Sequence[str], already: int) -> list[str]:
-    """Give what is live of the profile what is asked for now; return what was done, in words."""
+def _newly(known: Sequence[Intent], gone: Sequence[str]) -> tuple[str, ...]:
+    """Return those of *gone* that no record has as gone."""
+    said = {name for one in known for name in one.over}
+    return tuple(name for name in gone if name not in said)
+
+
+def _changed(order: Order, last: Intent, tokens: Sequence[str], already: int) -> tuple[list[str], Fewer]:
+    """Give what is live of the profile what is asked for now; return what was done, also in words.
+
+    Workers are taken back only where somebody said how many there shall be.
+    """
     done = order.launcher.change(tokens, last.profile, order.profile) if tokens else []
     surplus = already - order.asked
-    if order.asked < last.wanted and surplus > 0:
-        done = [*done, wording.fewer(order.launcher.reduce(tokens, surplus), order.asked)]
-    return done
+    if order.workers is None or order.asked >= last.wanted or surplus <= 0:
+        return done, Fewer()
+    fewer = order.launcher.reduce(tokens, surplus)
+    return [*done, wording.fewer(fewer, order.asked)], fewer
 
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """Workers that are missing and that are there, under which tokens, and what was changed of these."""
+    """Workers that are missing and that are there, tokens newly found gone, and what was changed."""
 
     missing: int
     already: int
-    tokens: Sequence[str]
+    over: tuple[str, ...]
     done: Sequence[str]
 
 
@@ -215,10 +227,11 @@ def _send_missing(
     gone: tuple[str, ...],
     count: _Count,
 ) -> Outcome:
-    dead = _departed(order, gone)
+    dead, profile = _departed(order, gone), order.profile
     order, avoided = _avoiding(order)
     room = order.launcher.room(order.profile)
-    answers, rule = _fill(order, room, count.missing, _next_number(submissions(order.layout)), dead)
+    about = {"profile": profile, "gone": dead, "over": count.over, "array": room.array, "most": room.most}
+    answers, rule = _fill(order, room, count.missing, about)
     sent = sum(one.tasks for one in answers)
     if not sent and not count.already:
         message = f"no room now for a worker: {rule}; nothing was sent"
@@ -233,18 +246,19 @@ def _send_missing(
     return Outcome(sent, count.already, "; ".join([*count.done, words]), tokens, gone, jobs, changed=True)
 
 
-def _fill(
-    order: Order, room: Room, missing: int, number: int, gone: tuple[str, ...]
-) -> tuple[list[Answer], str]:
-    """Send as many of *missing* workers as there is *room* for; return the answers, and what held."""
+def _fill(order: Order, room: Room, missing: int, about: dict[str, Any]) -> tuple[list[Answer], str]:
+    """Send as many of *missing* workers as there is *room* for; return the answers, and what held.
+
+    The first intent says all that is known *about* what was there before.
+    """
     filling = Filling(min(missing, room.tasks), room.array)
     answers: list[Answer] = []
-    rule, seat = room.rule, 0
+    number, rule, seat = _next_number(submissions(order.layout)), room.rule, 0
     while filling.size:
-        about = {"first_seat": seat, "gone": gone, "array": room.array, "most": room.most}
-        intent = sending.made(order, number, filling.size, **about)
+        intent = sending.made(order, number, filling.size, first_seat=seat, **about)
         number += 1
         sending.publish(order, intent)
+        about |= {"gone": (), "over": ()}
         try:
             answers.append(sending.send(order, intent))
         except NoRoomError as error:
@@ -253,7 +267,7 @@ def _fill(
             rule = error.rule or rule or "a limit of the site"
             filling.refused()
             continue
-        seat, gone = seat + intent.tasks, ()
+        seat += intent.tasks
         filling.taken()
     return answers, rule
 

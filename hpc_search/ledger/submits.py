@@ -61,6 +61,9 @@ class Intent(Struct, frozen=True, kw_only=True):
     #: The walltime asked for, in minutes; 0 leaves it to the partition.
     minutes: int = 0
     minutes_min: int = 0
+    #: Tokens that the scheduler no longer knew, and waiting tasks that were cancelled, before this.
+    over: tuple[str, ...] = ()
+    taken_back: int = 0
     #: How many submissions by workers led to this one, since a person's.
     depth: int = 0
 

@@ -78,7 +78,6 @@ def _say(line: str) -> None:
 def _order(run: Run, wish: Wish, pending: int) -> Order:
     from hpc_search.launchers.submission import Order
 
-    instance = load_instance(run.layout)
     return Order(
         layout=run.layout,
         plan=run.plan,
@@ -86,8 +85,8 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
         profile=_profile(run, wish),
         pending=pending,
         workers=wish.workers,
-        chdir=instance.origin,
-        mark=instance.mark,
+        chdir=load_instance(run.layout).origin,
+        mark=_mark(run),
         say=_say,
         avoid=not any(text.startswith("exclude=") for text in wish.assignments),
     )
@@ -132,6 +131,20 @@ def submit(run: Run, wish: Wish) -> Sent:
     return Sent(outcome, order.launcher)
 
 
+def refill(run: Run, token: str, *, refused: bool) -> int:
+    """Send the workers that are missing as a task of *token* ends; return how many."""
+    from hpc_search.launchers import refill as of_workers
+    from hpc_search.launchers.slurm import SlurmLauncher
+
+    ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, refused=refused)
+    return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
+
+
+def _mark(run: Run) -> str:
+    """Return what is in the names of all jobs of the run."""
+    return load_instance(run.layout).mark or run.plan.run_id[-8:]
+
+
 def status(run: Run) -> Status:
     """Return the status of *run* now."""
     from hpc_search.status import read_status
@@ -144,7 +157,7 @@ def wait(run: Run, sent: Sent) -> Ended:
     from hpc_search.launchers import submission
     from hpc_search.progress import Progress
 
-    mark = load_instance(run.layout).mark or run.plan.run_id[-8:]
+    mark = _mark(run)
     with Progress() as progress:
 
         def tick() -> None:
@@ -201,7 +214,7 @@ def cancel(run: Run) -> str:
     from hpc_search.launchers import local, slurm, submission
     from hpc_search.ledger import submits
 
-    mark = load_instance(run.layout).mark or run.plan.run_id[-8:]
+    mark = _mark(run)
     known = {one.launcher for one in submits.marked(submits.submissions(run.layout), mark)}
     launchers: list[Launcher] = []
     if "local" in known:
