@@ -1,4 +1,4 @@
-"""More workers than a site takes: what does not fit follows as tasks end, and nobody stays behind to send it."""
+"""More workers than a site takes: what does not fit follows as tasks end, and nobody waits to send it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("HPC_CLUSTER_BASE_PORT", str(port))
     monkeypatch.setenv("HPC_CLUSTER_MAX_ARRAY_SIZE", str(LARGEST + 1))
     monkeypatch.setenv("HPC_CLUSTER_SMALL_SUBMIT", str(MOST))
-    started = subprocess.run([CLUSTER, "up"], check=False, capture_output=True, text=True)
+    started = subprocess.run(
+        [CLUSTER, "up", "--nodes", "2", "--no-cgroup"], check=False, capture_output=True, text=True
+    )
     try:
         assert started.returncode == 0, f"{started.stdout}{started.stderr}"
         monkeypatch.setenv("SLURM_CONF", str(directory / "etc" / "slurm.conf"))
