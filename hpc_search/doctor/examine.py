@@ -260,6 +260,7 @@ class _Examination:
         elif len(here) == len(tasks):
             self._scope(NODES, lambda: tasks)
         elif any(isinstance(one, OSError) for one in found):
+            self._add(hidden=True)
             self._untried(NODES, f"a node does not see {self._wish.path}")
         else:
             words = self._crew.words(tasks[0])

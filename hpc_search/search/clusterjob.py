@@ -31,7 +31,8 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _DEADLINE: Final = "now+360"
 _MINUTES: Final = 1
 _KILL_WAIT_S: Final = 30
-_LOG_SIZE: Final = 2000
+#: Lines of the tasks' logs that are shown where nothing else is known.
+_LOG_LINES: Final = 2
 
 
 def run(directory: str, profile: Profile, config: Config, *, signals: bool) -> Tried:
@@ -123,20 +124,20 @@ def _words(followed: follow.Followed, request: Request, temporary: Path, job: st
         return f"did not start in {follow.START_S:.0f} s: {reason}"
     if followed.outcome == "ran":
         return ""
-    logs = " ".join(
-        path.read_text(errors="replace")[-_LOG_SIZE:] for path in temporary.glob("submitit/*.log")
+    texts = [path.read_text(errors="replace") for path in temporary.glob("submitit/*.log")]
+    logs = list(dict.fromkeys(line for text in texts for line in text.splitlines() if line.strip()))
+    end = _end(job)
+    meaning, advice = outcome.failure(
+        "\n".join([*logs, end]), python=request.command[0], directory=str(temporary.parent)
     )
-    shown = ask(["scontrol", "-o", "show", "job", job]) or ask(
-        ["sacct", "-X", "-n", "-P", "-j", job, "-o", "State,ExitCode"]
-    )
-    end = " ".join(
-        dict.fromkeys(
-            word
-            for word in (shown or "").split()
-            if word.startswith(("JobState", "Reason", "ExitCode")) or "|" in word
-        )
-    )
-    python = request.command[0]
-    meaning, advice = outcome.failure(f"{logs} {end}", python=python, directory=str(temporary.parent))
-    said = " ".join(logs.split())[-300:] or end
+    said = " ".join(logs[-_LOG_LINES:]) or end
     return f"{meaning}: {advice}" + (f". SLURM said: {said}" if said else "")
+
+
+def _end(job: str) -> str:
+    """Return state, reason and exit code of the tasks, as far as SLURM still knows them."""
+    shown = ask(["scontrol", "-o", "show", "job", job])
+    if shown is None:
+        return " ".join((ask(["sacct", "-X", "-n", "-P", "-j", job, "-o", "State,ExitCode"]) or "").split())
+    words = (word for word in shown.split() if word.startswith(("JobState=", "Reason=", "ExitCode=")))
+    return " ".join(dict.fromkeys(words))

@@ -51,6 +51,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...] = ()
     gres: tuple[Gres, ...] = ()
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of all types on one of them."""
+        return sum(one.count for one in self.gres if one.name == "gpu")
+
 
 def read_machines(text: str) -> tuple[Machine, ...]:
     """Return the kinds of nodes in *text*; nodes that differ in their state only are one kind."""
@@ -100,12 +105,13 @@ def _count(text: str) -> int:
 def in_words(gres: Iterable[Gres]) -> str:
     """Say which slices nodes with *gres* give: ``gpu:h200 x 2: whole; shard: 4 a GPU``."""
     known = [one for one in gres if one.name in ("gpu", "shard", "mps")]
-    gpus = sum(one.count for one in known if one.name == "gpu")
     said = []
     for one in known:
         if one.name == "gpu":
             said.append(f"{one.name}{one.type and ':'}{one.type} x {one.count} per node: {one.kind}")
             continue
-        sharing = [other.count for other in known if other.name == "gpu" and other.type == one.type] or [gpus]
-        said.append(f"{one.name}: {one.count // max(1, sum(sharing))} a GPU{one.type and ' of '}{one.type}")
+        gpus = [other for other in known if other.name == "gpu"]
+        same = [other for other in gpus if other.type == one.type] or gpus
+        each = one.count // max(1, sum(other.count for other in same))
+        said.append(f"{one.name}: {each} a GPU{one.type and ' of '}{one.type}")
     return "; ".join(said)

@@ -65,8 +65,8 @@ def measured(choice: Choice, asked: Asked, tried: Tried) -> Choice:
     changes: dict[str, tuple[Any, str]] = {}
     delay = choice.profile.signal_delay
     if timing.warned is not None:
-        late = max(0, round(timing.asked - timing.warned))
-        words = f"measured: asked {timing.asked} s before the end, it came {timing.warned:.0f} s before it"
+        late = timing.late
+        words = f"measured: asked {timing.asked} s before the end, it came {timing.warned:.0f} s before TERM"
         changes["signal_delay"] = (delay + late, words)
     elif tried.signals and tried.outcome == "ran":
         changes["signal_delay"] = (delay, "measured: no signal came; workers watch the time themselves")
@@ -105,7 +105,8 @@ def _slice(one: Slice) -> dict[str, Any]:
 
 
 def _name(asked: Asked, partition: str, wish: Wish) -> str:
-    parts = [asked.config.word("ClusterName") or "cluster", partition, wish.gres.partition(":")[0]]
+    kind = kind_of(wish.gres) if wish.gres else ""
+    parts = [asked.config.word("ClusterName") or "cluster", partition, kind]
     return "-".join(part for part in parts if part)
 
 
@@ -224,11 +225,11 @@ def _size(asked: Asked, wish: Wish, partition: Partition | None) -> Iterator[tup
         Slice(kind=kind, request=request),
         "given" if wish.gres else "none asked for: --slice gpu:1",
     )
-    slices = [slots(one, wish.gres) for one in machines]
+    slices = [max(slots(one, wish.gres), one.gpus) for one in machines]
     cpus, words = 1, "a trial with `threads: 1` needs one core"
     if wish.gres and machines:
         each = min(one.cpus // max(1, count) for one, count in zip(machines, slices, strict=True))
-        cpus, words = max(1, min(each, _CORES)), "the nodes' cores for each slice"
+        cpus, words = max(1, min(each, _CORES)), "the nodes' cores for each of their GPUs or shares"
     yield "cpus", cpus, words
     yield from _memory(asked, machines, partition, cpus)
 

@@ -133,6 +133,7 @@ def timing(followed: Followed, *, asked: int) -> Timing:
     return Timing(
         asked=asked,
         warned=round(limit.at - warning.at, 1) if limit and warning else None,
+        warning=warning.at if warning else None,
         limit=limit.at if limit else None,
         killed=_killed(records, "limit-0"),
         cancelled=_between(followed.cancelled_at, told),

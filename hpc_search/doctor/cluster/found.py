@@ -21,6 +21,9 @@ SETTINGS: Final = (
 )
 #: What the tasks of the array do, by their index.
 ROLES: Final = ("limit", "requeue", "cancel")
+#: Seconds of the array's time limit, SLURM's shortest, and by which a measured time may be off.
+LIMIT_S: Final = 60.0
+_TOLERANCE_S: Final = 3.0
 Outcome = Literal["ran", "not sent", "refused", "not started", "failed", "skipped"]
 
 
@@ -118,16 +121,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """When signals came, in seconds; None: not seen. All but the last two by the task's own clock.
+    """When signals came, in seconds; None: not seen.
 
-    ``warned``: the signal that was asked for ``asked`` before the end came so long before TERM;
-    ``limit``: TERM came so long after the interpreter's start in a job of one minute; ``killed``: the
-    last sign of life after TERM. ``cancelled`` to ``cancel_killed`` the same for scancel. ``pending``: a task
+    The signal that was asked for ``asked`` before the end came ``warning`` after the interpreter's start and
+    ``warned`` before TERM, which came ``limit`` after the start in a job of `LIMIT_S`; ``killed`` later was
+    the last sign of life. ``cancelled`` and ``cancel_killed``: the same after a scancel. ``pending``: a task
     that requeued itself waited; ``restarts`` is its SLURM_RESTART_COUNT afterwards.
     """
 
     asked: int = 0
     warned: float | None = None
+    warning: float | None = None
     limit: float | None = None
     killed: float | None = None
     cancelled: float | None = None
@@ -136,6 +140,14 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     requeue_words: str = ""
     pending: float | None = None
     restarts: int | None = None
+
+    @property
+    def late(self) -> int:
+        """Seconds by which the warning came later than asked, 0 where it came in time."""
+        if self.warning is None or self.warned is None:
+            return 0
+        left = min(LIMIT_S - self.warning, self.warned)
+        return max(0, round(self.asked - left - _TOLERANCE_S))
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):

@@ -136,8 +136,8 @@ def _warning(tried: Tried) -> Iterator[Row]:
         words = "no signal before TERM" if timing.limit is not None else "the time limit was not seen in time"
         yield Row("warning before the end", "NOTE", words, "workers watch their time themselves")
     else:
-        late = timing.warned < timing.asked - _TOLERANCE_S
-        words = f"asked {timing.asked} s before the end, USR2 came {timing.warned:.1f} s before TERM"
+        late = timing.late
+        words = f"asked {timing.asked} s before the limit of 60 s, came at {timing.warning or 0:.1f} s"
         meaning = (
             "signal_delay is longer in the profile"
             if late
@@ -149,7 +149,7 @@ def _warning(tried: Tried) -> Iterator[Row]:
 def _kill(timing: Timing, config: Config) -> Iterator[Row]:
     if timing.limit is None or timing.killed is None:
         return
-    words = f"TERM {timing.limit:.1f} s after the worker's start, KILL {timing.killed:.1f} s later"
+    words = f"TERM at {timing.limit:.1f} s, KILL {timing.killed:.1f} s later"
     yield Row("at the limit of 60 s", *_against(timing.killed, config, words))
 
 

@@ -110,7 +110,12 @@ def _slices(permissions: tuple[Permission, ...]) -> Iterator[Row]:
         yield Row("slices", "PASS", f"sbatch takes {', '.join(good)}", "--slice NAME makes a profile for one")
     for one in permissions:
         if one.refusal:
-            yield Row(f"slice {one.gres}", "NOTE", f"refused: {one.refusal}", "this one is not for you here")
+            yield Row(
+                f"slice {one.gres}",
+                "NOTE",
+                f"refused: {one.refusal}",
+                "a profile with it would be refused so",
+            )
 
 
 # -- limits
