@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError
 from hpc_search.ledger import IndexDamagedError, finals
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from hpc_search.launchers.base import Launcher
     from hpc_search.launchers.submission import Order, Outcome
     from hpc_search.status import Status
-
-#: Seconds between two looks of `status --watch`.
-_WATCH: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +117,7 @@ def submit(run: Run, wish: Wish) -> Sent:
     order = _order(run, wish, pending(run))
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
-    failed = status(run).failed if order.pending <= 0 else 0
+    failed = counted(run).failed if order.pending <= 0 else 0
     if failed:
         words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
         words += ". The run keeps its code: plan corrected code anew with --run DIR"
@@ -146,22 +142,32 @@ def _mark(run: Run) -> str:
 
 
 def status(run: Run) -> Status:
-    """Return the status of *run* now."""
+    """Return the status of *run* now, SLURM's queue included where it was submitted there."""
+    from hpc_search.status import Watcher
+
+    return Watcher(run.layout, run.plan).look()
+
+
+def counted(run: Run) -> Status:
+    """Return the status of *run* from its files alone: SLURM is not asked."""
     from hpc_search.status import read_status
 
-    return read_status(run.layout, run.plan, now=time.time())
+    return read_status(run.layout, run.plan)
 
 
 def wait(run: Run, sent: Sent) -> Ended:
     """Stay until the work ends, with a progress bar; return the exit code and what to say."""
     from hpc_search.launchers import submission
     from hpc_search.progress import Progress
+    from hpc_search.status import Watcher
 
     mark = _mark(run)
+    # The launcher asks SLURM while it waits.
+    watcher = Watcher(run.layout, run.plan, ask=False)
     with Progress() as progress:
 
         def tick() -> None:
-            progress.update(status(run))
+            progress.update(watcher.look())
 
         def tokens() -> Sequence[str]:
             # Workers that end may have sent others.
@@ -175,7 +181,7 @@ def wait(run: Run, sent: Sent) -> Ended:
 
 
 def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
-    seen = status(run)
+    seen = counted(run)
     if signal_number:
         return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
     rows = []
@@ -196,7 +202,7 @@ def after_work(run: Run) -> str:
     """Return one line on what is done and, where something is left, the next command."""
     from hpc_search.progress import line
 
-    seen = status(run)
+    seen = counted(run)
     more = f"; `hpc-search submit {run.path}` goes on where it was" if seen.left else ""
     return f"{line(seen)}{more}"
 
@@ -228,17 +234,11 @@ def cancel(run: Run) -> str:
     return f"{workers} told to end; `hpc-search submit {run.path}` goes on where they stopped"
 
 
-def watch(run: Run, pause: Callable[[float], None] = time.sleep) -> int:
-    """Show the status again and again until Ctrl-C or the end of the search."""
-    from hpc_search.progress import Progress
+def watch(run: Run) -> int:
+    """Show the status again and again until somebody quits or the search ends; return the exit code."""
+    from hpc_search.progress.watch import watch as show
+    from hpc_search.status import Watcher
 
-    try:
-        with Progress() as progress:
-            while True:
-                seen = status(run)
-                progress.update(seen)
-                if not seen.left:
-                    return EXIT_DONE
-                pause(_WATCH)
-    except KeyboardInterrupt:
-        return EXIT_DONE
+    watcher = Watcher(run.layout, run.plan)
+    ended_by = show(watcher.look, str(run.path))
+    return 128 + ended_by if ended_by else EXIT_DONE
