@@ -127,12 +127,12 @@ def submit(run: Run, wish: Wish) -> Sent:
     return Sent(outcome, order.launcher)
 
 
-def refill(run: Run, token: str, *, refused: bool) -> int:
-    """Send the workers that are missing as a task of *token* ends; return how many."""
+def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
+    """Send the workers that are missing as a task of *token* ends after *done* trials; return how many."""
     from hpc_search.launchers import refill as of_workers
     from hpc_search.launchers.slurm import SlurmLauncher
 
-    ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, refused=refused)
+    ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, done, refused=refused)
     return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
 
 
