@@ -156,7 +156,6 @@ def test_arrays_are_cut_and_cancelled_by_token(site: Site) -> None:
         ({"constraint": "nope"}, "Invalid feature specification", "constraint"),
         ({"reservation": "nope"}, "reservation", "reservation"),
         ({"max_array": 5000}, "Invalid job array specification", "max_array"),
-        ({"qos": "small", "max_array": 1000}, "QOSMaxSubmitJobPerUserLimit", "workers"),
         ({"extra": {"frobnicate": "1"}}, "unrecognized option", "extra"),
     ],
     ids=[
@@ -169,7 +168,6 @@ def test_arrays_are_cut_and_cancelled_by_token(site: Site) -> None:
         "feature",
         "reservation",
         "array",
-        "limit",
         "option",
     ],
 )
