@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import Request as SliceRequest
+from hpc_search.config.slices import Slice
 from hpc_search.errors import RefusedError
-from hpc_search.launchers import submission
+from hpc_search.launchers import sending, submission
 from hpc_search.launchers.base import token
 from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.layout import Layout
@@ -66,6 +68,8 @@ class Site:
         self, *arguments: str, profile: dict[str, Any] | None = None, **changes: Any
     ) -> submission.Order:
         given: dict[str, Any] = {"partition": "low", "time": 2, "mem": "100M"} | (profile or {})
+        if gres := given.pop("gres", ""):
+            given["slice"] = Slice(request=SliceRequest(gres=gres))
         values: dict[str, Any] = {"pending": 90, "workers": 4, "environ": dict(os.environ)} | changes
         return submission.Order(
             layout=self.layout,
@@ -209,7 +213,7 @@ def test_a_submitter_killed_after_sbatch_submits_nothing_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(submission, "_answer", _killed)
+        patch.setattr(sending, "answer", _killed)
         with pytest.raises(KeyboardInterrupt):
             submission.submit(site.order("stay"))
     assert not site.layout.submit_record(1).exists()
