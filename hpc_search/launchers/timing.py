@@ -60,6 +60,17 @@ def walltime(
     return Learned(minutes, least if least < minutes else 0)
 
 
+def short(profile: Profile, lease: float) -> str:
+    """Return what to say of a walltime that is given and short of four times the *lease*, "" else."""
+    if not 0 < profile.time * 60 < _LEASES * lease:
+        return ""
+    most = profile.time * 60 // _LEASES
+    return (
+        f"the lease ({lease:g} s) is more than a quarter of the walltime ({profile.time} min): trials of a "
+        f"killed worker wait that long; `lease: {most}` in the search file, or a longer `time` in the profile"
+    )
+
+
 def learned(order: Order) -> Order:
     """Return *order* with the walltime that the journals of the run suggest; its profile's own holds."""
     profile = order.profile
