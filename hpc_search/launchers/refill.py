@@ -29,8 +29,9 @@ from hpc_search.records.plan import Plan
 
 #: Submissions by workers in a row, each sent by a worker of the one before.
 DEPTH: Final = 50
-#: While others wait, workers are replaced in arrays of this share of all: one call for many.
-_SHARE: Final = 8
+#: Workers are replaced in arrays of this share of all, while others wait and where none does: one call, and
+#: one record, for many.
+_SHARE: Final = (8, 16)
 #: Workers for the work left, and some more: the next ones may do fewer trials.
 _MARGIN: Final = 1.25
 #: Smaller arrays that are tried where a limit is met: tasks that end now count for some moments.
@@ -109,7 +110,8 @@ def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int)
     if there.waiting:
         goal = min(goal, math.ceil(_MARGIN * pending / max(1, done)))
     lacking = goal - there.waiting - there.live
-    if lacking < max(1, min(goal // _SHARE, there.waiting)):
+    dozen = min(goal // _SHARE[0], there.waiting) or goal // _SHARE[1]
+    if lacking < max(1, dozen):
         return 0
     room = most - there.waiting - there.live - 1 if most else NO_LIMIT
     return max(0, min(lacking, room))

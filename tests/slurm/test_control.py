@@ -56,7 +56,7 @@ def test_fewer_workers_take_the_waiting_ones_first_and_then_running_ones(site: S
 
     said = throttled(site, 1, 2).text
 
-    assert said == "1 workers wanted: 3 waiting cancelled, 1 running told to stop at the next checkpoint"
+    assert said == "1 worker wanted: 3 waiting cancelled, 1 running told to stop at the next checkpoint"
     wait_until(lambda: rows(site, "%K:%T") == ["0:RUNNING"], 30, on_timeout=site.cluster.picture)
 
 

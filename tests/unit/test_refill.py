@@ -85,6 +85,12 @@ def test_while_many_wait_workers_are_replaced_by_the_dozen() -> None:
     assert refill.missing(1200, 1100, Seats(97, 7), 120, 1) == 15
 
 
+def test_where_none_waits_a_sixteenth_of_the_slots_may_stand_idle() -> None:
+    assert refill.missing(64, 500, Seats(0, 61), 0, 1) == 0
+    assert refill.missing(64, 500, Seats(0, 60), 0, 1) == 4
+    assert refill.missing(64, 500, Seats(0, 0), 0, 1) == 64
+
+
 def test_no_more_wait_than_the_work_left_needs() -> None:
     assert refill.missing(1200, 500, Seats(60, 8), 120, 9) == 0
     assert refill.missing(1200, 5, Seats(0, 2), 120, 1) == 3
