@@ -338,7 +338,7 @@ def _additional(request: Request) -> dict[str, Any]:
         "output": log,
         "requeue" if profile.requeue else "no-requeue": True,
         "reservation": profile.reservation or None,
-        "time-min": profile.time_min or request.minutes_min or None,
+        "time-min": (request.minutes_min if request.minutes else profile.time_min) or None,
         **profile.extra,
     }
     return {key: value for key, value in options.items() if value not in (None, "", False)}

@@ -54,7 +54,7 @@ def walltime(
     need = math.ceil((max(needs) * _MARGIN + _START_S) / 60) if needs else floor
     least = max(floor, need)
     rest = statistics.mean(durations) * work * _MARGIN + _START_S if durations else math.inf
-    minutes = max(least, min(USUAL, math.ceil(min(rest, USUAL * 60) / 60)))
+    minutes = max(least, profile.time_min, min(USUAL, math.ceil(min(rest, USUAL * 60) / 60)))
     most = longest or minutes
     minutes, least = min(minutes, most), min(profile.time_min or least, most)
     return Learned(minutes, least if least < minutes else 0)

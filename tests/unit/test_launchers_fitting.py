@@ -83,6 +83,11 @@ def test_never_above_what_the_partition_takes() -> None:
     assert learn([7200], [7200], longest=100) == Learned(100, 0)
 
 
+def test_the_least_that_is_accepted_is_no_more_than_what_is_asked_for() -> None:
+    assert walltime(Profile(time_min=90), [], [], 5, None) == Learned(90, 0)
+    assert walltime(Profile(time_min=20), [], [], 5, None) == Learned(60, 20)
+
+
 def test_a_walltime_of_less_than_four_leases_is_told_with_the_remedy() -> None:
     assert "`lease: 150` in the search file" in short(Profile(time=10), 900.0)
     assert short(Profile(time=60), 900.0) == ""
