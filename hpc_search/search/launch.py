@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError
+from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
 from hpc_search.ledger import IndexDamagedError, finals
 from hpc_search.planning import load_instance
 from hpc_search.search import room
@@ -149,8 +149,13 @@ def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
     from hpc_search.launchers import refill as of_workers
     from hpc_search.launchers.slurm import SlurmLauncher
 
-    ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, done, refused=refused)
-    return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
+    try:
+        ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, done, refused=refused)
+        return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
+    except (HpcSearchError, OSError) as error:
+        # The worker has ended well; whoever ends next, or a person, sends them.
+        _say(f"missing workers were not sent: {error}")
+        return 0
 
 
 def _mark(run: Run) -> str:
