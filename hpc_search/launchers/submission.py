@@ -97,19 +97,29 @@ def cancel(layout: Layout, launcher: Launcher, mark: str = "") -> int:
 
 
 def _cancel(layout: Layout, launcher: Launcher, mark: str) -> int:
-    _want_nothing(layout, launcher.name, mark)
+    before = tokens(layout, launcher.name, mark)
+    _want_nothing(layout, launcher.name, mark, _dead(layout, launcher, before))
     mine = tokens(layout, launcher.name, mark)
     return launcher.cancel(mine) if mine else 0
 
 
-def _want_nothing(layout: Layout, launcher: str, mark: str) -> None:
+def _dead(layout: Layout, launcher: Launcher, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the workers that own trials and whose jobs are known to have ended for good."""
+    if not owners(layout, names):
+        return ()
+    active = launcher.active(names)
+    absent = [] if active is None else [name for name in names if name not in active]
+    return owners(layout, launcher.ended(absent)) if owners(layout, absent) else ()
+
+
+def _want_nothing(layout: Layout, launcher: str, mark: str, gone: tuple[str, ...]) -> None:
     """Say for each profile of *launcher* that no more workers are wanted."""
     known = submissions(layout)
     names = {one.profile.name for one in marked(known, mark) if one.launcher == launcher}
     for name in sorted(names):
         last = last_of(marked(known, mark), launcher, name)
         if last is not None and last.wanted:
-            sending.settle(layout, last, _next_number(submissions(layout)), wanted=0)
+            sending.settle(layout, last, _next_number(submissions(layout)), wanted=0, gone=gone)
 
 
 def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] | None:
