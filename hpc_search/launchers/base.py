@@ -27,7 +27,8 @@ class Request:
 
     ``environment`` is exported with its values written into the script; ``forward`` are names whose
     values the tasks get from the submitter's environment without being written anywhere. ``command``
-    replaces the worker (the seat, where the launcher gives one, is in HPC_SEARCH_SEAT).
+    replaces the worker (the seat, where the launcher gives one, is in HPC_SEARCH_SEAT). ``minutes`` and
+    ``minutes_min`` are the walltime asked for (0: the profile's).
     """
 
     run: str
@@ -40,6 +41,8 @@ class Request:
     environment: dict[str, str] = field(default_factory=dict)
     forward: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    minutes: int = 0
+    minutes_min: int = 0
 
 
 @dataclass(frozen=True, slots=True)

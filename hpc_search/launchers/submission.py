@@ -27,7 +27,7 @@ from hpc_search.ledger.submits import Answer, Intent, Job, submissions
 from hpc_search.locks import coarse_lock
 from hpc_search.records import checked
 from hpc_search.records.plan import Plan
-from hpc_search.site import environment
+from hpc_search.site import environment, starts
 
 #: Seconds to wait for another `submit` of the same run: sbatch alone may take three minutes.
 _LOCK_TIMEOUT_S: Final = 300.0
@@ -108,8 +108,10 @@ def submit(order: Order) -> Outcome:
             )
             raise TemporaryError(message, hint="the same command again later")
         gone = _gone(known, active, order.launcher.name)
+        troubles = starts.troubles(order.layout, gone)
         _tidy(order.layout, known, gone)
-        return _send_missing(order, known, active, gone)
+        outcome = _send_missing(order, known, active, gone)
+        return replace(outcome, text="\n".join([outcome.text, *troubles]))
 
 
 def preview(order: Order) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import Pack, Slice
 from hpc_search.config.slices import Request as SliceRequest
-from hpc_search.config.slices import Slice
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
 from hpc_search.launchers import slurm
 from hpc_search.launchers.base import ActiveJobs, Request, UnclearError
@@ -81,21 +81,41 @@ def test_requeue_is_explicit(*, requeue: bool, option: str) -> None:
     assert option in directives(script(profile={"requeue": requeue}))
 
 
-def test_the_worker_is_a_step() -> None:
-    command = script(profile={"cpus": 4}).strip().splitlines()[-1]
+def step(text: str) -> list[str]:
+    (line,) = (line for line in text.splitlines() if line.startswith("srun "))
+    return shlex.split(line)
 
-    words = shlex.split(command)
-    assert words[0] == "srun"
-    assert "--cpus-per-task=4" in words
-    assert words[words.index("-P") - 1] == sys.executable
-    assert words[words.index("-m") :] == [
-        "-m",
-        "hpc_search",
-        "work",
-        "/scratch/run",
-        "--token",
-        "ex-12345678-0001",
-    ]
+
+def test_the_worker_is_a_step_with_the_cores_of_all_that_share_it() -> None:
+    packed = Slice(kind="packed", request=SliceRequest(gres="gpu:1"), pack=Pack(workers=3))
+    text = script(profile={"cpus": 4, "slice": packed})
+
+    words = step(text)
+    assert "--cpus-per-task=12" in words
+    assert directives(text)["cpus-per-task"] == "12"
+    assert f"python={sys.executable}" in text.splitlines()
+    place = words.index("$python")
+    expected = ["-P", "-m", "hpc_search", "work", "/scratch/run", "--token", "ex-12345678-0001"]
+    assert words[place + 1 :] == expected
+
+
+@pytest.mark.parametrize(
+    ("profile", "learned", "expected"),
+    [
+        ({"time": 60, "time_min": 20}, {}, ("60", "20", "USR2@120")),
+        ({"time": 4}, {}, ("4", None, "USR2@60")),
+        ({}, {}, (None, None, "USR2@120")),
+        ({"time": -1}, {}, (None, None, "USR2@120")),
+        ({}, {"minutes": 6, "minutes_min": 3}, ("6", "3", "USR2@90")),
+        ({"time_min": 30}, {"minutes": 6}, ("6", "6", "USR2@90")),
+    ],
+)
+def test_the_walltime_is_the_one_given_or_learned_or_the_sites(
+    profile: dict[str, int], learned: dict[str, int], expected: tuple[str | None, str | None, str]
+) -> None:
+    found = directives(script(profile=profile, **learned))
+
+    assert (found.get("time"), found.get("time-min"), found["signal"]) == expected
 
 
 @pytest.mark.parametrize("run", ["/a b/c'd", '/x"y', "/50%j/%a", "/$(id)/`id`;id", "/new\\line"])
