@@ -13,27 +13,28 @@ import shutil
 import signal
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hpc_search.config.profile import Profile
 from hpc_search.errors import TemporaryError, UsageError
-from hpc_search.launchers import refusals, script
-from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited
+from hpc_search.launchers import control, refusals, script
+from hpc_search.launchers.base import ActiveJobs, Fewer, Request, Submitted, Waited
+from hpc_search.launchers.fitting import Room, room
 from hpc_search.ledger.submits import Job
 from hpc_search.site import environment
 from hpc_search.site.client import ask
+from hpc_search.site.limits import Limits, read_limits
+from hpc_search.site.tasks import Task, named, own_tasks
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
 #: Seconds that sbatch may take; it retries by itself for 120 s where the job table is full.
 SBATCH_TIMEOUT_S: Final = 180
-#: MaxArraySize is 1001 where the site did not change it, and the index has to be below it.
-_ARRAY: Final = 1000
 #: Seconds before the first look for an unclear submission (MessageTimeout and some), and to the second.
 LOOKUP_PAUSES_S: Final = (15.0, 30.0)
 #: States that a task does not leave again without being submitted or requeued.
@@ -61,6 +62,8 @@ class SlurmLauncher:
         """Wait by *pause*; look an unclear submission up after each of *lookup_pauses* seconds."""
         self._pause = pause
         self._lookup_pauses = lookup_pauses
+        self._limits: Limits | None = None
+        self._tasks: list[Task] | None = None
 
     def check(self) -> None:
         """Raise UsageError where sbatch is not on PATH, or SLURM_CONF names no file.
@@ -81,9 +84,23 @@ class SlurmLauncher:
         del threads
         return max(1, min(profile.workers, pending))
 
-    def batch(self, profile: Profile) -> int:
-        """Return the largest array that the site takes."""
-        return profile.max_array or _ARRAY
+    @property
+    def limits(self) -> Limits:
+        """What the site takes, asked once."""
+        if self._limits is None:
+            self._limits = read_limits()
+        return self._limits
+
+    def longest(self, profile: Profile) -> int | None:
+        """Return the MaxTime of the profile's partition."""
+        return self.limits.partition(profile.partition).max_time
+
+    def room(self, profile: Profile) -> Room:
+        """Return what the site's limits leave beside all tasks of this user."""
+        limits = self.limits
+        tasks = (own_tasks() if self._tasks is None else self._tasks) or []
+        places = [task.place for task in tasks if task.counts]
+        return room(limits.bounds(profile), places, limits.array(profile))
 
     def script(self, request: Request) -> str:
         """Return the sbatch script of *request*."""
@@ -131,8 +148,8 @@ class SlurmLauncher:
         """Return what squeue shows under *tokens*, by one call."""
         if not tokens:
             return {}
-        answer = ask(["squeue", "--me", "-h", "-r", f"--name={','.join(tokens)}", "-o", "%j|%T|%r"])
-        return None if answer is None else parse_squeue(answer)
+        self._tasks = own_tasks()
+        return None if self._tasks is None else counted(named(self._tasks, tokens))
 
     def ended(self, tokens: Sequence[str]) -> frozenset[str]:
         """Ask squeue, which knows jobs for some minutes after their end, then sacct for the rest."""
@@ -156,8 +173,18 @@ class SlurmLauncher:
                 raise TemporaryError(message, hint="the same command again later")
         return sum(jobs.live for jobs in active.values())
 
-    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
-        """Stay until no trial is left or SLURM, asked twice, knows none of *tokens*.
+    def change(self, tokens: Sequence[str], before: Profile, after: Profile) -> list[str]:
+        """Give the arrays that `active` showed the throttle and the walltime of *after*."""
+        return control.change(named(self._tasks or (), tokens), before, after)
+
+    def reduce(self, tokens: Sequence[str], count: int) -> Fewer:
+        """Cancel *count* of the tasks that `active` showed: first those that wait."""
+        return control.reduce(named(self._tasks or (), tokens), count)
+
+    def wait(
+        self, tokens: Callable[[], Sequence[str]], tick: Callable[[], None], left: Callable[[], int]
+    ) -> Waited:
+        """Stay until no trial is left or SLURM, asked twice, knows none of the *tokens* of then.
 
         Ctrl-C leaves the jobs alone.
         """
@@ -169,38 +196,34 @@ class SlurmLauncher:
                 self._pause(1.0)
                 if time.monotonic() - asked >= _POLL_S:
                     asked = time.monotonic()
-                    absent = absent + 1 if self.active(tokens) == {} else 0
+                    absent = absent + 1 if self.active(tokens()) == {} else 0
         except KeyboardInterrupt:
             return Waited(signal.SIGINT)
         tick()
         return Waited()
 
 
-def parse_squeue(text: str) -> dict[str, ActiveJobs]:
-    """Return the tasks by token from lines ``NAME|STATE|REASON``.
+def counted(tasks: Iterable[Task]) -> dict[str, ActiveJobs]:
+    """Return the tasks by name.
 
     Every state but PENDING and COMPLETING is running; one that is cancelled or preempted is COMPLETING
     until it is killed.
     """
-    tasks: Counter[tuple[str, str]] = Counter()
-    reasons: dict[str, Counter[str]] = {}
-    for line in text.splitlines():
-        name, _, rest = line.strip().partition("|")
-        state, _, reason = rest.partition("|")
-        if not name:
-            continue
-        kind = {"PENDING": "pending", "COMPLETING": "ending"}.get(state, "running")
-        tasks[name, kind] += 1
-        reasons.setdefault(name, Counter()).update([reason] if kind == "pending" else [])
-    return {
-        name: ActiveJobs(
-            pending=tasks[name, "pending"],
-            running=tasks[name, "running"],
-            ending=tasks[name, "ending"],
-            reasons=dict(counts),
-        )
-        for name, counts in reasons.items()
-    }
+    by_name: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        by_name[task.name].append(task)
+    return {name: _active(of_name) for name, of_name in by_name.items()}
+
+
+def _active(tasks: Sequence[Task]) -> ActiveJobs:
+    waiting = [task for task in tasks if task.waits]
+    ending = sum(not task.counts for task in tasks)
+    return ActiveJobs(
+        pending=len(waiting),
+        running=len(tasks) - len(waiting) - ending,
+        ending=ending,
+        reasons=dict(Counter(task.reason for task in waiting)),
+    )
 
 
 def over(text: str) -> frozenset[str]:
