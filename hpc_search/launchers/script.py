@@ -18,7 +18,7 @@ from hpc_search.launchers.base import Request, worker
 from hpc_search.site.starts import CANNOT_START
 
 #: Of the submitter's own environment: wrong in a task that has another.
-_OF_AN_ENVIRONMENT: Final = frozenset({"VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV"})
+_OF_AN_ENVIRONMENT: Final = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 #: A task that cannot work stays for a while before it ends, else a broken node would swallow the array,
 #: task after task. Not for long where it was told to end, and never as long as others at the same time.
 _FUNCTIONS: Final = (
@@ -127,10 +127,9 @@ def _no_module(name: str) -> str:
 
 
 def _exports(profile: Profile, environment: Mapping[str, str]) -> list[str]:
-    dropped = _OF_AN_ENVIRONMENT if profile.conda or profile.venv or profile.container else ()
-    return [
-        f"export {name}={shlex.quote(value)}" for name, value in environment.items() if name not in dropped
-    ]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    own = profile.conda or profile.venv or profile.container
+    return [*lines, f"unset {' '.join(_OF_AN_ENVIRONMENT)}"] if own else lines
 
 
 def _home(path: str) -> str:

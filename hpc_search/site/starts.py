@@ -17,8 +17,8 @@ _LINE: Final = re.compile(re.escape(CANNOT_START.encode()) + rb"([^\s:]+): ([^\n
 #: Bytes of a log's end that are read, and logs at most: a reason that all tasks share is in each of them.
 _TAIL: Final = 4096
 _MOST: Final = 200
-#: What SLURM gives as the signal of a task whose output file could not be opened on its node.
-_NO_OUTPUT: Final = "0:53"
+#: What squeue, for some minutes, and then sacct say of a task whose output file could not be opened.
+_NO_OUTPUT: Final = re.compile(r"([^|]+)\|(?:JobLaunchFailure|0:53)")
 
 
 def troubles(layout: Layout, gone: Collection[str]) -> list[str]:
@@ -52,8 +52,10 @@ def _silent(layout: Layout, tokens: Collection[str]) -> list[str]:
     if not tokens:
         return []
     names = f"--name={','.join(tokens)}"
-    told = ask(["sacct", "-X", "-n", "-P", names, "-S", "now-2days", "-o", "NodeList,ExitCode"]) or ""
-    nodes = [line.partition("|")[0] for line in told.splitlines() if line.endswith(f"|{_NO_OUTPUT}")]
+    told = ask(["squeue", "--me", "-h", "-r", "-t", "all", names, "-o", "%N|%r"]) or ""
+    if not told.strip():
+        told = ask(["sacct", "-X", "-n", "-P", names, "-S", "now-2days", "-o", "NodeList,ExitCode"]) or ""
+    nodes = [match[1] for match in map(_NO_OUTPUT.fullmatch, told.splitlines()) if match]
     why = f"their logs cannot be written to {layout.submitit}: is it on a file system that the nodes have?"
     return [_sentence(why, nodes)] if nodes else []
 
