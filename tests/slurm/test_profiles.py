@@ -251,6 +251,21 @@ def test_a_run_that_the_nodes_do_not_have_is_told_without_any_log(slurm: Cluster
         subprocess.run(["umount", "-l", here], check=True)
 
 
+def test_a_log_folder_without_permission_is_told_with_its_path(
+    slurm: Cluster, user_directory: Path, ordinary_user_python: Path
+) -> None:
+    with cancelled_at_the_end(Search(slurm, user_directory, ordinary_user_python)) as search:
+        search.write("trial.py", TRIAL)
+        search.plan(SEARCH)
+        search.layout.submitit.mkdir(mode=0o755)  # root's
+
+        refused = search.submit("--workers=1", code=2)
+
+    assert f"{search.layout.submitit}" in refused.stderr
+    assert "Permission denied\n  next: it has to be writable for you" in refused.stderr
+    assert search.jobs() == []
+
+
 def test_a_missing_slurm_conf_is_told_at_once(search: Search) -> None:
     refused = search.submit(code=2, environment={"SLURM_CONF": "/nonexistent/slurm.conf"})
 

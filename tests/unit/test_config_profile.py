@@ -35,6 +35,22 @@ def test_every_profile_that_comes_along_loads_under_its_own_name(path: Path) -> 
     assert load_profile(path).name == path.stem
 
 
+def test_the_profiles_that_come_along_show_every_kind_of_slice() -> None:
+    kinds = {path.stem: load_profile(path).slice.kind for path in PROFILES.glob("*.yaml")}
+
+    assert kinds == {
+        "a100-mig": "mig",
+        "cpu": "cpu",
+        "generic": "cpu",
+        "h100": "whole",
+        "mps": "mps",
+        "packed": "packed",
+        "preemptible": "whole",
+        "shared-gpu": "shard",
+        "test-cluster": "cpu",
+    }
+
+
 def test_the_test_cluster_is_as_its_script_starts_it() -> None:
     profile = load_profile(PROFILES / "test-cluster.yaml")
     found = (profile.partition, profile.cpus, profile.mem, profile.time, profile.workers)
