@@ -6,7 +6,8 @@ import json
 import shlex
 import subprocess
 import tempfile
-from itertools import takewhile
+from contextlib import suppress
+from itertools import product, takewhile
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -68,23 +69,12 @@ OPTIONS = frozenset(
 FUNCTIONS = "srun() { :; }; sleep() { :; }; conda() { :; }; module() { :; }\n"
 
 
-@settings(max_examples=150, deadline=None)
-@given(ASSIGNMENTS)
-def test_no_field_smuggles_anything_into_the_script(
-    drawn: tuple[list[tuple[str, str]], tuple[str, str]],
-) -> None:
-    fields, environment = drawn
-    profile = Profile()
-    for key, value in [*fields, environment]:
-        try:
-            profile = profile_with(profile, [f"{key}={value}"])
-        except UsageError:
-            continue
-    request = Request(
-        run="/run", token="t-1", tasks=2, profile=profile, environment={"PATH": "/usr/bin:/bin"}
+def check(profile: Profile) -> None:
+    """Render the script of *profile* and run it: nothing but its own options and commands is in it."""
+    environment = {"PATH": "/usr/bin:/bin"}
+    text = SlurmLauncher().script(
+        Request(run="/run", token="t-1", tasks=2, profile=profile, environment=environment)
     )
-
-    text = SlurmLauncher().script(request)
 
     head = takewhile(lambda line: line.startswith("#") or not line, text.split("\n"))
     directives = [shlex.split(line.removeprefix("#SBATCH ")) for line in head if line.startswith("#SBATCH")]
@@ -102,3 +92,27 @@ def test_no_field_smuggles_anything_into_the_script(
             timeout=60,
         )
         assert list(Path(folder).iterdir()) == [], text
+
+
+def test_no_field_takes_a_command_or_an_option_for_its_value() -> None:
+    paths = sorted({*FIELDS, "extra.nice", "extra.x", "extra"} - {"prolog"})
+    taken = set()
+    for path, piece in product(paths, HOSTILE):
+        for value in (piece, f"/{piece}", f"/a{piece}b", json.dumps([piece]), json.dumps([f"a{piece}"])):
+            with suppress(UsageError):
+                check(profile_with(Profile(), ["gres=gpu:1", f"{path}={value}"]))
+                taken.add(path)
+    assert {"python", "conda", "venv", "container", "slice.expect.name"} <= taken
+
+
+@settings(max_examples=150, deadline=None)
+@given(ASSIGNMENTS)
+def test_no_fields_together_bring_anything_into_the_script(
+    drawn: tuple[list[tuple[str, str]], tuple[str, str]],
+) -> None:
+    fields, environment = drawn
+    profile = Profile()
+    for key, value in [*fields, environment]:
+        with suppress(UsageError):
+            profile = profile_with(profile, [f"{key}={value}"])
+    check(profile)
