@@ -241,7 +241,8 @@ def _records(config: Config) -> Iterator[Row]:
         yield Row("ended jobs", "NOTE" if short else "PASS", f"known for {kept} s (MinJobAge)", meaning)
     if not config.values:
         return
-    if storage := config.word("AccountingStorageType").removeprefix("accounting_storage/"):
+    storage = config.word("AccountingStorageType").removeprefix("accounting_storage/")
+    if storage not in ("", "none"):
         enforced = config.word("AccountingStorageEnforce")
         yield Row("accounting", "PASS", f"{storage}{f'; enforces {enforced}' if enforced else ''}")
     else:
