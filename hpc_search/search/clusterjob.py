@@ -109,7 +109,7 @@ def _sent(request: Request, temporary: Path, config: Config, *, signals: bool) -
         wait=None if followed.wait is None else round(followed.wait, 1),
         signals=signals,
         look=followed.records.look(),
-        timing=follow.timing(followed, asked=signal_delay(request.profile)),
+        timing=follow.timing(followed, asked=signal_delay(request.profile, max(0, request.profile.time))),
     )
 
 

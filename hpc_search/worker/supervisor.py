@@ -23,7 +23,7 @@ from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
-from hpc_search.worker.departure import Departure
+from hpc_search.worker.departure import Departure, Refill
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
 from hpc_search.worker.host import Host
@@ -62,6 +62,8 @@ class WorkerOptions:
     seat: str = ""
     device: str = ""
     limit: int | None = None
+    #: Sends the workers that are missing at this one's end.
+    refill: Refill | None = None
     only: int | None = None
     override: PlannedTrial | None = None
     #: Stop the trial at its first report (``plan --check``).
@@ -95,7 +97,7 @@ class Supervisor:
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
         self._departure = Departure(
-            layout, self._ledger, from_submit=bool(options.token and not options.seat)
+            layout, self._ledger, options.refill, from_submit=bool(options.token and not options.seat)
         )
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
@@ -141,8 +143,8 @@ class Supervisor:
             self._close_host()
             self._events.close()
             self._log.close()
-        if self._stop_signal == signal.SIGINT:
-            # Only a user does that, to a worker in the foreground.
+        if self._stop_signal == signal.SIGINT and not self._departure.is_task:
+            # Only a user does that, to a worker in the foreground; a task is told so by `submit --set`.
             return 128 + signal.SIGINT
         return _EXITS.get(reason, EXIT_DONE)
 
@@ -205,7 +207,8 @@ class Supervisor:
         return not self._stopping
 
     def _leave(self, reason: str) -> None:
-        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host)
+        worked = self._attempts > 0
+        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, worked=worked)
 
     def _close_host(self) -> None:
         if self._host is not None:
