@@ -25,6 +25,7 @@ from hpc_search.launchers.slurm import SlurmLauncher, signal_delay
 from hpc_search.site import environment
 from hpc_search.site.client import ask
 from hpc_search.site.config import Config
+from hpc_search.site.reasons import explain
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: Where it has not run by then SLURM drops it: a killed doctor leaves nothing that starts later.
@@ -92,7 +93,7 @@ def _sent(request: Request, temporary: Path, config: Config, *, signals: bool) -
         if active is None:
             return None
         found = active.get(request.token)
-        reasons = ", ".join(found.reasons) if found else ""
+        reasons = next(iter(found.reasons), "") if found else ""
         return follow.Queue(found.live + found.ending if found else 0, reasons)
 
     def cancel() -> None:
@@ -120,8 +121,10 @@ def _one_line(error: HpcSearchError) -> str:
 
 def _words(followed: follow.Followed, request: Request, temporary: Path, job: str) -> str:
     if followed.outcome == "not started":
-        reason = followed.words or "no reason given"
-        return f"did not start in {follow.START_S:.0f} s: {reason}"
+        why = explain(followed.words)
+        meaning = f" ({why.meaning}): {why.step}" if why.meaning else ""
+        said = f"{followed.words or 'SLURM gives no reason'}{meaning}"
+        return f"did not start in {follow.START_S:.0f} s: {said}"
     if followed.outcome == "ran":
         return ""
     texts = [path.read_text(errors="replace") for path in temporary.glob("submitit/*.log")]
