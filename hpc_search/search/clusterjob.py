@@ -31,6 +31,8 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: Where it has not run by then SLURM drops it: a killed doctor leaves nothing that starts later.
 _DEADLINE: Final = "now+360"
 _MINUTES: Final = 1
+#: Seconds after which what a killed doctor left is removed: its array is over by then.
+_LEFT_S: Final = 600.0
 _KILL_WAIT_S: Final = 30
 #: Lines of the tasks' logs that are shown where nothing else is known.
 _LOG_LINES: Final = 2
@@ -44,6 +46,7 @@ def run(directory: str, profile: Profile, config: Config, *, signals: bool) -> T
     with ended_by_signals():
         try:
             temporary.mkdir(mode=0o700)
+            durable.remove_left(temporary, "doctor", _LEFT_S)
             (temporary / "submitit").mkdir(mode=0o700)
             (temporary / NONCE).write_text(request.environment["HPC_SEARCH_DOCTOR"])
             return _sent(request, temporary, config, signals=signals)

@@ -243,6 +243,13 @@ def test_a_node_that_shows_another_directory_is_a_problem() -> None:
     assert outcome.problems(RAN) == ()
 
 
+def test_what_slurm_did_not_say_is_unknown_and_no_failure() -> None:
+    found = rows(asked(unknown=("accounts and QOS",), accounts=(), default_account=""), "cpu")
+    assert found["accounts and QOS"].status == "n/a"
+    assert "jobs" not in found
+    assert not [row for row in found.values() if row.status == "FAIL"]
+
+
 # -- following
 
 
