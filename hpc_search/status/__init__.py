@@ -77,7 +77,8 @@ class Watcher:
     def look(self, given: tuple[Any, Sequence[Entry]] | None = None, *, now: float | None = None) -> Status:
         """Return the status now; see `read_status`."""
         known, notes = _submissions(self._layout)
-        asking = _Asking(self._desk, slots.queued_tokens(known))
+        asks = self._desk is not None and not index.ended(self._layout, self._plan.trials)
+        asking = _Asking(self._desk if asks else None, slots.queued_tokens(known))
         found = (
             index.Read(given[1], "index") if given else index.read_entries(self._layout, self._plan.trials)
         )
