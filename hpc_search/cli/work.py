@@ -28,7 +28,11 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.worker import Supervisor, WorkerOptions
 
     found = search.writable(search.open_run(given.run_dir))
-    options = WorkerOptions(token=given.token, seat=given.seat, limit=given.trials)
+
+    def refill(refused: bool) -> None:
+        search.refill(found, given.token, refused=refused)
+
+    options = WorkerOptions(token=given.token, seat=given.seat, limit=given.trials, refill=refill)
     code = Supervisor(found.layout, found.plan, options).run()
     if not given.token:
         print(search.after_work(found))

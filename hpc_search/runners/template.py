@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from hpc_search.runners import child, messages, processes
+from hpc_search.runners.keeper import death_with
 from hpc_search.runners.parent import Parent
 from hpc_search.trial import Spec
 
@@ -49,6 +51,8 @@ def main(arguments: list[str]) -> None:
 class Template(Parent):
     """The loop of the template process."""
 
+    _die_with_me: Callable[[], None] | None = None
+
     def take(self, message: dict[str, Any], fds: list[int]) -> None:
         """Import the user's code, or fork a trial; *fds* are its channel and its output."""
         if message["kind"] == "prepare":
@@ -71,10 +75,11 @@ class Template(Parent):
         self.send("ready", doubt=fork_doubt() or canary(message["threads"]), versions=_versions())
 
     def _spawn(self, spec: Spec, channel: int, log: int) -> None:
-        parent = os.getpid()
+        # What is made before the fork is made once, not in every child.
+        self._die_with_me = self._die_with_me or death_with(os.getpid())
         pid = os.fork()
         if pid == 0:
-            processes.die_with_parent(parent)
+            self._die_with_me()
             self.leave()
             os.setpgid(0, 0)
             child.run(spec, socket.socket(fileno=channel), log)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -65,6 +67,10 @@ def _profile(run: Run, wish: Wish) -> Profile:
     return profile.profile_with(found, [*workers, *wish.assignments])
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"hpc-search: {line}\n")
+
+
 def _order(run: Run, wish: Wish, pending: int) -> Order:
     from hpc_search.launchers.submission import Order
 
@@ -76,6 +82,8 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
         pending=pending,
         workers=wish.workers,
         chdir=load_instance(run.layout).origin,
+        mark=_mark(run),
+        say=_say,
         avoid=not any(text.startswith("exclude=") for text in wish.assignments),
     )
 
@@ -114,9 +122,23 @@ def submit(run: Run, wish: Wish) -> Sent:
         words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
         words += ". The run keeps its code: plan corrected code anew with --run DIR"
         outcome = replace(outcome, text=words)
-    if outcome.sent and order.launcher.name == "slurm":
+    if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
     return Sent(outcome, order.launcher)
+
+
+def refill(run: Run, token: str, *, refused: bool) -> int:
+    """Send the workers that are missing as a task of *token* ends; return how many."""
+    from hpc_search.launchers import refill as of_workers
+    from hpc_search.launchers.slurm import SlurmLauncher
+
+    ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, refused=refused)
+    return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
+
+
+def _mark(run: Run) -> str:
+    """Return what is in the names of all jobs of the run."""
+    return load_instance(run.layout).mark or run.plan.run_id[-8:]
 
 
 def status(run: Run) -> Status:
@@ -135,9 +157,11 @@ def counted(run: Run) -> Status:
 
 def wait(run: Run, sent: Sent) -> Ended:
     """Stay until the work ends, with a progress bar; return the exit code and what to say."""
+    from hpc_search.launchers import submission
     from hpc_search.progress import Progress
     from hpc_search.status import Watcher
 
+    mark = _mark(run)
     # The launcher asks SLURM while it waits.
     watcher = Watcher(run.layout, run.plan, ask=False)
     with Progress() as progress:
@@ -145,7 +169,11 @@ def wait(run: Run, sent: Sent) -> Ended:
         def tick() -> None:
             progress.update(watcher.look())
 
-        waited = sent.launcher.wait(sent.outcome.tokens, tick, lambda: pending(run))
+        def tokens() -> Sequence[str]:
+            # Workers that end may have sent others.
+            return [*sent.outcome.tokens, *submission.tokens(run.layout, sent.launcher.name, mark)]
+
+        waited = sent.launcher.wait(tokens, tick, lambda: pending(run))
     if waited.signal and sent.launcher.name == "slurm":
         words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.path}` ends them"
         return Ended(128 + waited.signal, words)
@@ -192,13 +220,14 @@ def cancel(run: Run) -> str:
     from hpc_search.launchers import local, slurm, submission
     from hpc_search.ledger import submits
 
-    known = {one.launcher for one in submits.submissions(run.layout)}
+    mark = _mark(run)
+    known = {one.launcher for one in submits.marked(submits.submissions(run.layout), mark)}
     launchers: list[Launcher] = []
     if "local" in known:
         launchers.append(local.LocalLauncher())
     if "slurm" in known:
         launchers.append(slurm.SlurmLauncher())
-    ended = sum(submission.cancel(run.layout, launcher) for launcher in launchers)
+    ended = sum(submission.cancel(run.layout, launcher, mark) for launcher in launchers)
     if not ended:
         return "no worker of this run is live; nothing to cancel"
     workers = "1 worker was" if ended == 1 else f"{ended} workers were"
