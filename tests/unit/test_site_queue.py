@@ -89,7 +89,9 @@ def test_many_watchers_ask_once(layout: Layout) -> None:
 
     assert len(slurm.calls) == 1
     # Who does not ask waits for the one that does.
-    assert [one is not None and one.healthy and sum(job.count for job in one.jobs) for one in found] == [22] * 8
+    assert [one is not None and one.healthy and sum(job.count for job in one.jobs) for one in found] == [
+        22
+    ] * 8
 
 
 def test_at_most_two_questions_lie_in_a_minute(layout: Layout) -> None:

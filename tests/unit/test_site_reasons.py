@@ -17,7 +17,13 @@ WAITING = (
 STUCK = (
     *("DependencyNeverSatisfied", "PartitionTimeLimit", "PartitionNodeLimit", "JobHeldUser", "JobHeldAdmin"),
     *("launch failed requeued held", "InvalidAccount", "InvalidQOS", "AccountNotAllowed", "BadConstraints"),
-    *("MaxMemPerLimit", "NonZeroExitCode", "OutOfMemory", "JobArrayTaskLimit", "QOSMaxWallDurationPerJobLimit"),
+    *(
+        "MaxMemPerLimit",
+        "NonZeroExitCode",
+        "OutOfMemory",
+        "JobArrayTaskLimit",
+        "QOSMaxWallDurationPerJobLimit",
+    ),
     *("QOSMinGRES", "AssocGrpCPUMinutesLimit", "QOSMaxCpuPerJobLimit", "QOSMaxCpuPerNode"),
 )
 

@@ -308,11 +308,9 @@ def test_a_worker_without_three_heartbeats_is_silent_and_not_counted(tmp_path: P
 
 def submitted(run: RunBuilder, **fields: Any) -> None:
     """Record a submission to SLURM of which worker 2 is task 3."""
-    answer = submits.Answer(
-        **{"number": 1, "token": "example-01234567-0001", "launcher": "slurm", "tasks": 4}
-        | {"wanted": 4, "outcome": "sent", "profile": Profile(name="site", cpus=2)}
-        | fields
-    )
+    about: dict[str, Any] = {"number": 1, "token": "example-01234567-0001", "launcher": "slurm", "tasks": 4}
+    about |= {"wanted": 4, "outcome": "sent", "profile": Profile(name="site", cpus=2)}
+    answer = submits.Answer(**(about | fields))
     run.layout.submit_record(1).write_bytes(checked.encode(answer))
     opening = journal.parse_line(run.lines[worker_id(2)][0][:-1])
     assert isinstance(opening, journal.Open)

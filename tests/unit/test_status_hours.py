@@ -25,7 +25,9 @@ def sums_of(run: RunBuilder, worker: int, seen: float = 0.0, *, live: bool = Fal
     return hours.sums(hours.workers(read(run))[worker_id(worker)], seen, live=live)
 
 
-def attempt(run: RunBuilder, trial: int, began: float, ended: float, *, saved: float = 0.0, **end: object) -> None:
+def attempt(
+    run: RunBuilder, trial: int, began: float, ended: float, *, saved: float = 0.0, **end: object
+) -> None:
     """Write an attempt of worker 1, with a checkpoint at *saved*, and its end where there is one."""
     run.append(1, journal.Start(trial=trial, attempt=1), began)
     if saved:
