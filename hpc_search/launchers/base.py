@@ -88,8 +88,11 @@ class Launcher(Protocol):
     def check(self) -> None:
         """Raise UsageError where this machine cannot start anything by it."""
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        """Return how many workers to start where nobody said: never more than *pending* trials."""
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        """Return how many tasks to start for *asked* workers (None: nobody said): at most a worker a trial.
+
+        Workers that are packed share a task.
+        """
 
     def batch(self, profile: Profile) -> int:
         """Return the most tasks that one submission may have."""
@@ -128,6 +131,11 @@ class Launcher(Protocol):
 
     def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
         """Stay until *left* returns 0 or nothing of *tokens* is live, calling *tick* every second."""
+
+
+def tasks_for(workers: int, pending: int, profile: Profile) -> int:
+    """Return the tasks of *workers*, at most one worker for each *pending* trial, some to a task."""
+    return -(-max(1, min(workers, pending)) // profile.slice.pack.workers)
 
 
 def worker(python: str, request: Request) -> tuple[str, ...]:

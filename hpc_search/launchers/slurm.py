@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hpc_search.config.profile import OWNED, Profile
 from hpc_search.errors import TemporaryError, UsageError
-from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
+from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, tasks_for, worker
 from hpc_search.launchers.refusals import explain
 from hpc_search.ledger.submits import Job
 from hpc_search.site import environment
@@ -72,10 +72,10 @@ class SlurmLauncher:
                 message, hint="use `--launcher local`, or log in to the cluster and submit there"
             )
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        """Return the profile's number of workers, at most one a trial."""
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        """Return the tasks for as many workers as *asked*, else as the profile says, at most one a trial."""
         del threads
-        return max(1, min(profile.workers, pending))
+        return tasks_for(profile.workers if asked is None else asked, pending, profile)
 
     def batch(self, profile: Profile) -> int:
         """Return the largest array that the site takes."""

@@ -63,10 +63,9 @@ class Order:
 
     @property
     def wanted(self) -> int:
-        """Workers that shall be live afterwards."""
-        if self.workers is None:
-            return self.launcher.workers(self.profile, self.plan.search.threads, self.pending)
-        return min(self.workers, self.pending)
+        """Tasks that shall be live afterwards."""
+        threads = self.plan.search.threads
+        return self.launcher.workers(self.profile, threads, self.pending, self.workers)
 
 
 @dataclass(frozen=True, slots=True)

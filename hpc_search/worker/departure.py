@@ -17,6 +17,11 @@ from hpc_search.worker.walltime import requeue_this_job
 REQUEUE: Final = "requeue"
 #: A seat asks for that at most this often.
 REQUEUES: Final = 50
+#: Exit codes of one of several workers of a task, for its leader alone: have the task run again; have it run
+#: again on another node; nothing of the kind, and no use in starting this worker again.
+AGAIN: Final = 80
+MOVE: Final = 81
+GIVEN_UP: Final = 82
 #: Seconds before the one other try.
 _AGAIN: Final = 5.0
 
@@ -51,24 +56,35 @@ def sleep_until_killed() -> None:
 class Departure:
     """How one worker leaves."""
 
-    def __init__(self, layout: Layout, ledger: Ledger, *, from_submit: bool) -> None:
-        """Be a task of an array of ours where it comes *from_submit* and SLURM runs it."""
+    def __init__(self, layout: Layout, ledger: Ledger, *, from_submit: bool, packed: bool = False) -> None:
+        """Be a task of an array of ours where it comes *from_submit* and SLURM runs it.
+
+        One of several *packed* workers of a task only says what its leader shall do when all have ended.
+        """
+        self._packed = packed
         self._layout = layout
         self._ledger = ledger
         self.is_task = from_submit and "SLURM_JOB_ID" in os.environ
 
     def leave(
         self, queue: list[Claimed], reason: str, stop_signal: int, close_host: Callable[[], None]
-    ) -> None:
-        """Give back *queue*, say that the worker exits, and have its task run again where work is left."""
+    ) -> bool:
+        """Give back *queue*, say that the worker exits, and have its task run again where work is left.
+
+        Returns:
+            Whether its leader shall ask for that.
+        """
         left = self._last_look(queue, stopping=bool(stop_signal))
         again = self._asks_again(stop_signal, work_left=left)
         self._ledger.exit(reason)
+        if self._packed:
+            return again
         if self.is_task and stop_signal == signal.SIGTERM:
             close_host()
             sleep_until_killed()
         if again:
             requeue()
+        return False
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
         """Return whether trials are left, after what is held has been given back."""

@@ -23,7 +23,7 @@ from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
-from hpc_search.worker.departure import Departure
+from hpc_search.worker.departure import AGAIN, GIVEN_UP, MOVE, Departure
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
 from hpc_search.worker.host import Host
@@ -31,6 +31,7 @@ from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.pace import Pace
+from hpc_search.worker.slice import SliceCheck
 from hpc_search.worker.verdict import TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
@@ -48,7 +49,15 @@ _LOOK: Final = 0.25
 _HOST_DEATHS: Final = 3
 
 #: How a worker ends where it leaves before the work does.
-_EXITS: Final = {"broken": EXIT_FAILED, "node failed": EXIT_TEMPORARY, "slice lost": EXIT_TEMPORARY}
+_EXITS: Final = {
+    "broken": EXIT_FAILED,
+    "node failed": EXIT_TEMPORARY,
+    "slice lost": EXIT_TEMPORARY,
+    # The slice is not the expected one; of packed workers the leader has the task run on another node.
+    "leave": EXIT_TEMPORARY,
+    "give up": GIVEN_UP,
+    "move": MOVE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,8 @@ class WorkerOptions:
     seat: str = ""
     device: str = ""
     limit: int | None = None
+    #: Whether it is one of several workers of a task.
+    packed: bool = False
     only: int | None = None
     override: PlannedTrial | None = None
     #: Stop the trial at its first report (``plan --check``).
@@ -82,6 +93,7 @@ class Supervisor:
         self._layout = layout
         self._plan = plan
         self._options = options
+        self._slice = SliceCheck(layout, options.token, options.seat, packed=options.packed)
         self._device = options.device or visible_device()
         instance = load_instance(layout)
         self._directory = instance.origin
@@ -94,9 +106,8 @@ class Supervisor:
             return override if override is not None and override.number == number else numbering(number)
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
-        self._departure = Departure(
-            layout, self._ledger, from_submit=bool(options.token and not options.seat)
-        )
+        from_submit = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
+        self._departure = Departure(layout, self._ledger, from_submit=from_submit, packed=options.packed)
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
         self._stopping = ""
@@ -125,13 +136,18 @@ class Supervisor:
             if "SLURMD_NODENAME" in os.environ:
                 self._ledger.note(NODE, self._node)
             note_memory(self._layout, self._ledger, self._kills)
+            leaving, self._device = self._slice.check(self._ledger, self._device)
+            if leaving:
+                return _EXITS[leaving]
             self._ledger.reconcile()
             self._ledger.resume_watch()
             self._ledger.recover()
             self._drop_checkpoints()
             fold(self._layout, self._ledger.me)
             reason = self._work()
-            self._leave(reason)
+            again = self._departure.leave(self._queue, reason, self._stop_signal, self._close_host)
+            if again:
+                return AGAIN
         except TemporaryError as error:
             return self._give_up(str(error))
         except OSError as error:
@@ -203,9 +219,6 @@ class Supervisor:
                 # The owner was slow, not dead: it ended the last of them.
                 return False
         return not self._stopping
-
-    def _leave(self, reason: str) -> None:
-        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host)
 
     def _close_host(self) -> None:
         if self._host is not None:
@@ -302,6 +315,7 @@ class Supervisor:
             whole=self._pace.whole,
             survival=self._options.survival,
             started=self._started,
+            foreign=self._slice.foreign,
             to_first_report=self._options.to_first_report,
         )
 
