@@ -29,11 +29,19 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.worker import Supervisor, WorkerOptions, pack
 
     found = search.writable(search.open_run(given.run_dir))
+
+    def refill(refused: bool) -> None:
+        search.refill(found, given.token, refused=refused)
+
     profile = pack.leads(found.layout, given.token) if not given.packed else None
     if profile is not None:
-        return pack.Leader(found.layout, profile, given.token, given.seat).run()
+        return pack.Leader(found.layout, profile, given.token, given.seat, refill).run()
     options = WorkerOptions(
-        token=given.token, seat=given.packed or given.seat, packed=bool(given.packed), limit=given.trials
+        token=given.token,
+        seat=given.packed or given.seat,
+        packed=bool(given.packed),
+        limit=given.trials,
+        refill=refill,
     )
     code = Supervisor(found.layout, found.plan, options).run()
     if not given.token:

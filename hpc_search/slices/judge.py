@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
-from hpc_search.config.slices import Slice
+from hpc_search.config.slices import Slice, items
 from hpc_search.slices.observe import excused
 from hpc_search.slices.observed import Device, Observed
 
 _GIB: Final = 1 << 30
-_COUNT: Final = re.compile(r"^(?:gres/)?(?P<name>[a-z]+)(?:[:/=].*?)??(?:[:=](?P<count>\d+))?(?:\(.*\))?$")
 _SHARED: Final = ("shard", "mps")
 
 
 def requested(gres: str) -> dict[str, int]:
     """Return name -> count of what the text *gres* asks for: ``gpu:h200:2`` is two of gpu."""
     found: dict[str, int] = {}
-    for part in filter(None, gres.split(",")):
-        match = _COUNT.match(part)
-        if match:
-            found[match["name"]] = found.get(match["name"], 0) + int(match["count"] or 1)
+    for item in items(gres):
+        found[item.name] = found.get(item.name, 0) + item.number
     return found
 
 

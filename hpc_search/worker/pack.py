@@ -52,8 +52,11 @@ def leads(layout: Layout, token: str) -> Profile | None:
 class Leader:
     """The leader of one task."""
 
-    def __init__(self, layout: Layout, profile: Profile, token: str, seat: str) -> None:
-        """Lead the workers of the task with *seat*, "" for the one that SLURM gives."""
+    def __init__(
+        self, layout: Layout, profile: Profile, token: str, seat: str, refill: departure.Refill
+    ) -> None:
+        """Lead the workers of the task with *seat*, "" for the one that SLURM gives; *refill* at the end."""
+        self._refill = refill
         self._layout = Layout(layout.root.resolve())
         self._profile = profile
         self._token = token
@@ -64,6 +67,7 @@ class Leader:
 
     def run(self) -> int:
         """Start the workers, stay until all have ended, and have the task run again where one asks for it."""
+        begun = finals(self._layout)
         for number in _SIGNALS:
             signal.signal(number, self._forward)
         daemon, environ = self._prepare()
@@ -72,7 +76,7 @@ class Leader:
         finally:
             if daemon is not None:
                 daemon.close()
-        return self._leave()
+        return self._leave(worked=finals(self._layout) > begun)
 
     def _prepare(self) -> tuple[mps.Daemon | None, dict[str, str]]:
         """Return the daemon of MPS where there is one, and the environment of the workers."""
@@ -143,7 +147,9 @@ class Leader:
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         self._signals.append(number)
-        self._tell(number)
+        if not self._is_task:
+            # SLURM signals every process of a step; twice would mean to lose patience.
+            self._tell(number)
 
     def _tell(self, number: int) -> None:
         for one in self._members:
@@ -153,17 +159,21 @@ class Leader:
     def _moves(self) -> bool:
         return any(one.status == departure.MOVE for one in self._members)
 
-    def _leave(self) -> int:
+    def _leave(self, *, worked: bool) -> int:
         statuses = [one.status or EXIT_DONE for one in self._members]
         if self._moves():
             nodes, _ = mismatches.nodes_of_task(self._layout, self._token, self._me.seat)
             if run_elsewhere(nodes, self._profile.exclude) is None:
                 _say("SLURM does not run this task again; `submit` again starts the workers that are missing")
             return EXIT_TEMPORARY
-        if departure.AGAIN in statuses:
-            departure.requeue()
-        elif self._is_task and signal.SIGTERM in self._signals:
+        again = departure.AGAIN in statuses
+        if again and departure.requeue():
+            return _worst(statuses)
+        if not again and self._is_task and signal.SIGTERM in self._signals:
             departure.sleep_until_killed()
+        if self._is_task and worked and set(self._signals) <= set(departure.WARNINGS):
+            # Sends nothing where nothing is left that nobody has.
+            self._refill(again)
         return _worst(statuses)
 
 

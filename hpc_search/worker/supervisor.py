@@ -23,7 +23,7 @@ from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
-from hpc_search.worker.departure import AGAIN, GIVEN_UP, MOVE, Departure
+from hpc_search.worker.departure import AGAIN, GIVEN_UP, MOVE, Departure, Refill
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
 from hpc_search.worker.host import Host
@@ -71,6 +71,8 @@ class WorkerOptions:
     seat: str = ""
     device: str = ""
     limit: int | None = None
+    #: Sends the workers that are missing at this one's end.
+    refill: Refill | None = None
     #: Whether it is one of several workers of a task.
     packed: bool = False
     only: int | None = None
@@ -107,7 +109,9 @@ class Supervisor:
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
         from_submit = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
-        self._departure = Departure(layout, self._ledger, from_submit=from_submit, packed=options.packed)
+        self._departure = Departure(
+            layout, self._ledger, options.refill, from_submit=from_submit, packed=options.packed
+        )
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
         self._stopping = ""
@@ -145,8 +149,7 @@ class Supervisor:
             self._drop_checkpoints()
             fold(self._layout, self._ledger.me)
             reason = self._work()
-            again = self._departure.leave(self._queue, reason, self._stop_signal, self._close_host)
-            if again:
+            if self._leave(reason):
                 return AGAIN
         except TemporaryError as error:
             return self._give_up(str(error))
@@ -157,8 +160,8 @@ class Supervisor:
             self._close_host()
             self._events.close()
             self._log.close()
-        if self._stop_signal == signal.SIGINT:
-            # Only a user does that, to a worker in the foreground.
+        if self._stop_signal == signal.SIGINT and not self._departure.is_task:
+            # Only a user does that, to a worker in the foreground; a task is told so by `submit --set`.
             return 128 + signal.SIGINT
         return _EXITS.get(reason, EXIT_DONE)
 
@@ -219,6 +222,11 @@ class Supervisor:
                 # The owner was slow, not dead: it ended the last of them.
                 return False
         return not self._stopping
+
+    def _leave(self, reason: str) -> bool:
+        """Leave; return whether the leader of packed workers shall have the task run again."""
+        worked = self._attempts > 0
+        return self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, worked=worked)
 
     def _close_host(self) -> None:
         if self._host is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from hpc_search.worker import departure
+from hpc_search.ledger.seats import REQUEUE
 from tests.slurm.cluster import Cluster
 from tests.slurm.searches import HeldSearch, cancelled_at_the_end
 from tests.waiting import wait_until
@@ -80,7 +80,7 @@ def test_packed_workers_share_the_fate_of_their_task_and_not_each_others(
         search.wait()
 
     assert search.states() == {"done": 2}
-    notes = [note for _, note in search.records("note") if note.event == departure.REQUEUE]
+    notes = [note for _, note in search.records("note") if note.event == REQUEUE]
     assert len(notes) == 2
     ends = [record for _, record in search.records("end")]
     assert sorted(end.cause for end in ends if end.state == "pending") == ["lost", *["preempted"] * 4]

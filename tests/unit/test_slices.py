@@ -155,7 +155,6 @@ def test_the_count_is_the_last_part_of_a_request(gres: str, found: dict[str, int
         ("{request: {gres: 'shard:4'}}", 1),
         ("{request: {gres: 'mps:50'}}", 1),
         ("{request: {gres: 'gpu:1'}, pack: {workers: 4}}", 1),
-        ("{request: {gres: 'gpu:1'}, expect: {count: 2}}", 2),
     ],
 )
 def test_a_worker_expects_the_devices_that_it_asked_for(text: str, count: int) -> None:
