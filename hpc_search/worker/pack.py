@@ -146,10 +146,9 @@ class Leader:
         )
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
+        # With cgroups SLURM signals the leader alone, otherwise every process of the step.
         self._signals.append(number)
-        if not self._is_task:
-            # SLURM signals every process of a step; twice would mean to lose patience.
-            self._tell(number)
+        self._tell(number)
 
     def _tell(self, number: int) -> None:
         for one in self._members:
