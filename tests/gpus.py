@@ -28,3 +28,23 @@ def fake_nvml(path: Path, *gpus: dict[str, Any], **more: Any) -> dict[str, str]:
     path.write_text(json.dumps(state))
     found = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return {"FAKE_NVML": str(path), "PYTHONPATH": os.pathsep.join([str(NVML), *filter(None, found)])}
+
+
+CONTROL: Final = """#!/bin/sh
+# The MPS control daemon, as far as a leader sees it.
+if [ "$1" = -f ]; then
+    echo $$ >"$CUDA_MPS_PIPE_DIRECTORY/control"
+    while [ ! -e "$CUDA_MPS_PIPE_DIRECTORY/quit" ]; do sleep 0.05; done
+elif read -r word && [ "$word" = quit ]; then
+    : >"$CUDA_MPS_PIPE_DIRECTORY/quit"
+fi
+"""
+
+
+def fake_control(root: Path) -> str:
+    """Put a stand-in for the MPS control daemon below *root*; return the PATH that finds it."""
+    program = root / "bin" / "nvidia-cuda-mps-control"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(CONTROL)
+    program.chmod(0o755)
+    return f"{program.parent}{os.pathsep}{os.environ['PATH']}"

@@ -17,6 +17,7 @@ from hpc_search.ledger.submits import of_token
 from hpc_search.site.client import ask
 from hpc_search.slices import foreign, limits, observed
 from hpc_search.slices.judge import judge
+from hpc_search.slices.look import visible
 from hpc_search.slices.observe import observe
 from hpc_search.slices.observed import Observed
 from hpc_search.worker.walltime import name_of_this_job, requeue_this_job
@@ -58,11 +59,12 @@ class SliceCheck:
     def check(self, ledger: Ledger, device: str) -> tuple[Outcome, str]:
         """Look, note what is seen, judge it; return what follows, and the kind of device for trials.
 
-        *device* is what is known without asking the driver: where that is "cpu" nobody is asked without need.
+        *device* is what is known without asking the driver, which is not asked without need.
         """
         wanted = self._wanted
         if wanted is None:
-            seen = observe(("nvml",) if device == "cuda" else ())
+            named = visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
+            seen = observe(("nvml",) if device == "cuda" or named else ())
         else:
             seen = observe(wanted.expect.checks if wanted.kind != "cpu" else ())
             seen = msgspec.structs.replace(seen, kind=wanted.kind)
