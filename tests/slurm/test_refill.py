@@ -94,7 +94,7 @@ def test_twelve_hundred_workers_where_a_site_takes_a_hundred_and_twenty(
         assert on_this_machine(str(search.run)) == []
         return search.states() == {"done": TRIALS}
 
-    wait_until(over, 150, on_timeout=lambda: search)
+    wait_until(over, 300, on_timeout=lambda: search)
     search.wait_for_the_end_of_all_jobs()
     assert max(known) <= MOST
     sent = submissions(search.layout)
