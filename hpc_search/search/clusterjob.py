@@ -21,7 +21,8 @@ from hpc_search.doctor.examine import ended_by_signals
 from hpc_search.doctor.protocol import Scene
 from hpc_search.errors import HpcSearchError, RefusedError
 from hpc_search.launchers.base import Request
-from hpc_search.launchers.slurm import SlurmLauncher, signal_delay
+from hpc_search.launchers.script import signal_delay
+from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.site import environment
 from hpc_search.site.client import ask
 from hpc_search.site.config import Config
@@ -114,7 +115,7 @@ def _sent(request: Request, temporary: Path, config: Config, *, signals: bool) -
         wait=None if followed.wait is None else round(followed.wait, 1),
         signals=signals,
         look=followed.records.look(),
-        timing=follow.timing(followed, asked=signal_delay(request.profile, max(0, request.profile.time))),
+        timing=follow.timing(followed, asked=signal_delay(request)),
     )
 
 
