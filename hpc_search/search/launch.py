@@ -13,10 +13,11 @@ from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError
 from hpc_search.ledger import IndexDamagedError, finals
 from hpc_search.planning import load_instance
 from hpc_search.search.runs import Run
+from hpc_search.site import starts
 
 if TYPE_CHECKING:
     from hpc_search.config.profile import Profile
-    from hpc_search.launchers.base import Launcher
+    from hpc_search.launchers.base import Launcher, Waited
     from hpc_search.launchers.submission import Order, Outcome
     from hpc_search.status import Status
 
@@ -177,20 +178,22 @@ def wait(run: Run, sent: Sent) -> Ended:
     if waited.signal and sent.launcher.name == "slurm":
         words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.path}` ends them"
         return Ended(128 + waited.signal, words)
-    return _ended(run, waited.signal, waited.lost)
+    return _ended(run, sent, waited)
 
 
-def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
+def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     seen = counted(run)
-    if signal_number:
-        return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
+    if waited.signal:
+        return Ended(128 + waited.signal, f"stopped; `hpc-search submit {run.path}` goes on where it was")
     rows = []
     if seen.left and seen.stopped is not None:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
     elif seen.left:
         rows = [
-            f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}" for words in lost
+            f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}"
+            for words in waited.lost
         ]
+        rows += starts.troubles(run.layout, sent.outcome.tokens if sent.launcher.name == "slurm" else ())
         rows.append(f"{_trials(seen.left)} left; `hpc-search submit {run.path}` goes on")
     elif seen.failed:
         why = f"`hpc-search status {run.path}` says why"
