@@ -164,6 +164,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     seats = slots.slots(facts.known, facts.workers, facts.queue, left) if left else ()
     spent = _spent(facts)
     state = words.state(layout, left, facts.workers, view, begun=any(entry.attempt for entry in known))
+    wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
         name=plan.search.name,
@@ -191,7 +192,12 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         stopped=stopped,
         events=trials.events(facts.sight.rows),
         source=source,
-        notes=(*notes, *words.notes(layout, state, view, seats, facts.known)),
+        mismatches=wrong.by_node,
+        notes=(
+            *notes,
+            *words.notes(layout, state, view, seats, facts.known),
+            *words.mismatches(wrong, state),
+        ),
         next=words.next_step(state, view, seats),
     )
 

@@ -140,7 +140,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), idle (nothing runs), new
     (nothing was started). ``source`` is "index", or "journals" where the index cannot be read. ``unknown``
     counts records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended,
-    all workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted.
+    all workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted,
+    ``mismatches`` by node those that left because their slice was not the expected one.
     ``notes`` say in words what is unusual, such as why nothing runs; ``next`` is the command to type.
     """
 
@@ -174,6 +175,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueView | None
     stopped: str | None
     events: dict[str, int]
+    mismatches: dict[str, int]
     source: str
     notes: tuple[str, ...] = ()
     next: str = ""

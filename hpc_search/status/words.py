@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hpc_search.layout import Layout
+from hpc_search.ledger.mismatches import Missing
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.status.model import QueueView, Slots, State
 from hpc_search.status.workers import LiveWorker
@@ -89,6 +90,17 @@ def _missing(one: Slots) -> str:
     workers = "1 worker is" if one.missing == 1 else f"{one.missing} workers are"
     name = f" of profile {one.profile}" if one.profile else ""
     return f"{workers} missing{name}: {one.wanted} wanted, {one.live} live, {one.waiting} waiting"
+
+
+def mismatches(found: Missing, now: State) -> list[str]:
+    """Return how many workers are missing because of their slices, where, and the words of one."""
+    if not found.workers or now == "finished":
+        return []
+    nodes = ", ".join(f"{node} ({count})" for node, count in found.by_node.items())
+    who = "1 worker is" if found.workers == 1 else f"{found.workers} workers are"
+    back = f"; {len(found.coming_back)} will be tried elsewhere" if found.coming_back else ""
+    example = next(iter((*found.gave_up, *found.coming_back))).words.partition("\n")[0]
+    return [f"{who} missing: slice mismatch on {nodes}{back}: {example}"]
 
 
 def _refusal(known: Sequence[Intent]) -> list[str]:
