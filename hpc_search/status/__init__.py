@@ -160,10 +160,10 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     one = estimate.length(finals)
     best = index.best_trial(plan, facts.entries)
     view = slots.view(facts.queue, facts.now)
-    stopped = words.stop_mark(layout)
     seats = slots.slots(facts.known, facts.workers, facts.queue, left) if left else ()
     spent = _spent(facts)
-    state = words.state(layout, left, facts.workers, view, begun=any(entry.attempt for entry in known))
+    begun = bool(facts.known) or any(entry.attempt for entry in known)
+    state = words.state(layout, left, facts.workers, view, begun=begun)
     wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
@@ -189,7 +189,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         slow=trials.slow(live, facts.sight, one.median if one else None, plan.search.stall) if left else (),
         failures=trials.failures(layout, index.failed_trials(facts.entries), facts.sight.rows),
         queue=view,
-        stopped=stopped,
+        stopped=words.stop_mark(layout),
         events=trials.events(facts.sight.rows),
         source=source,
         mismatches=wrong.by_node,

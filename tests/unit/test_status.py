@@ -449,6 +449,24 @@ def test_workers_that_left_for_a_wrong_slice_are_told_by_node(tmp_path: Path) ->
     assert words in status.text(300)
 
 
+def test_what_slurm_was_not_asked_for_yet_waits_and_what_it_never_told_is_unknown(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    aged(run, now, 1, 1)
+    run.append(2, journal.Exit(reason="x"))
+    run.write()
+    dead = Watcher(run.layout, run.plan, desk=Desk(run.layout, lambda *_: None)).look()
+    shutil.rmtree(run.layout.cache)
+    Desk(run.layout, lambda *_: ()).look(["an older token"])
+    fresh = watched(run).look()
+
+    assert (dead.state, dead.next) == ("unknown", "")
+    assert "SLURM does not answer" in dead.text()
+    assert "nothing runs" not in dead.text()
+    assert fresh.state == "waiting"
+    assert "submitted since SLURM was last asked" in fresh.text()
+
+
 def test_a_screen_of_24_rows_holds_what_matters(tmp_path: Path) -> None:
     run, now = running(tmp_path / "run")
     submitted(run)
