@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from hpc_search import durable, stats
 from hpc_search.layout import Layout
@@ -15,6 +16,19 @@ from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.status.model import Best, BestPoint
+
+_STATE: Final = itemgetter(Entry._fields.index("state"))
+_CHANGED: Final = itemgetter(Entry._fields.index("changed"))
+
+
+class Summary:
+    """The entries that verify, counted once: by state, and those that are final from the oldest on."""
+
+    def __init__(self, entries: Sequence[Entry | None]) -> None:
+        """Count *entries*."""
+        self.known = [entry for entry in entries if entry is not None]
+        self.counts = Counter(map(_STATE, self.known))
+        self.finals = sorted((entry for entry in self.known if entry.state >= codec.DONE), key=_CHANGED)
 
 
 class Read(NamedTuple):
@@ -100,18 +114,18 @@ def causes(finals: Sequence[Entry]) -> dict[str, int]:
 
 def best_trial(plan: Plan, entries: Sequence[Entry | None]) -> Best | None:
     """Return the done trial with the best finite value, the lowest number of equal ones."""
-    sign = 1 if plan.metric.goal == "max" else -1
-    ranked = (
-        (sign * entry.value, -number, entry.value)
-        for number, entry in enumerate(entries)
-        if entry is not None and entry.state == codec.DONE and math.isfinite(entry.value)
-    )
-    best = max(ranked, default=None)
-    if best is None:
+    choose = max if plan.metric.goal == "max" else min
+    done = (entry.value for entry in entries if entry is not None and entry.state == codec.DONE)
+    value = choose(filter(math.isfinite, done), default=None)
+    if value is None:
         return None
-    number = -best[1]
+    number = next(
+        number
+        for number, entry in enumerate(entries)
+        if entry is not None and entry.state == codec.DONE and entry.value == value
+    )
     block = next(block for block in reversed(plan.blocks) if block.first <= number)
-    return Best(number, block.first_point + split_number(block, number)[0], best[2])
+    return Best(number, block.first_point + split_number(block, number)[0], value)
 
 
 def best_point(plan: Plan, entries: Sequence[Entry | None], best: Best | None) -> BestPoint | None:
