@@ -30,8 +30,8 @@ def run(given: argparse.Namespace) -> int:
 
     found = search.writable(search.open_run(given.run_dir))
 
-    def refill(refused: bool) -> None:
-        search.refill(found, given.token, refused=refused)
+    def refill(done: int, refused: bool) -> None:
+        search.refill(found, given.token, done, refused=refused)
 
     profile = pack.leads(found.layout, given.token) if not given.packed else None
     if profile is not None:

@@ -11,7 +11,7 @@ from typing import Final
 #: Variables whose values the script may show.
 BASICS: Final = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
-    *("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV"),
+    *("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_EXE"),
 )
 _OWN: Final = "HPC_SEARCH_"
 #: Of one worker or trial, not of a run: a submit from inside a job must not hand them on.

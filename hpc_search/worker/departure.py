@@ -19,8 +19,8 @@ from hpc_search.worker.walltime import requeue_this_job
 REQUEUES: Final = 50
 #: Signals that end a worker because its time is over, and not because somebody wants fewer.
 WARNINGS: Final = (signal.SIGUSR1, signal.SIGUSR2)
-#: Sends workers that are missing; the argument says whether SLURM refused to run this task again.
-Refill = Callable[[bool], object]
+#: Sends workers that are missing, by the trials that this one did and whether SLURM refused to run it again.
+Refill = Callable[[int, bool], object]
 #: Exit codes of one of several workers of a task, for its leader alone: have the task run again; have it run
 #: again on another node; nothing of the kind, and no use in starting this worker again.
 AGAIN: Final = 80
@@ -86,12 +86,12 @@ class Departure:
         stop_signal: int,
         close_host: Callable[[], None],
         *,
-        worked: bool,
+        done: int,
     ) -> bool:
         """Give back *queue*, say that the worker exits, and see to it that others go on where work is left.
 
-        Its own task is run again, or missing ones are sent by a worker that has *worked*: one that did
-        nothing would do nothing again.
+        Its own task is run again, or missing ones are sent where this one has *done* a trial: one
+        that did nothing would do nothing again.
 
         Returns:
             Whether its leader shall have the task run again.
@@ -107,9 +107,9 @@ class Departure:
         if again and requeue():
             return False
         ended = not stop_signal or stop_signal in WARNINGS
-        if self._refill is not None and self.is_task and worked and left and ended:
+        if self._refill is not None and self.is_task and done and left and ended:
             close_host()
-            self._refill(again)
+            self._refill(done, again)
         return False
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:

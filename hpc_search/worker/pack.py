@@ -171,8 +171,8 @@ class Leader:
         if not again and self._is_task and signal.SIGTERM in self._signals:
             departure.sleep_until_killed()
         if self._is_task and worked and set(self._signals) <= set(departure.WARNINGS):
-            # Sends nothing where nothing is left that nobody has.
-            self._refill(again)
+            # Sends nothing where nothing is left that nobody has; how many each worker did is not counted.
+            self._refill(1, again)
         return _worst(statuses)
 
 

@@ -225,8 +225,8 @@ class Supervisor:
 
     def _leave(self, reason: str) -> bool:
         """Leave; return whether the leader of packed workers shall have the task run again."""
-        worked = self._attempts > 0
-        return self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, worked=worked)
+        done = self._attempts
+        return self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, done=done)
 
     def _close_host(self) -> None:
         if self._host is not None:
