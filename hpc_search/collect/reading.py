@@ -50,6 +50,8 @@ class Attempt(Row, gc=False, kw_only=True, rename={"ended": "t", "checksum": "c"
 
 #: The line of the note with what a worker saw of its devices; a quote within a text is escaped.
 _SLICE: Final = b',"event":"slice",'
+#: It is among the first lines of a journal.
+_SLICE_BYTES: Final = 64 << 10
 _DECODER: Final = msgspec.json.Decoder(Attempt)
 
 
@@ -119,7 +121,7 @@ def _opening(data: bytes) -> codec.Open | None:
 
 
 def _slice(data: bytes) -> Observed | None:
-    place = data.find(_SLICE)
+    place = data.find(_SLICE, 0, _SLICE_BYTES)
     if place < 0:
         return None
     record = codec.parse_line(data[data.rfind(b"\n", 0, place) + 1 : data.find(b"\n", place)])
