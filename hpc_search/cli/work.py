@@ -29,8 +29,8 @@ def run(given: argparse.Namespace) -> int:
 
     found = search.writable(search.open_run(given.run_dir))
 
-    def refill(refused: bool) -> None:
-        search.refill(found, given.token, refused=refused)
+    def refill(done: int, refused: bool) -> None:
+        search.refill(found, given.token, done, refused=refused)
 
     options = WorkerOptions(token=given.token, seat=given.seat, limit=given.trials, refill=refill)
     code = Supervisor(found.layout, found.plan, options).run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ _SENDS: Final = 2
 #: Seconds before the next tries where the scheduler cannot answer now, each shortened by up to a third.
 PATIENCE_S: Final = (5.0, 10.0, 20.0, 40.0)
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
+#: What a line of the script takes without quotes of its own, and how much of it.
+_NOT_IN_COMMENT: Final = re.compile(r"[^A-Za-z0-9 ._,:/+-]+")
+_COMMENT: Final = 120
 _T = TypeVar("_T")
 Outcome = Literal["sent", "adopted", "refused", "not sent", "set"]
 
@@ -195,13 +199,21 @@ def request(order: Order, intent: Intent) -> Request:
         profile=order.profile,
         chdir=order.chdir if order.chdir and os.access(order.chdir, os.R_OK | os.X_OK) else run,
         first_seat=intent.first_seat,
-        comment=f"hpc_search run {order.plan.run_id}",
+        comment=_comment(order, intent),
         environment=environment.with_package(environment.written(order.environ, names), _PACKAGE),
         forward=environment.forwarded(order.environ, names),
         command=order.command,
         minutes=intent.minutes,
         minutes_min=intent.minutes_min,
     )
+
+
+def _comment(order: Order, intent: Intent) -> str:
+    """Return what `squeue -o "%j %k"` shows beside the token: which search and run, and by which profile."""
+    run = "/".join(order.layout.root.resolve().parts[-2:])
+    profile = f" of profile {intent.profile.name}" if intent.profile.name else ""
+    words = f"hpc_search {order.plan.search.name}: {run}, submission {intent.number}{profile}"
+    return _NOT_IN_COMMENT.sub("-", words)[:_COMMENT]
 
 
 def settle(layout: Layout, last: Intent, number: int, *, wanted: int, taken_back: int = 0) -> None:

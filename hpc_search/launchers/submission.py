@@ -236,6 +236,8 @@ def _send_missing(
     about = {"profile": profile, "gone": dead, "over": count.over, "array": room.array, "most": room.most}
     answers, rule = _fill(order, room, count.missing, about)
     sent = sum(one.tasks for one in answers)
+    if words := timing.short(order.profile, order.plan.search.lease):
+        order.say(words)
     if not sent and not count.already:
         message = f"no room now for a worker: {rule}; nothing was sent"
         hint = "the same command again when other jobs of yours have ended: `squeue --me` shows them"

@@ -19,8 +19,8 @@ from hpc_search.worker.walltime import requeue_this_job
 REQUEUES: Final = 50
 #: Signals that end a worker because its time is over, and not because somebody wants fewer.
 _WARNINGS: Final = (signal.SIGUSR1, signal.SIGUSR2)
-#: Sends workers that are missing; the argument says whether SLURM refused to run this task again.
-Refill = Callable[[bool], object]
+#: Sends workers that are missing, by the trials that this one did and whether SLURM refused to run it again.
+Refill = Callable[[int, bool], object]
 #: Seconds before the one other try.
 _AGAIN: Final = 5.0
 
@@ -71,12 +71,12 @@ class Departure:
         stop_signal: int,
         close_host: Callable[[], None],
         *,
-        worked: bool,
+        done: int,
     ) -> None:
         """Give back *queue*, say that the worker exits, and see to it that others go on where work is left.
 
-        Its own task is run again, or missing ones are sent by a worker that has *worked*: one that did
-        nothing would do nothing again.
+        Its own task is run again, or missing ones are sent where this one has *done* a trial: one
+        that did nothing would do nothing again.
         """
         left = self._last_look(queue, stopping=bool(stop_signal))
         again = self._asks_again(stop_signal, work_left=left)
@@ -87,9 +87,9 @@ class Departure:
         if again and requeue():
             return
         ended = not stop_signal or stop_signal in _WARNINGS
-        if self._refill is not None and self.is_task and worked and left and ended:
+        if self._refill is not None and self.is_task and done and left and ended:
             close_host()
-            self._refill(again)
+            self._refill(done, again)
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
         """Return whether trials are left, after what is held has been given back."""

@@ -207,8 +207,8 @@ class Supervisor:
         return not self._stopping
 
     def _leave(self, reason: str) -> None:
-        worked = self._attempts > 0
-        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, worked=worked)
+        done = self._attempts
+        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, done=done)
 
     def _close_host(self) -> None:
         if self._host is not None:
