@@ -123,7 +123,8 @@ def _send(order: Order, last: Intent, profile: Profile, done: int) -> int:
         one for one in known if (one.launcher, one.profile.name) == (order.launcher.name, order.profile.name)
     ]
     there = seats.count(mine, seats.lives(order.layout), requeue=order.profile.requeue)
-    tasks = min(missing(order.asked, order.pending, there, last.most, done), last.array or NO_LIMIT)
+    goal, left = order.tasks(order.asked), order.tasks(order.pending)
+    tasks = min(missing(goal, left, there, last.most, done), last.array or NO_LIMIT)
     number = max(one.number for one in submissions(order.layout)) + 1
     for _ in range(_TRIES):
         if not tasks:

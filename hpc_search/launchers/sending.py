@@ -71,14 +71,16 @@ class Order:
     @property
     def asked(self) -> int:
         """Workers that were asked for, whatever is left to do."""
-        if self.workers is None:
-            return self.launcher.workers(self.profile, self.plan.search.threads, NO_LIMIT)
-        return self.workers
+        return self.launcher.workers(self.profile, self.plan.search.threads, NO_LIMIT, self.workers)
 
     @property
     def wanted(self) -> int:
-        """Workers that shall be live afterwards."""
-        return min(self.asked, self.pending)
+        """Tasks that shall be live afterwards."""
+        return self.tasks(min(self.asked, self.pending))
+
+    def tasks(self, workers: int) -> int:
+        """Return the tasks of so many *workers*: those that are packed share one."""
+        return -(-workers // self.profile.slice.pack.workers)
 
     def token(self, number: int) -> str:
         """Return the token of submission *number*."""

@@ -79,10 +79,10 @@ class SlurmLauncher:
                 message, hint="use `--launcher local`, or log in to the cluster and submit there"
             )
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        """Return the profile's number of workers, at most one a trial."""
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        """Return as many as *asked*, else as the profile says, at most one a trial."""
         del threads
-        return max(1, min(profile.workers, pending))
+        return max(1, min(profile.workers if asked is None else asked, pending))
 
     @property
     def limits(self) -> Limits:

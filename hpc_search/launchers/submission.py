@@ -207,7 +207,7 @@ def _changed(order: Order, last: Intent, tokens: Sequence[str], already: int) ->
     Workers are taken back only where somebody said how many there shall be.
     """
     done = order.launcher.change(tokens, last.profile, order.profile) if tokens else []
-    surplus = already - order.asked
+    surplus = already - order.tasks(order.asked)
     if order.workers is None or order.asked >= last.wanted or surplus <= 0:
         return done, Fewer()
     fewer = order.launcher.reduce(tokens, surplus)
