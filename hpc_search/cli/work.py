@@ -18,6 +18,11 @@ def add(verbs: Verbs) -> None:
     add_run(parser)
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
     parser.add_argument("--seat", default="", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--allow-different-packages",
+        action="store_true",
+        help="also where installed packages are not those of the plan",
+    )
     parser.add_argument("--trials", type=count, metavar="N", help="stop after N trials")
     parser.set_defaults(run=run)
 
@@ -28,7 +33,12 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.worker import Supervisor, WorkerOptions
 
     found = search.writable(search.open_run(given.run_dir))
-    options = WorkerOptions(token=given.token, seat=given.seat, limit=given.trials)
+    options = WorkerOptions(
+        token=given.token,
+        seat=given.seat,
+        limit=given.trials,
+        any_packages=given.allow_different_packages,
+    )
     code = Supervisor(found.layout, found.plan, options).run()
     if not given.token:
         print(search.after_work(found))

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hpc_search.collect.columns import Column, json_text, picked, spread
-from hpc_search.collect.reading import Attempt
+from hpc_search.collect.reading import Attempt, Attempts
 from hpc_search.collect.times import iso_seconds
 from hpc_search.records import journal as codec
 from hpc_search.records.plan import Plan
@@ -38,6 +38,13 @@ class Outcome(NamedTuple):
     of_point: dict[int, int]
     states: Counter[str]
     complete: int
+    #: Digest of the sources of each of ``ends``.
+    codes: list[str]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether results of several snapshots of the sources are compared with each other."""
+        return len(set(self.codes)) > 1
 
     @property
     def best(self) -> PointScore | None:
@@ -58,8 +65,9 @@ class Outcome(NamedTuple):
         return f"no point is complete: of its trials are missing {missing}"
 
 
-def outcome(plan: Plan, results: Mapping[int, Attempt]) -> Outcome:
-    """Return the outcome of *results*; numbers that the plan does not have are left out."""
+def outcome(plan: Plan, attempts: Attempts) -> Outcome:
+    """Return the outcome of the results of *attempts*; numbers that the plan does not have are left out."""
+    results = attempts.results
     ends = [results[number] for number in sorted(results) if 0 <= number < plan.trials]
     scores = rank_points(ends, plan.metric.goal, lambda point: trials_of_point(plan, point))
     # Trials of one point have the same parameters, mostly in the same bytes: those are parsed once.
@@ -78,6 +86,7 @@ def outcome(plan: Plan, results: Mapping[int, Attempt]) -> Outcome:
         dict(zip(reversed([end.point for end in ends]), reversed(which), strict=True)),
         Counter([end.state for end in ends]),
         sum([score.complete for score in scores]),
+        [attempts.codes.get(end.worker, "") for end in ends],
     )
 
 
@@ -101,7 +110,10 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def result_columns(found: Outcome) -> list[Column]:
-    """Return results.csv: one row a finished trial by number, nothing about how it came to be."""
+    """Return results.csv: one row a finished trial by number, nothing about how it came to be.
+
+    But for ``code``, the digest of its sources, where they are not the same for all.
+    """
     ends = found.ends
     nothing: dict[str, Any] = {}
     metrics = [end.metrics or nothing for end in ends]
@@ -116,6 +128,7 @@ def result_columns(found: Outcome) -> list[Column]:
         *picked(found.parameters, found.which),
         *_effective_columns(ends),
         *spread("metric_", sorted(_keys(metrics)), metrics),
+        *([Column("code", found.codes, kind="str")] if found.mixed else []),
     ]
 
 
@@ -130,11 +143,10 @@ def _effective_columns(ends: Sequence[Attempt]) -> list[Column]:
     return columns
 
 
-def attempt_columns(
-    attempts: Sequence[Attempt], results: Mapping[int, Attempt], openings: Mapping[str, codec.Open]
-) -> list[Column]:
+def attempt_columns(attempts: Attempts) -> list[Column]:
     """Return attempts.csv: one row an attempt that ended, the ones given back included."""
-    ends = sorted(attempts, key=attrgetter("trial", "attempt", "worker", "checksum"))
+    results, openings = attempts.results, attempts.openings
+    ends = sorted(attempts.ends, key=attrgetter("trial", "attempt", "worker", "checksum"))
     jobs = {worker: (opening.job_id, opening.seat) for worker, opening in openings.items()}
     opened = [jobs.get(end.worker, ("", "")) for end in ends]
     return [
@@ -153,6 +165,7 @@ def attempt_columns(
         Column("device", [end.device for end in ends]),
         Column("job", [job for job, _ in opened]),
         Column("seat", [seat for _, seat in opened]),
+        Column("code", [attempts.codes.get(end.worker, "") for end in ends]),
         Column("detail", [end.detail and codec.headline(end.detail) for end in ends]),
     ]
 
@@ -192,6 +205,7 @@ def header(found: Outcome, kind: str) -> dict[str, Any]:
         **{state: found.states[state] for state in codec.FINAL},
         "points": plan.points,
         "points_complete": found.complete,
+        "code": dict(sorted(Counter(found.codes).items())),
     }
 
 

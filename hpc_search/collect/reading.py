@@ -10,7 +10,7 @@ import msgspec
 import xxhash
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.ledger import history, snapshots
 from hpc_search.records import journal as codec
 from hpc_search.stats import Row
 
@@ -55,6 +55,7 @@ class Attempts(NamedTuple):
     ``ends`` are in no order and each comes once; ``results`` is trial -> its one accepted end.
     ``openings`` is worker -> the newest opening record. ``damaged`` counts whole end records whose
     checksum fails. ``heads`` is "WORKER.SEGMENT" -> (bytes, xxh3-64) of the journals that have a file.
+    ``codes`` is worker -> digest of the sources that it ran.
     """
 
     ends: list[Attempt]
@@ -62,6 +63,7 @@ class Attempts(NamedTuple):
     openings: dict[str, codec.Open]
     damaged: int
     heads: dict[str, tuple[int, str]]
+    codes: dict[str, str]
 
 
 def read_attempts(layout: Layout) -> Attempts:
@@ -70,6 +72,7 @@ def read_attempts(layout: Layout) -> Attempts:
     ends: defaultdict[str, dict[str, Attempt]] = defaultdict(dict)
     openings: dict[str, codec.Open] = {}
     heads: dict[str, tuple[int, str]] = {}
+    codes: dict[str, str] = {}
     damaged = 0
     for file in history.journal_files(layout):
         if not file.archived:
@@ -77,12 +80,14 @@ def read_attempts(layout: Layout) -> Attempts:
             digest = xxhash.xxh3_64_hexdigest(file.data)
             heads[f"{file.worker}.{file.segment}"] = len(file.data), digest
         damaged += _take_ends(file.data, file.worker, ends[file.worker])
+        if code := snapshots.code_of(file.data):
+            codes[file.worker] = code
         opening = _opening(file.data)
         before = openings.get(file.worker)
         if opening is not None and (before is None or before.segment < opening.segment):
             openings[file.worker] = opening
     found = [end for of_worker in ends.values() for end in of_worker.values()]
-    return Attempts(found, _results(layout, found), openings, damaged, heads)
+    return Attempts(found, _results(layout, found), openings, damaged, heads, codes)
 
 
 def _take_ends(data: bytes, worker: str, ends: dict[str, Attempt]) -> int:

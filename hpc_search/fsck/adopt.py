@@ -34,7 +34,8 @@ def adopt(layout: Layout, absent: Absent = lambda _: False) -> str:
             message = f"{original.root}, from which this was copied, is at work: worker {worker} on {where}"
             raise UsageError(message, hint="adopt the copy when the original has ended")
     origin = old.origin if old is not None else os.getcwd()
-    content = encode_instance(Instance(secrets.token_hex(8), str(here), origin))
+    sources = old.sources if old is not None else ()
+    content = encode_instance(Instance(secrets.token_hex(8), str(here), origin, sources))
     durable.replace(layout.instance, content)
     return _words(here, old, original, origin)
 

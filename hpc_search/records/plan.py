@@ -132,6 +132,8 @@ class Search(Struct, kw_only=True):
     stall: float = 0.0
     log_bytes: int = 1 << 20
     keep_checkpoints: bool = False
+    #: Whether tasks run the sources as planned, or what is there when they start.
+    snapshot: Literal["sources", "none"] = "sources"
     description: str = ""
 
 

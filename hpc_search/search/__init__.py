@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpc_search.search.launch import Wish, after_work, cancel, pending, preview, status, submit, wait, watch
+from hpc_search.search.resnapshot import change_code
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
     check_one,
@@ -20,6 +21,7 @@ __all__ = [
     "Wish",
     "after_work",
     "cancel",
+    "change_code",
     "check_one",
     "last_log",
     "locate",
