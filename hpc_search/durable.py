@@ -48,6 +48,21 @@ def read_bytes(path: Path, start: int = 0, size: int = -1) -> bytes:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
 
 
+def now(directory: Path) -> float:
+    """Return the time of the server of *directory* (st_mtime of a file made there, and removed again).
+
+    Raises:
+        OSError: Nothing can be made there.
+    """
+    path = temporary_name(directory / "now")
+    fd = os.open(path, _NEW, 0o600)
+    try:
+        return os.fstat(fd).st_mtime
+    finally:
+        os.close(fd)
+        os.unlink(path)
+
+
 def fsync_dir(path: Path) -> None:
     """Make the names in directory *path* durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

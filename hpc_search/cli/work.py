@@ -33,11 +33,16 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.worker import Supervisor, WorkerOptions
 
     found = search.writable(search.open_run(given.run_dir))
+
+    def refill(refused: bool) -> None:
+        search.refill(found, given.token, refused=refused)
+
     options = WorkerOptions(
         token=given.token,
         seat=given.seat,
         limit=given.trials,
         any_packages=given.allow_different_packages,
+        refill=refill,
     )
     code = Supervisor(found.layout, found.plan, options).run()
     if not given.token:

@@ -21,14 +21,14 @@ from typing import Final
 from hpc_search.config.profile import Profile
 from hpc_search.errors import EXIT_TEMPORARY, TemporaryError
 from hpc_search.launchers import processes
-from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
+from hpc_search.launchers.base import ActiveJobs, Fewer, Request, Submitted, Waited, worker
+from hpc_search.launchers.fitting import Room
 from hpc_search.ledger import liveness
 from hpc_search.ledger.submits import Job
 
 #: Restarts of one seat while no trial ends.
 RESTARTS: Final = 5
 _GPU: Final = re.compile(r"nvidia\d+")
-_CHUNK: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -63,10 +63,14 @@ class LocalLauncher:
         usable = len(gpus(os.environ)) or cores() // max(1, threads)
         return max(1, min(usable, pending))
 
-    def batch(self, profile: Profile) -> int:
+    def longest(self, profile: Profile) -> None:
+        """Return that processes have no limit."""
+        del profile
+
+    def room(self, profile: Profile) -> Room:
         """Return no limit."""
         del profile
-        return _CHUNK
+        return Room()
 
     def script(self, request: Request) -> str:
         """Return the command lines that would be run."""
@@ -117,13 +121,27 @@ class LocalLauncher:
             _signal(one.pid, signal.SIGTERM)
         return len(found)
 
-    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
+    def change(self, tokens: Sequence[str], before: Profile, after: Profile) -> list[str]:
+        """Do nothing: processes have neither a throttle nor a time limit."""
+        del tokens, before, after
+        return []
+
+    def reduce(self, tokens: Sequence[str], count: int) -> Fewer:
+        """Tell the last *count* workers to checkpoint and end."""
+        found = processes.running(frozenset(tokens))[-count:]
+        for one in found:
+            _signal(one.pid, signal.SIGTERM)
+        return Fewer(running=len(found))
+
+    def wait(
+        self, tokens: Callable[[], Sequence[str]], tick: Callable[[], None], left: Callable[[], int]
+    ) -> Waited:
         """Stay until the workers have ended; start those again that died by a signal while trials are left.
 
         The first SIGINT or SIGTERM tells the workers to checkpoint and end, the second kills them.
         """
         self._stops.clear()
-        wanted = frozenset(tokens)
+        wanted = frozenset(tokens())
         with self._forwarding(wanted):
             # A worker that dies between the two looks is seen dead, and started again, by the next round.
             while self._revive(wanted, left) or processes.running(wanted):

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from hpc_search.errors import HpcSearchError, RefusedError, TemporaryError
-from hpc_search.launchers.base import UnclearError
+from hpc_search.launchers.base import NoRoomError, UnclearError
 
 #: Exit status of coreutils' timeout: its own, and where it had to kill.
 TIMED_OUT: Final = frozenset({124, 137})
@@ -24,9 +24,9 @@ _PERMANENT: Final = (
     (r"invalid wckey", "extra.wckey", "ask the site which wckey is yours"),
     (r"invalid generic resource|\bgres\b", "gres", "`sinfo -o '%P %G'` lists what the partitions have"),
     (
-        r"accounting/qos policy|submit.*limit|max.*limit",
-        "workers, time, qos",
-        "fewer workers (`--workers`), or wait until other jobs end; `sacctmgr show qos` lists the limits",
+        r"accounting/qos policy|max.*limit",
+        "time, cpus, mem, gres, qos",
+        "`sacctmgr show qos` and `sacctmgr show assoc user=$USER` list the limits",
     ),
     (
         r"job array specification",
@@ -58,6 +58,9 @@ _UNCLEAR: Final = re.compile(
     r"timed out|zero bytes|unexpected message|send failure|receive failure|unspecified error|lost connection",
     re.IGNORECASE,
 )
+#: The rules that count the jobs of a user, an account or a QOS; the words below them fit other rules too.
+_COUNTED: Final = re.compile(r"\b(?:QOS|Assoc)\w*Submit\w*|\b(?:QOS|Assoc)\w+")
+_POLICY: Final = re.compile(r"accounting/qos policy", re.IGNORECASE)
 _FAILED: Final = "batch job submission failed"
 
 
@@ -69,6 +72,13 @@ def explain(status: int, words: str) -> HpcSearchError:
     if _TEMPORARY.search(words):
         return TemporaryError(
             f"SLURM cannot take jobs now; nothing was sent. It said:\n{quoted}", hint=_AGAIN
+        )
+    rule = _COUNTED.search(words)
+    if "Submit" in rule[0] if rule else _POLICY.search(words):
+        return NoRoomError(
+            f"SLURM takes no more tasks now. It said:\n{quoted}",
+            hint="the same command again when other jobs have ended; `sacctmgr show qos` lists the limits",
+            rule=rule[0] if rule else "",
         )
     for pattern, fields, advice in _PERMANENT:
         if re.search(pattern, words, re.IGNORECASE):

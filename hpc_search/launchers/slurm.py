@@ -15,27 +15,30 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hpc_search.config.profile import OWNED, Profile
+from hpc_search.config.profile import Profile
+from hpc_search.config.profile_fields import OWNED
 from hpc_search.errors import TemporaryError, UsageError
-from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
+from hpc_search.launchers import control
+from hpc_search.launchers.base import ActiveJobs, Fewer, Request, Submitted, Waited, worker
+from hpc_search.launchers.fitting import Room, room
 from hpc_search.launchers.refusals import explain
 from hpc_search.ledger.submits import Job
 from hpc_search.site import environment
 from hpc_search.site.client import ask
+from hpc_search.site.limits import Limits, read_limits
+from hpc_search.site.tasks import Task, named, own_tasks
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
 #: Seconds that sbatch may take; it retries by itself for 120 s where the job table is full.
 SBATCH_TIMEOUT_S: Final = 180
-#: MaxArraySize is 1001 where the site did not change it, and the index has to be below it.
-_ARRAY: Final = 1000
 #: Seconds before the first look for an unclear submission (MessageTimeout and some), and to the second.
 LOOKUP_PAUSES_S: Final = (15.0, 30.0)
 #: States that a task does not leave again without being submitted or requeued.
@@ -63,6 +66,8 @@ class SlurmLauncher:
         """Wait by *pause*; look an unclear submission up after each of *lookup_pauses* seconds."""
         self._pause = pause
         self._lookup_pauses = lookup_pauses
+        self._limits: Limits | None = None
+        self._tasks: list[Task] | None = None
 
     def check(self) -> None:
         """Raise UsageError where sbatch is not on PATH."""
@@ -77,9 +82,23 @@ class SlurmLauncher:
         del threads
         return max(1, min(profile.workers, pending))
 
-    def batch(self, profile: Profile) -> int:
-        """Return the largest array that the site takes."""
-        return profile.max_array or _ARRAY
+    @property
+    def limits(self) -> Limits:
+        """What the site takes, asked once."""
+        if self._limits is None:
+            self._limits = read_limits()
+        return self._limits
+
+    def longest(self, profile: Profile) -> int | None:
+        """Return the MaxTime of the profile's partition."""
+        return self.limits.partition(profile.partition).max_time
+
+    def room(self, profile: Profile) -> Room:
+        """Return what the site's limits leave beside all tasks of this user."""
+        limits = self.limits
+        tasks = (own_tasks() if self._tasks is None else self._tasks) or []
+        places = [task.place for task in tasks if task.counts]
+        return room(limits.bounds(profile), places, limits.array(profile))
 
     def script(self, request: Request) -> str:
         """Return the sbatch script of *request*."""
@@ -127,8 +146,8 @@ class SlurmLauncher:
         """Return what squeue shows under *tokens*, by one call."""
         if not tokens:
             return {}
-        answer = ask(["squeue", "--me", "-h", "-r", f"--name={','.join(tokens)}", "-o", "%j|%T|%r"])
-        return None if answer is None else parse_squeue(answer)
+        self._tasks = own_tasks()
+        return None if self._tasks is None else counted(named(self._tasks, tokens))
 
     def ended(self, tokens: Sequence[str]) -> frozenset[str]:
         """Ask squeue, which knows jobs for some minutes after their end, then sacct for the rest."""
@@ -152,8 +171,18 @@ class SlurmLauncher:
                 raise TemporaryError(message, hint="the same command again later")
         return sum(jobs.live for jobs in active.values())
 
-    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
-        """Stay until no trial is left or SLURM, asked twice, knows none of *tokens*.
+    def change(self, tokens: Sequence[str], before: Profile, after: Profile) -> list[str]:
+        """Give the arrays that `active` showed the throttle and the walltime of *after*."""
+        return control.change(named(self._tasks or (), tokens), before, after)
+
+    def reduce(self, tokens: Sequence[str], count: int) -> Fewer:
+        """Cancel *count* of the tasks that `active` showed: first those that wait."""
+        return control.reduce(named(self._tasks or (), tokens), count)
+
+    def wait(
+        self, tokens: Callable[[], Sequence[str]], tick: Callable[[], None], left: Callable[[], int]
+    ) -> Waited:
+        """Stay until no trial is left or SLURM, asked twice, knows none of the *tokens* of then.
 
         Ctrl-C leaves the jobs alone.
         """
@@ -165,38 +194,34 @@ class SlurmLauncher:
                 self._pause(1.0)
                 if time.monotonic() - asked >= _POLL_S:
                     asked = time.monotonic()
-                    absent = absent + 1 if self.active(tokens) == {} else 0
+                    absent = absent + 1 if self.active(tokens()) == {} else 0
         except KeyboardInterrupt:
             return Waited(signal.SIGINT)
         tick()
         return Waited()
 
 
-def parse_squeue(text: str) -> dict[str, ActiveJobs]:
-    """Return the tasks by token from lines ``NAME|STATE|REASON``.
+def counted(tasks: Iterable[Task]) -> dict[str, ActiveJobs]:
+    """Return the tasks by name.
 
     Every state but PENDING and COMPLETING is running; one that is cancelled or preempted is COMPLETING
     until it is killed.
     """
-    tasks: Counter[tuple[str, str]] = Counter()
-    reasons: dict[str, Counter[str]] = {}
-    for line in text.splitlines():
-        name, _, rest = line.strip().partition("|")
-        state, _, reason = rest.partition("|")
-        if not name:
-            continue
-        kind = {"PENDING": "pending", "COMPLETING": "ending"}.get(state, "running")
-        tasks[name, kind] += 1
-        reasons.setdefault(name, Counter()).update([reason] if kind == "pending" else [])
-    return {
-        name: ActiveJobs(
-            pending=tasks[name, "pending"],
-            running=tasks[name, "running"],
-            ending=tasks[name, "ending"],
-            reasons=dict(counts),
-        )
-        for name, counts in reasons.items()
-    }
+    by_name: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        by_name[task.name].append(task)
+    return {name: _active(of_name) for name, of_name in by_name.items()}
+
+
+def _active(tasks: Sequence[Task]) -> ActiveJobs:
+    waiting = [task for task in tasks if task.waits]
+    ending = sum(not task.counts for task in tasks)
+    return ActiveJobs(
+        pending=len(waiting),
+        running=len(tasks) - len(waiting) - ending,
+        ending=ending,
+        reasons=dict(Counter(task.reason for task in waiting)),
+    )
 
 
 def over(text: str) -> frozenset[str]:
@@ -273,11 +298,11 @@ def parameters(request: Request) -> dict[str, Any]:
         "constraint": profile.constraint or None,
         "exclude": profile.exclude or None,
         "gres": profile.gres or None,
-        "time": profile.time if profile.time > 0 else None,
+        "time": walltime(request) or None,
         "mem": profile.mem or None,
         "cpus_per_task": profile.cpus or None,
         "array_parallelism": profile.throttle or request.tasks,
-        "signal_delay_s": signal_delay(profile),
+        "signal_delay_s": signal_delay(profile, walltime(request)),
         "stderr_to_stdout": True,
         "use_srun": False,
         "wckey": None,
@@ -286,12 +311,17 @@ def parameters(request: Request) -> dict[str, Any]:
     }
 
 
-def signal_delay(profile: Profile) -> int:
+def walltime(request: Request) -> int:
+    """Return the minutes asked for; 0 leaves them to the partition."""
+    return request.minutes or max(0, request.profile.time)
+
+
+def signal_delay(profile: Profile, minutes: int) -> int:
     """Return the seconds before the end at which SLURM warns: at most a quarter of the walltime.
 
     SLURM sends it up to 60 s early; a warning at the start would stop every trial at once.
     """
-    return min(profile.signal_delay, profile.time * 15) if profile.time > 0 else profile.signal_delay
+    return min(profile.signal_delay, minutes * 15) if minutes else profile.signal_delay
 
 
 def _additional(request: Request) -> dict[str, Any]:
@@ -308,7 +338,7 @@ def _additional(request: Request) -> dict[str, Any]:
         "output": log,
         "requeue" if profile.requeue else "no-requeue": True,
         "reservation": profile.reservation or None,
-        "time-min": profile.time_min or None,
+        "time-min": profile.time_min or request.minutes_min or None,
         **profile.extra,
     }
     return {key: value for key, value in options.items() if value not in (None, "", False)}

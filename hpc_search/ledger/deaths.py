@@ -74,16 +74,19 @@ class Deaths:
         A worker without work stays for an owner that is silent, until its lease ends; it does not stay for
         one that beats, nor long to find that out.
         """
-        if not any(map(self._worth_waiting_for, self._owners)):
-            return 0.0
-        return max(0.02, min(self.watch.interval, self._heartbeat / 2))
+        waits = [seconds for seconds in map(self._wait_for, self._owners) if seconds > 0]
+        return max(0.02, min(waits)) if waits else 0.0
 
-    def _worth_waiting_for(self, worker: str) -> bool:
+    def _wait_for(self, worker: str) -> float:
+        """Return the seconds to wait for *worker*: for what is left of its lease, or to find out; 0: none."""
         silence = self.watch.silence(worker)
-        if silence is None or silence >= _UNSURE[0] * self._heartbeat:
-            return silence is not None
-        unsure = not self.watch.moved(worker) and silence < min(_UNSURE[0] * self._heartbeat, _UNSURE[1])
-        return unsure and not self._on_this_host(worker)
+        if silence is None:
+            return 0.0
+        if silence >= _UNSURE[0] * self._heartbeat:
+            return min(self.watch.interval, self._heartbeat / 2)
+        left = min(_UNSURE[0] * self._heartbeat, _UNSURE[1]) - silence
+        unsure = left > 0 and not self.watch.moved(worker) and not self._on_this_host(worker)
+        return min(left, self._heartbeat / 2) if unsure else 0.0
 
     def _on_this_host(self, worker: str) -> bool:
         """Return whether *worker* runs here, where its process was just seen, and is not suspended."""

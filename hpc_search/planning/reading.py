@@ -19,6 +19,8 @@ class Instance(msgspec.Struct, frozen=True):
     path: str
     #: Directory of the search file: trials run there where it exists.
     origin: str
+    #: In the names of this copy's jobs where it is not the original, whose run id it has.
+    mark: str = ""
     #: Directories elsewhere that its sources were imported from.
     sources: tuple[str, ...] = ()
     format: str = "hpc_search.instance"

@@ -85,7 +85,9 @@ def template_environment(threads: int) -> dict[str, str]:
 
 def set_threads(threads: int) -> None:
     """Set the number of threads of the libraries that are loaded, and of those that will be."""
-    os.environ.update(thread_environment(threads))
+    for name, value in thread_environment(threads).items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
@@ -98,8 +100,12 @@ def set_threads(threads: int) -> None:
 
 def prefer_as_oom_victim() -> None:
     """Let the kernel kill a trial before its supervisor when memory runs out."""
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("500")
+    with suppress(OSError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"500")
+        finally:
+            os.close(fd)
 
 
 def kill_group(pid: int, number: int = signal.SIGKILL) -> None:

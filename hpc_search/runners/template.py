@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ import msgspec
 
 from hpc_search.planning.packages import differences
 from hpc_search.runners import child, messages, processes
+from hpc_search.runners.keeper import death_with
 from hpc_search.runners.parent import Parent
 from hpc_search.trial import Spec
 
@@ -49,6 +50,8 @@ def main(arguments: list[str]) -> None:
 
 class Template(Parent):
     """The loop of the template process."""
+
+    _die_with_me: Callable[[], None] | None = None
 
     def take(self, message: dict[str, Any], fds: list[int]) -> None:
         """Import the user's code, or fork a trial; *fds* are its channel and its output."""
@@ -77,10 +80,11 @@ class Template(Parent):
         self.send("ready", doubt=doubt, versions=_versions(), told=found.refused + found.told)
 
     def _spawn(self, spec: Spec, channel: int, log: int) -> None:
-        parent = os.getpid()
+        # What is made before the fork is made once, not in every child.
+        self._die_with_me = self._die_with_me or death_with(os.getpid())
         pid = os.fork()
         if pid == 0:
-            processes.die_with_parent(parent)
+            self._die_with_me()
             self.leave()
             os.setpgid(0, 0)
             child.run(spec, socket.socket(fileno=channel), log)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from hpc_search.search.launch import Wish, after_work, cancel, pending, preview, status, submit, wait, watch
+from hpc_search.search.launch import (
+    Wish,
+    after_work,
+    cancel,
+    pending,
+    preview,
+    refill,
+    status,
+    submit,
+    wait,
+    watch,
+)
 from hpc_search.search.resnapshot import change_code
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
@@ -30,6 +41,7 @@ __all__ = [
     "pending",
     "plan_search",
     "preview",
+    "refill",
     "rerun",
     "standalone",
     "status",

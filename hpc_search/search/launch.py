@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError
 from hpc_search.ledger import IndexDamagedError, finals
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from hpc_search.launchers.base import Launcher
     from hpc_search.launchers.submission import Order, Outcome
     from hpc_search.status import Status
-
-#: Seconds between two looks of `status --watch`.
-_WATCH: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +67,10 @@ def _profile(run: Run, wish: Wish) -> Profile:
     return profile.profile_with(found, [*workers, *wish.assignments])
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"hpc-search: {line}\n")
+
+
 def _order(run: Run, wish: Wish, pending: int) -> Order:
     from hpc_search.launchers.submission import Order
 
@@ -81,6 +82,8 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
         pending=pending,
         workers=wish.workers,
         chdir=load_instance(run.layout).origin,
+        mark=_mark(run),
+        say=_say,
         avoid=not any(text.startswith("exclude=") for text in wish.assignments),
     )
 
@@ -114,33 +117,63 @@ def submit(run: Run, wish: Wish) -> Sent:
     order = _order(run, wish, pending(run))
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
-    failed = status(run).failed if order.pending <= 0 else 0
+    failed = counted(run).failed if order.pending <= 0 else 0
     if failed:
         words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
         words += ". The run keeps its code: plan corrected code anew with --run DIR"
         outcome = replace(outcome, text=words)
-    if outcome.sent and order.launcher.name == "slurm":
+    if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
     return Sent(outcome, order.launcher)
 
 
+def refill(run: Run, token: str, *, refused: bool) -> int:
+    """Send the workers that are missing as a task of *token* ends; return how many."""
+    from hpc_search.launchers import refill as of_workers
+    from hpc_search.launchers.slurm import SlurmLauncher
+
+    ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, refused=refused)
+    return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
+
+
+def _mark(run: Run) -> str:
+    """Return what is in the names of all jobs of the run."""
+    return load_instance(run.layout).mark or run.plan.run_id[-8:]
+
+
 def status(run: Run) -> Status:
-    """Return the status of *run* now."""
+    """Return the status of *run* now, SLURM's queue included where it was submitted there."""
+    from hpc_search.status import Watcher
+
+    return Watcher(run.layout, run.plan).look()
+
+
+def counted(run: Run) -> Status:
+    """Return the status of *run* from its files alone: SLURM is not asked."""
     from hpc_search.status import read_status
 
-    return read_status(run.layout, run.plan, now=time.time())
+    return read_status(run.layout, run.plan)
 
 
 def wait(run: Run, sent: Sent) -> Ended:
     """Stay until the work ends, with a progress bar; return the exit code and what to say."""
+    from hpc_search.launchers import submission
     from hpc_search.progress import Progress
+    from hpc_search.status import Watcher
 
+    mark = _mark(run)
+    # The launcher asks SLURM while it waits.
+    watcher = Watcher(run.layout, run.plan, ask=False)
     with Progress() as progress:
 
         def tick() -> None:
-            progress.update(status(run))
+            progress.update(watcher.look())
 
-        waited = sent.launcher.wait(sent.outcome.tokens, tick, lambda: pending(run))
+        def tokens() -> Sequence[str]:
+            # Workers that end may have sent others.
+            return [*sent.outcome.tokens, *submission.tokens(run.layout, sent.launcher.name, mark)]
+
+        waited = sent.launcher.wait(tokens, tick, lambda: pending(run))
     if waited.signal and sent.launcher.name == "slurm":
         words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.path}` ends them"
         return Ended(128 + waited.signal, words)
@@ -148,7 +181,7 @@ def wait(run: Run, sent: Sent) -> Ended:
 
 
 def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
-    seen = status(run)
+    seen = counted(run)
     if signal_number:
         return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
     rows = []
@@ -169,7 +202,7 @@ def after_work(run: Run) -> str:
     """Return one line on what is done and, where something is left, the next command."""
     from hpc_search.progress import line
 
-    seen = status(run)
+    seen = counted(run)
     more = f"; `hpc-search submit {run.path}` goes on where it was" if seen.left else ""
     return f"{line(seen)}{more}"
 
@@ -187,30 +220,25 @@ def cancel(run: Run) -> str:
     from hpc_search.launchers import local, slurm, submission
     from hpc_search.ledger import submits
 
-    known = {one.launcher for one in submits.submissions(run.layout)}
+    mark = _mark(run)
+    known = {one.launcher for one in submits.marked(submits.submissions(run.layout), mark)}
     launchers: list[Launcher] = []
     if "local" in known:
         launchers.append(local.LocalLauncher())
     if "slurm" in known:
         launchers.append(slurm.SlurmLauncher())
-    ended = sum(submission.cancel(run.layout, launcher) for launcher in launchers)
+    ended = sum(submission.cancel(run.layout, launcher, mark) for launcher in launchers)
     if not ended:
         return "no worker of this run is live; nothing to cancel"
     workers = "1 worker was" if ended == 1 else f"{ended} workers were"
     return f"{workers} told to end; `hpc-search submit {run.path}` goes on where they stopped"
 
 
-def watch(run: Run, pause: Callable[[float], None] = time.sleep) -> int:
-    """Show the status again and again until Ctrl-C or the end of the search."""
-    from hpc_search.progress import Progress
+def watch(run: Run) -> int:
+    """Show the status again and again until somebody quits or the search ends; return the exit code."""
+    from hpc_search.progress.watch import watch as show
+    from hpc_search.status import Watcher
 
-    try:
-        with Progress() as progress:
-            while True:
-                seen = status(run)
-                progress.update(seen)
-                if not seen.left:
-                    return EXIT_DONE
-                pause(_WATCH)
-    except KeyboardInterrupt:
-        return EXIT_DONE
+    watcher = Watcher(run.layout, run.plan)
+    ended_by = show(watcher.look, str(run.path))
+    return 128 + ended_by if ended_by else EXIT_DONE

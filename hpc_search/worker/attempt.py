@@ -280,7 +280,9 @@ class Attempt:
         with suppress(BlockingIOError, OSError):
             for _ in range(_DRAIN):
                 # A process that the trial left behind may print for ever.
-                self._context.log.write(os.read(process.output, 1 << 16))
+                if not (data := os.read(process.output, 1 << 16)):
+                    break
+                self._context.log.write(data)
         if process.report is not None:
             self._intake.read_report(process.report)
             if self._status == 0:

@@ -10,13 +10,17 @@ from typing import Final
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, history
+from hpc_search.ledger.seats import REQUEUE
+from hpc_search.ledger.submits import of_token
 from hpc_search.records import journal as lines
 from hpc_search.worker.walltime import requeue_this_job
 
-#: Event of the note of a worker that asks SLURM to run its task again.
-REQUEUE: Final = "requeue"
 #: A seat asks for that at most this often.
 REQUEUES: Final = 50
+#: Signals that end a worker because its time is over, and not because somebody wants fewer.
+_WARNINGS: Final = (signal.SIGUSR1, signal.SIGUSR2)
+#: Sends workers that are missing; the argument says whether SLURM refused to run this task again.
+Refill = Callable[[bool], object]
 #: Seconds before the one other try.
 _AGAIN: Final = 5.0
 
@@ -51,24 +55,41 @@ def sleep_until_killed() -> None:
 class Departure:
     """How one worker leaves."""
 
-    def __init__(self, layout: Layout, ledger: Ledger, *, from_submit: bool) -> None:
+    def __init__(
+        self, layout: Layout, ledger: Ledger, refill: Refill | None = None, *, from_submit: bool
+    ) -> None:
         """Be a task of an array of ours where it comes *from_submit* and SLURM runs it."""
         self._layout = layout
         self._ledger = ledger
+        self._refill = refill
         self.is_task = from_submit and "SLURM_JOB_ID" in os.environ
 
     def leave(
-        self, queue: list[Claimed], reason: str, stop_signal: int, close_host: Callable[[], None]
+        self,
+        queue: list[Claimed],
+        reason: str,
+        stop_signal: int,
+        close_host: Callable[[], None],
+        *,
+        worked: bool,
     ) -> None:
-        """Give back *queue*, say that the worker exits, and have its task run again where work is left."""
+        """Give back *queue*, say that the worker exits, and see to it that others go on where work is left.
+
+        Its own task is run again, or missing ones are sent by a worker that has *worked*: one that did
+        nothing would do nothing again.
+        """
         left = self._last_look(queue, stopping=bool(stop_signal))
         again = self._asks_again(stop_signal, work_left=left)
         self._ledger.exit(reason)
         if self.is_task and stop_signal == signal.SIGTERM:
             close_host()
             sleep_until_killed()
-        if again:
-            requeue()
+        if again and requeue():
+            return
+        ended = not stop_signal or stop_signal in _WARNINGS
+        if self._refill is not None and self.is_task and worked and left and ended:
+            close_host()
+            self._refill(again)
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
         """Return whether trials are left, after what is held has been given back."""
@@ -82,10 +103,12 @@ class Departure:
 
     def _asks_again(self, stop_signal: int, *, work_left: bool) -> bool:
         """Return whether this task shall be run again, and say so in the journal."""
-        warned = stop_signal in (signal.SIGUSR1, signal.SIGUSR2)
-        if not (self.is_task and warned and work_left) or self._layout.stop.exists():
+        if not (self.is_task and stop_signal in _WARNINGS and work_left) or self._layout.stop.exists():
             return False
         me = self._ledger.me
+        sent = of_token(self._layout, me.token)
+        if sent is not None and not sent.profile.requeue:
+            return False
         if requeues(self._layout, me.token, me.seat) >= REQUEUES:
             return False
         self._ledger.note(REQUEUE)

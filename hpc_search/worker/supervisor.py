@@ -23,7 +23,7 @@ from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
-from hpc_search.worker.departure import Departure
+from hpc_search.worker.departure import Departure, Refill
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
 from hpc_search.worker.host import Host
@@ -42,6 +42,8 @@ _LATE: Final = 1 / 3
 
 #: Claims in a row that gave nothing though there was something, and seconds between the later ones.
 _FRUITLESS: Final = (3, 0.25)
+#: Seconds between two looks whether the others have ended everything.
+_LOOK: Final = 0.25
 #: Processes that start trials, dead in a row, after which a worker leaves its node.
 _HOST_DEATHS: Final = 3
 
@@ -60,6 +62,8 @@ class WorkerOptions:
     seat: str = ""
     device: str = ""
     limit: int | None = None
+    #: Sends the workers that are missing at this one's end.
+    refill: Refill | None = None
     only: int | None = None
     override: PlannedTrial | None = None
     #: Stop the trial at its first report (``plan --check``).
@@ -95,7 +99,7 @@ class Supervisor:
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
         self._departure = Departure(
-            layout, self._ledger, from_submit=bool(options.token and not options.seat)
+            layout, self._ledger, options.refill, from_submit=bool(options.token and not options.seat)
         )
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
@@ -150,8 +154,8 @@ class Supervisor:
             self._opener.close()
             self._events.close()
             self._log.close()
-        if self._stop_signal == signal.SIGINT:
-            # Only a user does that, to a worker in the foreground.
+        if self._stop_signal == signal.SIGINT and not self._departure.is_task:
+            # Only a user does that, to a worker in the foreground; a task is told so by `submit --set`.
             return 128 + signal.SIGINT
         return _EXITS.get(reason, EXIT_DONE)
 
@@ -206,11 +210,16 @@ class Supervisor:
             return False
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            self._events.wait(min(left, self._tick()))
+            self._events.wait(min(left, self._tick(), _LOOK))
+            trials, finals = self._ledger.counts()
+            if finals >= trials:
+                # The owner was slow, not dead: it ended the last of them.
+                return False
         return not self._stopping
 
     def _leave(self, reason: str) -> None:
-        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host)
+        worked = self._attempts > 0
+        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, worked=worked)
 
     def _close_host(self) -> None:
         if self._host is not None:

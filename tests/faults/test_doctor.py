@@ -489,6 +489,16 @@ def test_an_srun_that_fails_costs_only_its_rows(place: Path) -> None:
     assert "no partition" in found.said("between nodes")
 
 
+def test_a_directory_that_a_node_does_not_see_is_a_failure(place: Path) -> None:
+    hidden = SRUN.replace("    argv, stdin", "    [*argv[:-1], argv[-1] + n * '-hidden'], stdin")
+    assert hidden != SRUN
+    found = examine(place, "--srun", PATH=with_srun(place.parent, hidden))
+    assert found.code == 1
+    assert found.status("between nodes") == "FAIL"
+    assert f"does not see {place}" in found.said("between nodes")
+    assert "does not see" in found.verdict["problems"][0]
+
+
 # -- a run
 
 

@@ -17,10 +17,11 @@ from hpc_search.config.slices import Request as SliceRequest
 from hpc_search.config.slices import Slice
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
 from hpc_search.launchers import slurm
-from hpc_search.launchers.base import ActiveJobs, Request, UnclearError
+from hpc_search.launchers.base import ActiveJobs, NoRoomError, Request, UnclearError
 from hpc_search.launchers.refusals import explain
-from hpc_search.launchers.slurm import SlurmLauncher, parse_squeue, sbatch_command
+from hpc_search.launchers.slurm import SlurmLauncher, counted, sbatch_command
 from hpc_search.site import environment
+from hpc_search.site.tasks import parse_tasks
 
 FAILED = "sbatch: error: Batch job submission failed: "
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
@@ -248,11 +249,22 @@ def test_jobs_that_only_accounting_knows_are_found(programs: Path) -> None:
 
 
 def test_names_of_states_that_are_unknown_count_as_alive() -> None:
-    text = "a|PENDING|Priority\na|RUNNING|None\na|BRAND_NEW|x\nb|PENDING|Resources\nc|COMPLETING|None\n\n"
+    text = "".join(
+        f"7|{number}|{state}|{reason}|lab|normal|low|{name}\n"
+        for number, (name, state, reason) in enumerate(
+            [
+                ("a", "PENDING", "Priority"),
+                ("a", "RUNNING", "None"),
+                ("a", "BRAND_NEW", "x"),
+                ("b|c", "PENDING", "Resources"),
+                ("c", "COMPLETING", "None"),
+            ]
+        )
+    )
 
-    assert parse_squeue(text) == {
+    assert counted(parse_tasks(f"{text}\n")) == {
         "a": ActiveJobs(1, 2, reasons={"Priority": 1}),
-        "b": ActiveJobs(1, 0, reasons={"Resources": 1}),
+        "b|c": ActiveJobs(1, 0, reasons={"Resources": 1}),
         "c": ActiveJobs(ending=1),
     }
 
@@ -262,7 +274,7 @@ def test_waiting_asks_slurm_rarely_and_ends_with_the_work(programs: Path, tmp_pa
     left = iter([3, 2, 1, 0])
     ticks: list[int] = []
 
-    SlurmLauncher(pause=lambda _: None).wait(["t"], lambda: ticks.append(1), lambda: next(left))
+    SlurmLauncher(pause=lambda _: None).wait(lambda: ["t"], lambda: ticks.append(1), lambda: next(left))
 
     assert len(ticks) == 4
     assert not (tmp_path / "calls").exists()
@@ -286,10 +298,7 @@ def test_waiting_asks_slurm_rarely_and_ends_with_the_work(programs: Path, tmp_pa
         ("sbatch: error: Invalid time limit specification", "time"),
         (f"sbatch: error: Memory specification can not be satisfied\n{FAILED}Requested node ...", "mem"),
         (f"{FAILED}Invalid job array specification", "max_array"),
-        (
-            f"sbatch: error: AssocMaxSubmitJobLimit\n{FAILED}{POLICY}",
-            "workers",
-        ),
+        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{FAILED}{POLICY}", "time"),
         (f"{FAILED}Invalid feature specification", "constraint"),
         (f"{FAILED}Requested reservation is invalid", "reservation"),
         (f"{FAILED}CPU count per node can not be satisfied", "cpus"),
@@ -304,6 +313,22 @@ def test_refusals_quote_slurm_and_name_the_field(words: str, field: str) -> None
     assert error.exit_code == 2
     assert words.splitlines()[-1] in str(error)
     assert field in error.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (f"sbatch: error: AssocMaxSubmitJobLimit\n{FAILED}{POLICY}", "AssocMaxSubmitJobLimit"),
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{FAILED}{POLICY}", "QOSMaxSubmitJobPerUserLimit"),
+        (f"{FAILED}{POLICY}", ""),
+    ],
+)
+def test_a_limit_of_submitted_jobs_is_no_refusal_for_good(words: str, rule: str) -> None:
+    error = explain(1, words)
+
+    assert isinstance(error, NoRoomError)
+    assert error.rule == rule
+    assert "accounting/QOS policy" in error.message
 
 
 @pytest.mark.parametrize(

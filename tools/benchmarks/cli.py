@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from tools.benchmarks import checkpoint, grid, ledger, overhead, plan, restart, startup, status_collect
+from tools.benchmarks import checkpoint, grid, ledger, overhead, plan, restart, slots, startup, status_collect
 from tools.benchmarks.common import Report, add_common
 
 
@@ -38,6 +38,9 @@ _BENCHES: Final = {
     ),
     "incarnations": Bench(
         "files after 64 workers x 300 incarnations", restart.add_incarnations, restart.run_incarnations
+    ),
+    "slots": Bench(
+        "trials of 1 s, of 0.01 s and CPU-bound ones on 16 slots of real SLURM", slots.add, slots.run
     ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }
