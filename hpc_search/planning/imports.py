@@ -28,6 +28,7 @@ _SITES: Final = ("site-packages", "dist-packages")
 class Found(NamedTuple):
     """A top-level module: the directory that it is imported from, its file or its directories."""
 
+    name: str
     kind: Literal["module", "package", "namespace"]
     root: Path
     places: tuple[Path, ...]
@@ -69,13 +70,13 @@ class Locator:
             if not file.name.endswith(SUFFIXES) or installed(file):
                 return None
             file = _normal(file)
-            return Found("module", file.parent, (file,))
+            return Found(head, "module", file.parent, (file,))
         namespace = not spec.origin
         places = [Path(place) for place in spec.submodule_search_locations if place]
         places = [_normal(place) for place in places if place.is_dir() and not installed(place)]
         if not places or (namespace and not any(map(_has_modules, places))):
             return None
-        return Found("namespace" if namespace else "package", places[0].parent, tuple(places))
+        return Found(head, "namespace" if namespace else "package", places[0].parent, tuple(places))
 
 
 def _normal(place: Path) -> Path:

@@ -28,8 +28,8 @@ _SECRET_LINE: Final = re.compile(
     rb"AKIA[0-9A-Z]{12}|ASIA[0-9A-Z]{12}|\bgh[pousr]_[A-Za-z0-9]{16}|github_pat_[A-Za-z0-9]|\bglpat-[\w-]{12}"
     rb"|\bhf_[A-Za-z0-9]{16}|\bsk-[A-Za-z0-9_-]{16}|\bxox[abprs]-[\w-]{10}|\bAIza[\w-]{30}|\beyJ[\w-]{16,}\.[\w-]{10}"
     rb"|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s@]+@"
-    rb"|(?:passw(?:or)?d|passwd|token|secret|credentials?|api_?key|access_?key)[\w-]*[\"']?\s*(?:=(?!=)|:)\s*"
-    rb"(?:[\"'][^\"'\s]+[\"']|[^\s\"'(){}\[\],;]{8,}\s*$)",
+    rb"|(?:passw(?:or)?d|passwd|token|secret|credential|api_?key|access_?key)s?(?:[_-]\w*)?[\"']?\s*(?:=(?!=)|:)\s*"
+    rb"(?:[\"'][^\"']+[\"']|[^\s\"'(){}\[\],;]{8,}\s*$)",
     re.IGNORECASE,
 )
 _KEY_BEGINS: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY")

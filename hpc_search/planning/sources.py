@@ -93,6 +93,8 @@ class _Taken:
     left_out: list[str] = field(default_factory=list)
     #: Modules that are installed, or nowhere.
     imported: set[str] = field(default_factory=set)
+    #: Package directory -> the name that it is imported by, where that is another.
+    _mapped: dict[Path, str] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
     _patterns: dict[Path, ignoring.Patterns] = field(default_factory=dict)
 
@@ -112,8 +114,13 @@ class _Taken:
         """Take the files of a top-level module; return them."""
         taken: list[Path] = []
         for place in found.places:
-            if place.parent not in self.roots:
-                self.roots.append(place.parent)
+            # An editable installation can call a directory by another name.
+            mapped = found.kind == "package" and place.name != found.name
+            root = place if mapped else place.parent
+            if mapped:
+                self._mapped[place] = found.name
+            if root not in self.roots:
+                self.roots.append(root)
             paths = [place] if found.kind == "module" else list(_Walk(self, place).files())
             self.files.update({self._name(path): path for path in paths})
             taken += paths
@@ -183,6 +190,9 @@ class _Taken:
 
     def _name(self, path: Path) -> str:
         """Return the name of *path* in the archive: as it is to the search file, where it is below that."""
+        for place, head in self._mapped.items():
+            if path.is_relative_to(place):
+                return f"{self.place(place)}/{head}/{path.relative_to(place).as_posix()}"
         if path.is_relative_to(self.base):
             return path.relative_to(self.base).as_posix()
         root = next(root for root in self.roots if path.is_relative_to(root))
@@ -190,9 +200,9 @@ class _Taken:
 
     def place(self, root: Path) -> str:
         """Return the directory in the archive that stands for *root*."""
-        if root.is_relative_to(self.base):
+        outside = [one for one in self.roots if one in self._mapped or not one.is_relative_to(self.base)]
+        if root not in outside:
             return "" if root == self.base else root.relative_to(self.base).as_posix()
-        outside = [one for one in self.roots if not one.is_relative_to(self.base)]
         return f"{_OUTSIDE}/{outside.index(root) + 1}"
 
 
