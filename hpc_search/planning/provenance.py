@@ -20,6 +20,8 @@ from hpc_search.records.provenance import Provenance, Repository
 
 #: A larger diff is cut here.
 DIFF_BYTES: Final = 1 << 20
+#: More of it is not read.
+_READ_BYTES: Final = 4 * DIFF_BYTES
 #: A longer line of a diff is no source.
 _LINE_BYTES: Final = 4096
 #: Files that git does not track, named at most.
@@ -137,11 +139,11 @@ def _repository(top: Path, holds: tuple[str, ...]) -> tuple[Repository, bytes]:
     if not commit or len(entries) == len(untracked):
         return repository, b""
     shown = ("--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
-    text = git.ask(top, "diff", "HEAD", *shown, seconds=left())
+    text = git.ask(top, "diff", "HEAD", *shown, seconds=left(), most=_READ_BYTES)
     if text is None:
         return _noted(repository, "git gave no diff within its time"), b""
     kept, dropped = without_secrets(text)
-    if len(kept) > DIFF_BYTES:
+    if len(kept) > DIFF_BYTES or len(text) == _READ_BYTES:
         kept = kept[:DIFF_BYTES].rpartition(b"\n")[0] + b"\n# the rest was left out: more than 1 MiB\n"
     note = f"lines of its diff that look like keys or tokens were left out: {dropped}" if dropped else ""
     return _noted(repository, note, dropped), kept

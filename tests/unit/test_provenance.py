@@ -127,7 +127,7 @@ def test_git_missing_or_broken_or_slow_fails_no_plan(tmp_path: Path, monkeypatch
     slow.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     slow.chmod(0o700)
     monkeypatch.setattr(git, "LIMIT", 0.2)
-    monkeypatch.setattr(git.ask, "__kwdefaults__", {"seconds": 0.2})
+    monkeypatch.setattr(git.ask, "__kwdefaults__", {"seconds": 0.2, "most": 1 << 20})
     (one,), _ = origin(base)
     assert one.note.startswith("git did not answer")
 
@@ -149,6 +149,33 @@ def test_no_commit_yet_a_bare_repository_and_a_submodule(tmp_path: Path) -> None
     assert one.dirty
 
 
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://me:password@example.org/x.git", "https://example.org/x.git"),
+        ("https://token@example.org/x.git?access_token=1", "https://example.org/x.git"),
+        ("git@example.org:lab/x.git", "git@example.org:lab/x.git"),
+        ("me:password@example.org:lab/x.git", "example.org:lab/x.git"),
+        ("/home/me/x.git", "a directory of this machine"),
+        ("file:///home/me/x.git", "a directory of this machine"),
+        ("../x", "a directory of this machine"),
+        ("", ""),
+    ],
+)
+def test_a_remote_names_no_person_and_no_place_here(url: str, kept: str) -> None:
+    assert git.without_credentials(url) == kept
+
+
+def test_a_diff_without_end_is_cut_and_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = tmp_path / "git"
+    endless.write_text("#!/bin/sh\nexec /usr/bin/yes\n")
+    endless.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git.ask(tmp_path, "diff", seconds=20, most=1000) == b"y\n" * 500
+
+
 def test_a_detached_head_has_no_branch_and_git_variables_of_ours_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +187,16 @@ def test_a_detached_head_has_no_branch_and_git_variables_of_ours_are_not_used(
 
 
 # -- packages
+def test_versions_are_read_from_the_names_of_installations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("torch-2.13.0+cpu.dist-info", "scikit_learn-1.5.dist-info", "PyYAML-6.0-py3.11.egg-info")
+    for name in (*names, "no_version.egg-info", "torch", "numpy.libs", "a-1.dist-info", "a-2.dist-info"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("sys.path", [str(tmp_path), "/nowhere"])
+    assert packages.installed() == {"torch": "2.13.0+cpu", "scikit-learn": "1.5", "pyyaml": "6.0", "a": ""}
+
+
 def test_packages_are_found_by_what_they_install() -> None:
     found = packages.packages(["yaml", "sklearn", "dateutil", "nowhere", "msgspec"])
     assert {"PyYAML", "scikit-learn", "python-dateutil", "msgspec", "numpy"} <= found.keys()
@@ -180,7 +217,7 @@ def test_packages_are_found_by_what_they_install() -> None:
 def test_builds_of_one_version_are_told_other_versions_refused(
     monkeypatch: pytest.MonkeyPatch, here: str, then: str, refused: int, told: int
 ) -> None:
-    monkeypatch.setattr(packages, "version_of", lambda _: here)
+    monkeypatch.setattr(packages, "installed", lambda: {"torch": here} if here else {})
     found = differences({"torch": then}, "")
     assert (len(found.refused), len(found.told)) == (refused, told)
     assert all(words == f"torch {here} here, {then} when planned" for words in (*found.refused, *found.told))
