@@ -28,6 +28,18 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
 
 
+def remove_left(temporary: Path, kind: str, seconds: float) -> None:
+    """Remove the directories ``.t-KIND-*`` beside *temporary* that are *seconds* older than it.
+
+    The age is a difference of the file server's own times.
+    """
+    now = temporary.stat().st_mtime
+    for path in temporary.parent.glob(f"{TEMPORARY}{kind}-*"):
+        with suppress(OSError):
+            if now - path.stat().st_mtime > seconds:
+                shutil.rmtree(path, ignore_errors=True)
+
+
 def read_bytes(path: Path, start: int = 0, size: int = -1) -> bytes:
     """Return the content of *path* from *start*, at most *size* bytes of it.
 

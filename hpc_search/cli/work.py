@@ -18,6 +18,7 @@ def add(verbs: Verbs) -> None:
     add_run(parser)
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
     parser.add_argument("--seat", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--packed", default="", metavar="SEAT", help=argparse.SUPPRESS)
     parser.add_argument(
         "--allow-different-packages",
         action="store_true",
@@ -30,16 +31,20 @@ def add(verbs: Verbs) -> None:
 def run(given: argparse.Namespace) -> int:
     """Work."""
     from hpc_search import search
-    from hpc_search.worker import Supervisor, WorkerOptions
+    from hpc_search.worker import Supervisor, WorkerOptions, pack
 
     found = search.writable(search.open_run(given.run_dir))
 
-    def refill(refused: bool) -> None:
-        search.refill(found, given.token, refused=refused)
+    def refill(done: int, refused: bool) -> None:
+        search.refill(found, given.token, done, refused=refused)
 
+    profile = pack.leads(found.layout, given.token) if not given.packed else None
+    if profile is not None:
+        return pack.Leader(found.layout, profile, given.token, given.seat, refill).run()
     options = WorkerOptions(
         token=given.token,
-        seat=given.seat,
+        seat=given.packed or given.seat,
+        packed=bool(given.packed),
         limit=given.trials,
         any_packages=given.allow_different_packages,
         refill=refill,

@@ -111,8 +111,8 @@ class Launcher(Protocol):
     def longest(self, profile: Profile) -> int | None:
         """Return the most minutes that a job of *profile* may have; None where nothing is known."""
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        """Return how many workers to start where nobody said: never more than *pending* trials."""
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        """Return how many workers to start where *asked* shall be, or nobody said; at most *pending*."""
 
     def room(self, profile: Profile) -> Room:
         """Return how many more tasks of *profile* fit now, beside those that `active` showed last."""

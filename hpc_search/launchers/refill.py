@@ -6,6 +6,7 @@ gives up at once where it cannot: the next worker that ends, or `submit`, goes o
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from hpc_search.config.profile import Profile
 from hpc_search.errors import HpcSearchError, RefusedError
 from hpc_search.launchers import nodes, sending
 from hpc_search.launchers.base import Launcher, NoRoomError, UnclearError
@@ -27,19 +29,26 @@ from hpc_search.records.plan import Plan
 
 #: Submissions by workers in a row, each sent by a worker of the one before.
 DEPTH: Final = 50
-#: While others wait, workers are replaced in arrays of this share of all: one call for many.
-_SHARE: Final = 8
+#: Workers are replaced in arrays of this share of all, while others wait and where none does: one call, and
+#: one record, for many.
+_SHARE: Final = (8, 16)
+#: Workers for the work left, and some more: the next ones may do fewer trials.
+_MARGIN: Final = 1.25
 #: Smaller arrays that are tried where a limit is met: tasks that end now count for some moments.
 _TRIES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A worker of the array *token* that ends; ``refused``: SLURM did not want to run its task again."""
+    """A worker of the array *token* that ends after ``done`` trials.
+
+    ``refused``: SLURM did not want to run its task again.
+    """
 
     token: str
     mark: str
     chdir: str
+    done: int = 1
     refused: bool = False
 
 
@@ -78,7 +87,7 @@ def refill(
             minutes=last.minutes,
             minutes_min=last.minutes_min,
         )
-        return _send(order, last, profile)
+        return _send(order, last, profile, ending.done)
 
 
 def claimable(layout: Layout, plan: Plan) -> int:
@@ -90,26 +99,32 @@ def claimable(layout: Layout, plan: Plan) -> int:
     return sum(entry.state in (codec.PENDING, codec.PAUSED) for entry in entries)
 
 
-def missing(wanted: int, pending: int, there: seats.Seats, most: int) -> int:
+def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int) -> int:
     """Return how many workers to send: none where so many wait that a later one can send more at once.
 
-    The one that asks is no more *there*, and yet counts in SLURM where *most* tasks are taken.
+    While tasks wait, slots are what is short: no more are sent than *pending* trials need where each
+    worker does as many as the one that asks has *done*. That one is no more *there*, and yet counts in
+    SLURM where *most* tasks are taken.
     """
     goal = min(wanted, pending, most or NO_LIMIT)
+    if there.waiting:
+        goal = min(goal, math.ceil(_MARGIN * pending / max(1, done)))
     lacking = goal - there.waiting - there.live
-    if lacking < max(1, min(goal // _SHARE, there.waiting)):
+    dozen = min(goal // _SHARE[0], there.waiting) or goal // _SHARE[1]
+    if lacking < max(1, dozen):
         return 0
     room = most - there.waiting - there.live - 1 if most else NO_LIMIT
     return max(0, min(lacking, room))
 
 
-def _send(order: Order, last: Intent, profile: object) -> int:
+def _send(order: Order, last: Intent, profile: Profile, done: int) -> int:
     known = marked(submissions(order.layout), order.mark)
     mine = [
         one for one in known if (one.launcher, one.profile.name) == (order.launcher.name, order.profile.name)
     ]
     there = seats.count(mine, seats.lives(order.layout), requeue=order.profile.requeue)
-    tasks = min(missing(order.asked, order.pending, there, last.most), last.array or NO_LIMIT)
+    goal, left = order.tasks(order.asked), order.tasks(order.pending)
+    tasks = min(missing(goal, left, there, last.most, done), last.array or NO_LIMIT)
     number = max(one.number for one in submissions(order.layout)) + 1
     for _ in range(_TRIES):
         if not tasks:

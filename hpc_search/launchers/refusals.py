@@ -58,6 +58,10 @@ _UNCLEAR: Final = re.compile(
     r"timed out|zero bytes|unexpected message|send failure|receive failure|unspecified error|lost connection",
     re.IGNORECASE,
 )
+#: sbatch did not get as far as any cluster.
+_NOT_SET_UP: Final = re.compile(
+    r"slurm\.conf|configuration file|configuration source|fetch_config|clustername needs", re.IGNORECASE
+)
 #: The rules that count the jobs of a user, an account or a QOS; the words below them fit other rules too.
 _COUNTED: Final = re.compile(r"\b(?:QOS|Assoc)\w*Submit\w*|\b(?:QOS|Assoc)\w+")
 _POLICY: Final = re.compile(r"accounting/qos policy", re.IGNORECASE)
@@ -67,6 +71,10 @@ _FAILED: Final = "batch job submission failed"
 def explain(status: int, words: str) -> HpcSearchError:
     """Return the error for sbatch's exit *status* (not 0, or 0 with an unreadable answer) and its *words*."""
     quoted = quote(words) or f"nothing (exit status {status})"
+    if _NOT_SET_UP.search(words):
+        return RefusedError(f"sbatch finds no SLURM cluster from here. It said:\n{quoted}", hint=SET_UP)
+    if status in TIMED_OUT and not words.strip():
+        return UnclearError("sbatch did not answer in time, so the jobs may exist or not", hint=_AGAIN)
     if status in TIMED_OUT or _UNCLEAR.search(words):
         return UnclearError(f"sbatch did not say whether the jobs exist. It said:\n{quoted}", hint=_AGAIN)
     if _TEMPORARY.search(words):
@@ -90,6 +98,7 @@ def explain(status: int, words: str) -> HpcSearchError:
     return RefusedError(message, hint="correct the profile; `submit RUN --dry-run` prints the script")
 
 
+SET_UP: Final = "log in to the cluster and submit there, or set SLURM_CONF to the path of its slurm.conf"
 _AGAIN: Final = "the same command again later: it looks the jobs up by name before it sends anything"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ _SENDS: Final = 2
 #: Seconds before the next tries where the scheduler cannot answer now, each shortened by up to a third.
 PATIENCE_S: Final = (5.0, 10.0, 20.0, 40.0)
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
+#: What a line of the script takes without quotes of its own, and how much of it.
+_NOT_IN_COMMENT: Final = re.compile(r"[^A-Za-z0-9 ._,:/+-]+")
+_COMMENT: Final = 120
 _T = TypeVar("_T")
 Outcome = Literal["sent", "adopted", "refused", "not sent", "set"]
 
@@ -67,14 +71,16 @@ class Order:
     @property
     def asked(self) -> int:
         """Workers that were asked for, whatever is left to do."""
-        if self.workers is None:
-            return self.launcher.workers(self.profile, self.plan.search.threads, NO_LIMIT)
-        return self.workers
+        return self.launcher.workers(self.profile, self.plan.search.threads, NO_LIMIT, self.workers)
 
     @property
     def wanted(self) -> int:
-        """Workers that shall be live afterwards."""
-        return min(self.asked, self.pending)
+        """Tasks that shall be live afterwards."""
+        return self.tasks(min(self.asked, self.pending))
+
+    def tasks(self, workers: int) -> int:
+        """Return the tasks of so many *workers*: those that are packed share one."""
+        return -(-workers // self.profile.slice.pack.workers)
 
     def token(self, number: int) -> str:
         """Return the token of submission *number*."""
@@ -195,13 +201,21 @@ def request(order: Order, intent: Intent) -> Request:
         profile=order.profile,
         chdir=order.chdir if order.chdir and os.access(order.chdir, os.R_OK | os.X_OK) else run,
         first_seat=intent.first_seat,
-        comment=f"hpc_search run {order.plan.run_id}",
+        comment=_comment(order, intent),
         environment=environment.with_package(environment.written(order.environ, names), _PACKAGE),
         forward=environment.forwarded(order.environ, names),
         command=order.command,
         minutes=intent.minutes,
         minutes_min=intent.minutes_min,
     )
+
+
+def _comment(order: Order, intent: Intent) -> str:
+    """Return what `squeue -o "%j %k"` shows beside the token: which search and run, and by which profile."""
+    run = "/".join(order.layout.root.resolve().parts[-2:])
+    profile = f" of profile {intent.profile.name}" if intent.profile.name else ""
+    words = f"hpc_search {order.plan.search.name}: {run}, submission {intent.number}{profile}"
+    return _NOT_IN_COMMENT.sub("-", words)[:_COMMENT]
 
 
 def settle(layout: Layout, last: Intent, number: int, *, wanted: int, taken_back: int = 0) -> None:

@@ -9,25 +9,21 @@ from __future__ import annotations
 import io
 import os
 import pwd
-import shlex
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from hpc_search.config.profile import Profile
-from hpc_search.config.profile_fields import OWNED
 from hpc_search.errors import TemporaryError, UsageError
-from hpc_search.launchers import control
-from hpc_search.launchers.base import ActiveJobs, Fewer, Request, Submitted, Waited, worker
+from hpc_search.launchers import control, refusals, script
+from hpc_search.launchers.base import ActiveJobs, Fewer, Request, Submitted, Waited
 from hpc_search.launchers.fitting import Room, room
-from hpc_search.launchers.refusals import explain
 from hpc_search.ledger.submits import Job
 from hpc_search.site import environment
 from hpc_search.site.client import ask
@@ -70,17 +66,23 @@ class SlurmLauncher:
         self._tasks: list[Task] | None = None
 
     def check(self) -> None:
-        """Raise UsageError where sbatch is not on PATH."""
+        """Raise UsageError where sbatch is not on PATH, or SLURM_CONF names no file.
+
+        SLURM's own commands look for such a file for a minute before they say so.
+        """
+        conf = os.environ.get("SLURM_CONF", "")
+        if conf and not os.path.exists(conf):
+            raise UsageError(f"SLURM_CONF is {conf}, and there is no such file", hint=refusals.SET_UP)
         if not sbatch_available():
             message = "sbatch is not on PATH, so nothing can be sent to SLURM from this machine"
             raise UsageError(
                 message, hint="use `--launcher local`, or log in to the cluster and submit there"
             )
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        """Return the profile's number of workers, at most one a trial."""
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        """Return as many as *asked*, else as the profile says, at most one a trial."""
         del threads
-        return max(1, min(profile.workers, pending))
+        return max(1, min(profile.workers if asked is None else asked, pending))
 
     @property
     def limits(self) -> Limits:
@@ -118,12 +120,12 @@ class SlurmLauncher:
         with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
             executor = _executor(request, Path(folder))
             try:
-                job = executor._submit_command(_command(request))  # noqa: SLF001 - the only way without a pickle
+                job = executor._submit_command(script.command(request))  # noqa: SLF001 - the only way without a pickle
             except FailedSubmissionError as error:
-                raise explain(0, str(error)) from None
+                raise refusals.explain(0, str(error)) from None
             except FailedJobError as error:
                 status = getattr(error.__cause__, "returncode", 1)
-                raise explain(status, str(error)) from None
+                raise refusals.explain(status, str(error)) from None
         return Submitted((Job(id=str(job.job_id), tasks=request.tasks),))
 
     def find(self, token: str) -> Submitted | None:
@@ -264,13 +266,13 @@ def _executor(request: Request, folder: Path) -> SlurmExecutor:
             return sbatch_command(submission_file_path, request.forward)
 
     executor = Executor(folder)
-    executor.update_parameters(**parameters(request))
+    executor.update_parameters(**script.parameters(request))
     executor.parameters["map_count"] = request.tasks
     return executor
 
 
 def _render(executor: SlurmExecutor, request: Request) -> str:
-    return executor._make_submission_file_text(_command(request), "")  # noqa: SLF001 - its only renderer
+    return executor._make_submission_file_text(script.command(request), "")  # noqa: SLF001 - its only renderer
 
 
 def sbatch_command(script: Path, forward: tuple[str, ...]) -> list[str]:
@@ -284,86 +286,3 @@ def sbatch_command(script: Path, forward: tuple[str, ...]) -> list[str]:
     deadline = ["timeout", "--kill-after=5", str(SBATCH_TIMEOUT_S)]
     private = ["/bin/sh", "-c", 'umask 077; exec "$@"', "sh"]
     return [*private, "env", *unset, *deadline, "sbatch", "--export=ALL", str(script)]
-
-
-def parameters(request: Request) -> dict[str, Any]:
-    """Return submitit's parameters for *request*. None leaves an option to the site's default."""
-    profile = request.profile
-    return {
-        "job_name": request.token,
-        "comment": request.comment or None,
-        "partition": profile.partition or None,
-        "account": profile.account or None,
-        "qos": profile.qos or None,
-        "constraint": profile.constraint or None,
-        "exclude": profile.exclude or None,
-        "gres": profile.gres or None,
-        "time": walltime(request) or None,
-        "mem": profile.mem or None,
-        "cpus_per_task": profile.cpus or None,
-        "array_parallelism": profile.throttle or request.tasks,
-        "signal_delay_s": signal_delay(profile, walltime(request)),
-        "stderr_to_stdout": True,
-        "use_srun": False,
-        "wckey": None,
-        "setup": _setup(request),
-        "additional_parameters": _additional(request),
-    }
-
-
-def walltime(request: Request) -> int:
-    """Return the minutes asked for; 0 leaves them to the partition."""
-    return request.minutes or max(0, request.profile.time)
-
-
-def signal_delay(profile: Profile, minutes: int) -> int:
-    """Return the seconds before the end at which SLURM warns: at most a quarter of the walltime.
-
-    SLURM sends it up to 60 s early; a warning at the start would stop every trial at once.
-    """
-    return min(profile.signal_delay, minutes * 15) if minutes else profile.signal_delay
-
-
-def _additional(request: Request) -> dict[str, Any]:
-    profile = request.profile
-    taken = sorted(set(profile.extra) & set(OWNED))
-    if taken:
-        message = f"profile: `extra` has {', '.join(taken)}, which hpc_search sets itself"
-        raise UsageError(message, hint="remove it from `extra`")
-    # A percent sign starts a pattern in a file name.
-    log = f"{request.run}/submitit/{request.token}_".replace("%", "%%") + "%a.log"
-    options = {
-        "chdir": request.chdir or request.run,
-        "export": "NIL",
-        "output": log,
-        "requeue" if profile.requeue else "no-requeue": True,
-        "reservation": profile.reservation or None,
-        "time-min": profile.time_min or request.minutes_min or None,
-        **profile.extra,
-    }
-    return {key: value for key, value in options.items() if value not in (None, "", False)}
-
-
-def _setup(request: Request) -> list[str]:
-    profile = request.profile
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in request.environment.items()]
-    modules = [f"module load {shlex.quote(module)}" for module in profile.modules]
-    if modules:
-        modules.insert(0, "type module >/dev/null 2>&1 || . /etc/profile")
-    return [
-        "umask 077",
-        "trap : TERM  # stay until the step has ended, else its last output is lost",
-        *exports,
-        *modules,
-        *profile.prolog,
-    ]
-
-
-def _command(request: Request) -> str:
-    """Return the task's shell line: a step of its own, because only steps get early signals."""
-    profile = request.profile
-    step = ["srun", "--unbuffered", "--export=ALL", "--input=none"]
-    if profile.cpus:
-        # Since 22.05 srun does not take it from the job.
-        step.append(f"--cpus-per-task={profile.cpus}")
-    return shlex.join([*step, *worker(profile.python or sys.executable, request), "--token", request.token])

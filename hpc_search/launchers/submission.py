@@ -21,6 +21,7 @@ from hpc_search.layout import Layout
 from hpc_search.ledger.gone import owners
 from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, submissions
 from hpc_search.locks import LockUnavailableError, coarse_lock
+from hpc_search.site import starts
 
 __all__ = ["Order", "Outcome", "cancel", "live", "preview", "submit", "tokens"]
 
@@ -70,8 +71,10 @@ def submit(order: Order) -> Outcome:
         known = _finish_interrupted(order)
         active = sending.patiently(order, lambda: _live(known, order.launcher))
         gone = _gone(known, active, order.launcher.name)
+        troubles = starts.troubles(order.layout, gone)
         _tidy(order.layout, known, gone)
-        return _act(timing.learned(order), known, active, gone)
+        outcome = _act(timing.learned(order), known, active, gone)
+        return replace(outcome, text="\n".join([outcome.text, *troubles]))
 
 
 def preview(order: Order) -> str:
@@ -204,7 +207,7 @@ def _changed(order: Order, last: Intent, tokens: Sequence[str], already: int) ->
     Workers are taken back only where somebody said how many there shall be.
     """
     done = order.launcher.change(tokens, last.profile, order.profile) if tokens else []
-    surplus = already - order.asked
+    surplus = already - order.tasks(order.asked)
     if order.workers is None or order.asked >= last.wanted or surplus <= 0:
         return done, Fewer()
     fewer = order.launcher.reduce(tokens, surplus)
@@ -233,6 +236,8 @@ def _send_missing(
     about = {"profile": profile, "gone": dead, "over": count.over, "array": room.array, "most": room.most}
     answers, rule = _fill(order, room, count.missing, about)
     sent = sum(one.tasks for one in answers)
+    if words := timing.short(order.profile, order.plan.search.lease):
+        order.say(words)
     if not sent and not count.already:
         message = f"no room now for a worker: {rule}; nothing was sent"
         hint = "the same command again when other jobs of yours have ended: `squeue --me` shows them"

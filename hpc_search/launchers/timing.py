@@ -54,10 +54,21 @@ def walltime(
     need = math.ceil((max(needs) * _MARGIN + _START_S) / 60) if needs else floor
     least = max(floor, need)
     rest = statistics.mean(durations) * work * _MARGIN + _START_S if durations else math.inf
-    minutes = max(least, min(USUAL, math.ceil(min(rest, USUAL * 60) / 60)))
+    minutes = max(least, profile.time_min, min(USUAL, math.ceil(min(rest, USUAL * 60) / 60)))
     most = longest or minutes
     minutes, least = min(minutes, most), min(profile.time_min or least, most)
     return Learned(minutes, least if least < minutes else 0)
+
+
+def short(profile: Profile, lease: float) -> str:
+    """Return what to say of a walltime that is given and short of four times the *lease*, "" else."""
+    if not 0 < profile.time * 60 < _LEASES * lease:
+        return ""
+    most = profile.time * 60 // _LEASES
+    return (
+        f"the lease ({lease:g} s) is more than a quarter of the walltime ({profile.time} min): trials of a "
+        f"killed worker wait that long; `lease: {most}` in the search file, or a longer `time` in the profile"
+    )
 
 
 def learned(order: Order) -> Order:

@@ -28,8 +28,7 @@ def sent(missing: int, there: int, tokens: Sequence[str], avoided: Mapping[str, 
     more = f", {there} were there already" if there else ""
     nodes = "; ".join(f"{name}: {why}" for name, why in avoided.items())
     without = f"; not on {nodes}, again and again (`--set exclude=` allows all nodes)" if nodes else ""
-    workers = "worker" if missing == 1 else "workers"
-    return f"{missing} {workers} submitted as {_names(tokens)}{more}{without}"
+    return f"{missing} {_workers(missing)} submitted as {_names(tokens)}{more}{without}"
 
 
 def partly(sent: int, missing: int, rule: str, *, by_workers: bool) -> str:
@@ -44,7 +43,11 @@ def fewer(done: Fewer, asked: int) -> str:
     """Return the sentence on workers that are there no more so that *asked* are left."""
     parts = [f"{done.waiting} waiting cancelled"] if done.waiting else []
     parts += [f"{done.running} running told to stop at the next checkpoint"] if done.running else []
-    return f"{asked} workers wanted: {', '.join(parts) or 'nothing to end'}"
+    return f"{asked} {_workers(asked)} wanted: {', '.join(parts) or 'nothing to end'}"
+
+
+def _workers(count: int) -> str:
+    return "worker" if count == 1 else "workers"
 
 
 def _names(tokens: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import gone, history
+from hpc_search.ledger.mismatches import ELSEWHERE
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.records import journal as lines
 
@@ -52,7 +53,7 @@ def lives(layout: Layout) -> list[Life]:
             case lines.Open(seat=seat) if record.token and seat.startswith("slurm:"):
                 _, task, process = seat.split(":", 2)
                 found.setdefault(line.worker, Life(record.token, task, process, record.restart))
-            case lines.Note(event=event) if event == REQUEUE and line.worker in found:
+            case lines.Note(event=event) if event in (REQUEUE, ELSEWHERE) and line.worker in found:
                 found[line.worker].returns = True
             case lines.Exit() if line.worker in found:
                 life = found[line.worker]

@@ -30,13 +30,14 @@ def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False, code: str 
         f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",
         *_space(search.space),
         f"  folds      {_folds(plan)}",
-        f"  disk       about {_size(_record_bytes(plan))} of records, without checkpoints",
+        f"  disk       about {size(record_bytes(plan.trials))} of records, without checkpoints",
     ]
     return "\n".join(lines)
 
 
-def _record_bytes(plan: Plan) -> int:
-    return plan.trials * _JOURNAL_BYTES + index.index_bytes(plan.trials)
+def record_bytes(trials: int) -> int:
+    """Return about how many bytes the records of *trials* take, checkpoints not counted."""
+    return trials * _JOURNAL_BYTES + index.index_bytes(trials)
 
 
 def counts(plan: Plan) -> str:
@@ -94,7 +95,8 @@ def _text(value: object) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Return *count* bytes in words."""
     if count < 1024:
         return f"{count:.0f} B"
     power = min(4, int(math.log(count, 1024)))
@@ -111,10 +113,10 @@ def kept(made: Draft) -> str:
     names = list(dict.fromkeys(_top(name, snapshot.manifest.roots) for name in snapshot.files))
     more = f", ... ({len(names)})" if len(names) > _SHOWN else ""
     shown = ", ".join(names[:_SHOWN]) + more
-    size = _size(sum(snapshot.files.values()))
+    total = size(sum(snapshot.files.values()))
     runs = ", ".join(snapshot.manifest.programs)
     programs = f"; the command runs the kept {runs}" if runs else ""
-    return f"{_plural(len(snapshot.files), 'file')} kept, {size}: {shown}{programs}"
+    return f"{_plural(len(snapshot.files), 'file')} kept, {total}: {shown}{programs}"
 
 
 def _top(name: str, roots: Sequence[str]) -> str:

@@ -16,7 +16,9 @@ import tty
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import msgspec
 
 from hpc_search.progress import line
 from hpc_search.status.text import Line, screen
@@ -85,6 +87,7 @@ class _Terminal:
         self._signals: set[int] = set()
         self._keys = sys.stdin.fileno() if sys.stdin.isatty() else -1
         self._status: Status | None = None
+        self._before: list[Any] | None = None
 
     def run(self) -> int:
         """Watch until the end; return the signal that ended it."""
@@ -132,7 +135,7 @@ class _Terminal:
         if status is None:
             return []
         width, height = self._console.size
-        rows = screen(status, width, max(1, height - 1), self._run)
+        rows = screen(_watched(status), width, max(1, height - 1), self._run)
         rows += [Line("")] * (height - 1 - len(rows))
         return [*rows, Line(f"{time.strftime('%H:%M:%S')}  q quits", "dim")]
 
@@ -175,32 +178,34 @@ class _Terminal:
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
-        before = None
         if self._keys >= 0:
             with suppress(termios.error):
-                before = termios.tcgetattr(self._keys)
-                tty.setcbreak(self._keys)
-        self._console.set_alt_screen(True)
-        self._console.show_cursor(False)
+                self._before = termios.tcgetattr(self._keys)
+        self._enter()
         try:
             yield
         finally:
-            self._console.show_cursor(True)
-            self._console.set_alt_screen(False)
-            if before is not None:
-                termios.tcsetattr(self._keys, termios.TCSADRAIN, before)
+            self._leave()
+
+    def _enter(self) -> None:
+        if self._before is not None:
+            tty.setcbreak(self._keys)
+        self._console.set_alt_screen(True)
+        self._console.show_cursor(False)
+        self._shown = []
+
+    def _leave(self) -> None:
+        self._console.show_cursor(True)
+        self._console.set_alt_screen(False)
+        if self._before is not None and self._keys >= 0:
+            termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
 
     def _suspend(self) -> None:
         """Stop as Ctrl-Z asks, the terminal as it was before; go on with a fresh screen."""
         self._signals.discard(signal.SIGTSTP)
-        self._console.show_cursor(True)
-        self._console.set_alt_screen(False)
+        self._leave()
         os.kill(os.getpid(), signal.SIGSTOP)
-        self._console.set_alt_screen(True)
-        self._console.show_cursor(False)
-        if self._keys >= 0:
-            tty.setcbreak(self._keys)
-        self._shown = []
+        self._enter()
 
     def _leave_behind(self) -> None:
         """Print the last state where the shell goes on."""
@@ -208,6 +213,11 @@ class _Terminal:
             for row in screen(self._status, self._console.width, None, self._run):
                 self._stream.write(self._ansi(row) + "\n")
             self._stream.flush()
+
+
+def _watched(status: Status) -> Status:
+    """Return *status* without the advice to watch."""
+    return msgspec.structs.replace(status, next="") if status.next.endswith("--watch") else status
 
 
 def changes(shown: Sequence[str], rows: Sequence[str]) -> str:

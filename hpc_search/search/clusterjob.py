@@ -21,15 +21,19 @@ from hpc_search.doctor.examine import ended_by_signals
 from hpc_search.doctor.protocol import Scene
 from hpc_search.errors import HpcSearchError, RefusedError
 from hpc_search.launchers.base import Request
-from hpc_search.launchers.slurm import SlurmLauncher, signal_delay
+from hpc_search.launchers.script import signal_delay
+from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.site import environment
 from hpc_search.site.client import ask
 from hpc_search.site.config import Config
+from hpc_search.site.reasons import explain
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 #: Where it has not run by then SLURM drops it: a killed doctor leaves nothing that starts later.
 _DEADLINE: Final = "now+360"
 _MINUTES: Final = 1
+#: Seconds after which what a killed doctor left is removed: its array is over by then.
+_LEFT_S: Final = 600.0
 _KILL_WAIT_S: Final = 30
 #: Lines of the tasks' logs that are shown where nothing else is known.
 _LOG_LINES: Final = 2
@@ -43,6 +47,7 @@ def run(directory: str, profile: Profile, config: Config, *, signals: bool) -> T
     with ended_by_signals():
         try:
             temporary.mkdir(mode=0o700)
+            durable.remove_left(temporary, "doctor", _LEFT_S)
             (temporary / "submitit").mkdir(mode=0o700)
             (temporary / NONCE).write_text(request.environment["HPC_SEARCH_DOCTOR"])
             return _sent(request, temporary, config, signals=signals)
@@ -92,7 +97,7 @@ def _sent(request: Request, temporary: Path, config: Config, *, signals: bool) -
         if active is None:
             return None
         found = active.get(request.token)
-        reasons = ", ".join(found.reasons) if found else ""
+        reasons = next(iter(found.reasons), "") if found else ""
         return follow.Queue(found.live + found.ending if found else 0, reasons)
 
     def cancel() -> None:
@@ -109,7 +114,7 @@ def _sent(request: Request, temporary: Path, config: Config, *, signals: bool) -
         wait=None if followed.wait is None else round(followed.wait, 1),
         signals=signals,
         look=followed.records.look(),
-        timing=follow.timing(followed, asked=signal_delay(request.profile, max(0, request.profile.time))),
+        timing=follow.timing(followed, asked=signal_delay(request)),
     )
 
 
@@ -120,8 +125,10 @@ def _one_line(error: HpcSearchError) -> str:
 
 def _words(followed: follow.Followed, request: Request, temporary: Path, job: str) -> str:
     if followed.outcome == "not started":
-        reason = followed.words or "no reason given"
-        return f"did not start in {follow.START_S:.0f} s: {reason}"
+        why = explain(followed.words)
+        meaning = f" ({why.meaning}): {why.step}" if why.meaning else ""
+        said = f"{followed.words or 'SLURM gives no reason'}{meaning}"
+        return f"did not start in {follow.START_S:.0f} s: {said}"
     if followed.outcome == "ran":
         return ""
     texts = [path.read_text(errors="replace") for path in temporary.glob("submitit/*.log")]

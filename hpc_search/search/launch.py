@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError
+from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
 from hpc_search.ledger import IndexDamagedError, finals
 from hpc_search.planning import load_instance
+from hpc_search.search import room
 from hpc_search.search.runs import Run
+from hpc_search.site import starts
 
 if TYPE_CHECKING:
     from hpc_search.config.profile import Profile
-    from hpc_search.launchers.base import Launcher
+    from hpc_search.launchers.base import Launcher, Waited
     from hpc_search.launchers.submission import Order, Outcome
     from hpc_search.status import Status
 
@@ -29,6 +31,7 @@ class Wish:
     profile: Path | None = None
     assignments: tuple[str, ...] = ()
     workers: int | None = None
+    force: bool = False
 
 
 class Sent(NamedTuple):
@@ -59,12 +62,23 @@ def _profile(run: Run, wish: Wish) -> Profile:
     from hpc_search.config import profile
 
     path = wish.profile or (run.layout.profile if run.layout.profile.exists() else None)
+    last = _last(run) if path is None else None
     if path and not wish.profile and not profile.signature_holds(path.read_bytes()):
         message = f"{path} is not what the last `submit` wrote"
         raise DamagedError(message, hint="say which profile is meant: submit RUN --profile FILE")
-    found = profile.load_profile(path) if path else profile.Profile(name="default")
+    found = profile.load_profile(path) if path else last or profile.Profile(name="default")
     workers = [f"workers={wish.workers}"] if wish.workers is not None else []
     return profile.profile_with(found, [*workers, *wish.assignments])
+
+
+def _last(run: Run) -> Profile | None:
+    """Return the profile of the last submission to SLURM, None where there was none."""
+    from hpc_search.ledger import submits
+
+    known = submits.marked(submits.submissions(run.layout), _mark(run))
+    sent = [one for one in known if isinstance(one, submits.Answer) and one.launcher == "slurm"]
+    found = [one.profile for one in sent if one.outcome != "refused"]
+    return found[-1] if found else None
 
 
 def _say(line: str) -> None:
@@ -74,13 +88,15 @@ def _say(line: str) -> None:
 def _order(run: Run, wish: Wish, pending: int) -> Order:
     from hpc_search.launchers.submission import Order
 
+    profile = _profile(run, wish)
+    said = any(text.partition("=")[0].strip() == "workers" for text in wish.assignments)
     return Order(
         layout=run.layout,
         plan=run.plan,
         launcher=launcher_named(wish.launcher),
-        profile=_profile(run, wish),
+        profile=profile,
         pending=pending,
-        workers=wish.workers,
+        workers=profile.workers if said else wish.workers,
         chdir=load_instance(run.layout).origin,
         mark=_mark(run),
         say=_say,
@@ -115,6 +131,8 @@ def submit(run: Run, wish: Wish) -> Sent:
     from hpc_search.launchers import submission
 
     order = _order(run, wish, pending(run))
+    if not wish.force and order.pending > 0:
+        room.check(run.path, order.pending, order.wanted)
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
     failed = counted(run).failed if order.pending <= 0 else 0
@@ -127,13 +145,18 @@ def submit(run: Run, wish: Wish) -> Sent:
     return Sent(outcome, order.launcher)
 
 
-def refill(run: Run, token: str, *, refused: bool) -> int:
-    """Send the workers that are missing as a task of *token* ends; return how many."""
+def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
+    """Send the workers that are missing as a task of *token* ends after *done* trials; return how many."""
     from hpc_search.launchers import refill as of_workers
     from hpc_search.launchers.slurm import SlurmLauncher
 
-    ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, refused=refused)
-    return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
+    try:
+        ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, done, refused=refused)
+        return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
+    except (HpcSearchError, OSError) as error:
+        # The worker has ended well; whoever ends next, or a person, sends them.
+        _say(f"missing workers were not sent: {error}")
+        return 0
 
 
 def _mark(run: Run) -> str:
@@ -177,20 +200,22 @@ def wait(run: Run, sent: Sent) -> Ended:
     if waited.signal and sent.launcher.name == "slurm":
         words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.path}` ends them"
         return Ended(128 + waited.signal, words)
-    return _ended(run, waited.signal, waited.lost)
+    return _ended(run, sent, waited)
 
 
-def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
+def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     seen = counted(run)
-    if signal_number:
-        return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
+    if waited.signal:
+        return Ended(128 + waited.signal, f"stopped; `hpc-search submit {run.path}` goes on where it was")
     rows = []
     if seen.left and seen.stopped is not None:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
     elif seen.left:
         rows = [
-            f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}" for words in lost
+            f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}"
+            for words in waited.lost
         ]
+        rows += starts.troubles(run.layout, sent.outcome.tokens if sent.launcher.name == "slurm" else ())
         rows.append(f"{_trials(seen.left)} left; `hpc-search submit {run.path}` goes on")
     elif seen.failed:
         why = f"`hpc-search status {run.path}` says why"

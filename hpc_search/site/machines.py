@@ -16,9 +16,10 @@ SINFO: Final = ("sinfo", "-h", "-e", "-o", "%R|%D|%c|%m|%t|%f|%G")
 _MARKS: Final = "*~#!%$@^-"
 _USABLE: Final = frozenset({"idle", "mix", "alloc", "comp", "plnd"})
 #: ``gpu:h200:2(S:0-1)``: sockets in brackets are no part of the name.
-_GRES: Final = re.compile(r"([A-Za-z0-9_]+)(?::([^:,()]+))?(?::(\d+[KMG]?))?(?:\([^)]*\))?")
+_GRES: Final = re.compile(r"([A-Za-z0-9_]+)(?::([^:,()]+))?(?::(\d+[KMGT]?))?(?:\([^)]*\))?")
 _SPLIT: Final = re.compile(r",(?![^(]*\))")
-_UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_COUNT: Final = re.compile(r"\d+[KMGT]?")
+_UNITS: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class Gres(msgspec.Struct, frozen=True):
@@ -90,7 +91,7 @@ def read_gres(text: str) -> tuple[Gres, ...]:
         if match is None or part.strip() == "(null)":
             continue
         name, kind, count = match.group(1), match.group(2) or "", match.group(3)
-        if count is None and kind.isdecimal():
+        if count is None and _COUNT.fullmatch(kind):
             kind, count = "", kind
         number = _count(count or "1")
         if number:

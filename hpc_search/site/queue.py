@@ -59,7 +59,8 @@ def fetch(tokens: Sequence[str], user: str, timeout: float) -> tuple[Job, ...] |
     """
     names = ",".join(tokens[-_MOST_NAMES:])
     # Without the variable a long list of array tasks is cut.
-    argv = ["env", "SLURM_BITSTR_LEN=0", "squeue", "-h", f"--user={user}", f"--name={names}", "-o", _FORMAT]
+    squeue = ["squeue", "-h", "-a", f"--user={user}", f"--name={names}", "-o", _FORMAT]
+    argv = ["env", "SLURM_BITSTR_LEN=0", *squeue]
     answer = ask(argv, timeout)
     return None if answer is None else parse(answer)
 

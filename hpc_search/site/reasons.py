@@ -52,6 +52,11 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "nodes that it needs are down, drained or reserved for maintenance",
         f"{_WAIT}; `sinfo -R` says why; a walltime that ends before the maintenance starts sooner",
     ),
+    # The words of 22.05, up to their first comma.
+    "Nodes required for job are DOWN": (
+        "nodes that it needs are down, drained or reserved",
+        f"{_WAIT}; `sinfo -R` says why",
+    ),
     "Reserved": ("the nodes are reserved", f"{_WAIT}; `scontrol show reservation` lists until when"),
     "Reservation": (
         "its reservation has not begun, or is not yours",

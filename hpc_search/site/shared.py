@@ -30,6 +30,8 @@ _WINDOW_S: Final = 60.0
 _NEW_S: Final = 1.0
 #: Seconds that one look may wait for SLURM.
 DEADLINE_S: Final = 2.0
+#: Seconds between two looks for an answer that another one waits for.
+_GLANCE_S: Final = 0.05
 _PREFIX: Final = "asked."
 
 Fetch = Callable[[Sequence[str], str, float], tuple[Job, ...] | None]
@@ -87,7 +89,16 @@ class Desk:
             kept = self._ask(kept, tokens, now, deadline)
             with suppress(OSError):
                 durable.replace(self._layout.queue, msgspec.json.encode(kept), sync=False)
+        elif kept == _Kept():
+            kept = self._first_answer(deadline)
         return _queue(kept, tokens, now)
+
+    def _first_answer(self, deadline: float) -> _Kept:
+        """Wait for the answer to the first question of all, which another one asks now."""
+        until = self._clock() + deadline
+        while (kept := self._read()) == _Kept() and self._clock() < until:
+            time.sleep(_GLANCE_S)
+        return kept
 
     def _ask(self, kept: _Kept, tokens: Sequence[str], now: float, deadline: float) -> _Kept:
         jobs = self._fetch(tokens, _owner(self._layout), deadline)

@@ -18,6 +18,7 @@ from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
 from hpc_search.ledger.submits import Intent
+from hpc_search.planning import load_instance
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
@@ -76,8 +77,9 @@ class Watcher:
 
     def look(self, given: tuple[Any, Sequence[Entry]] | None = None, *, now: float | None = None) -> Status:
         """Return the status now; see `read_status`."""
-        known, notes = _submissions(self._layout)
-        asking = _Asking(self._desk, slots.queued_tokens(known))
+        known, notes = _submissions(self._layout, self._plan)
+        asks = self._desk is not None and not index.ended(self._layout, self._plan.trials)
+        asking = _Asking(self._desk if asks else None, slots.queued_tokens(known))
         found = (
             index.Read(given[1], "index") if given else index.read_entries(self._layout, self._plan.trials)
         )
@@ -120,9 +122,14 @@ class _Asking:
         return self._queue
 
 
-def _submissions(layout: Layout) -> tuple[list[Intent], tuple[str, ...]]:
+def _submissions(layout: Layout, plan: Plan) -> tuple[list[Intent], tuple[str, ...]]:
+    """Return the submissions of this run, not those of a run that it is a copy of; and what is wrong."""
     try:
-        return submits.submissions(layout), ()
+        mark = load_instance(layout).mark
+    except (DamagedError, OSError):
+        mark = ""
+    try:
+        return submits.marked(submits.submissions(layout), mark or plan.run_id[-8:]), ()
     except (DamagedError, OSError) as error:
         return [], (f"the submissions cannot be read: {error}",)
 

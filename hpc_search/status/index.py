@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hpc_search import stats
+from hpc_search import durable, stats
 from hpc_search.layout import Layout
 from hpc_search.ledger import mode, rebuild, superblocks
 from hpc_search.planning.numbers import split_number
@@ -44,6 +44,15 @@ def read_entries(layout: Layout, trials: int) -> Read:
         return Read(entries, "index", (f"{bad} records of the index do not verify",) if bad else ())
     note = "the index (ledger/claims.bin) is missing or damaged: counted from the journals"
     return Read(rebuild.entries(layout, trials)[1], "journals", (note,))
+
+
+def ended(layout: Layout, trials: int) -> bool:
+    """Return whether the head of the index says that every trial is final; it may lag behind."""
+    try:
+        header = codec.parse_header(durable.read_bytes(layout.claims, 0, codec.HEADER_BYTES))
+    except OSError:
+        return False
+    return header is not None and header.finals == header.trials == trials
 
 
 def _entries_of(layout: Layout, trials: int) -> list[Entry | None] | None:

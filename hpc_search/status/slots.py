@@ -57,12 +57,14 @@ def by_unit(
 
 
 def queued_tokens(known: Sequence[Intent]) -> tuple[str, ...]:
-    """Return the tokens that SLURM may know: all submissions to it but those that it refused."""
-    refused = ("refused", "not sent")
+    """Return the tokens that SLURM may know: not those that it refused, or no longer knew at a `submit`."""
+    over = {token for one in known for token in one.over}
     return tuple(
         one.token
         for one in known
-        if one.launcher == "slurm" and not (isinstance(one, Answer) and one.outcome in refused)
+        if one.launcher == "slurm"
+        and one.token not in over
+        and (not isinstance(one, Answer) or one.outcome in ("sent", "adopted"))
     )
 
 

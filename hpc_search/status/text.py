@@ -48,12 +48,12 @@ def time_left(eta: Eta) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """Return *text* in at most *width* columns, shortened between two words where there are any."""
+    """Return *text* in at most *width* columns, shortened between two words, at least not in a number."""
     if len(text) <= width:
         return text
     head = text[: width - 3]
     word = head.rpartition(" ")[0]
-    return (word if len(word) > width // 2 else head) + "..."
+    return (word if len(word) > width // 3 else head.rstrip("0123456789.,")) + "..."
 
 
 def flow(parts: Iterable[str], width: int, indent: str = "  ", joint: str = ", ") -> list[str]:
@@ -211,7 +211,7 @@ def _waiting(status: Status, width: int, shown: int) -> list[Line]:
         text = f"{who}, {group.reason}{meaning}{start}"
         rows += [Line(row, "warn") for row in wrap(text, width)]
         if group.next and group.next != "wait":
-            rows += [Line(row) for row in wrap(f"  what to do: {group.next}", width, "    ")]
+            rows += [Line(f"  {row}") for row in wrap(f"to do: {group.next}", width - 2, "  ")]
     return _rest(rows, len(groups), shown, "reasons")
 
 
@@ -247,7 +247,7 @@ def _nodes(status: Status, width: int, shown: int) -> list[Line]:
         parts = [
             f"{node.live} live" if node.live else "",
             f"{node.silent} silent" if node.silent else "",
-            f"{bad:,} attempts without a result ({causes})" if bad else "",
+            f"{_count(bad, 'attempt')} without a result ({causes})" if bad else "",
         ]
         rows.append(Line(cut(f"  {node.node}: {', '.join(filter(None, parts))}", width)))
     if rows:

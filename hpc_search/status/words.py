@@ -92,7 +92,7 @@ def _missing(one: Slots) -> str:
 
 
 def _refusal(known: Sequence[Intent]) -> list[str]:
-    last = known[-1] if known else None
+    last = next((one for one in reversed(known) if one.tasks), None)
     if isinstance(last, Answer) and last.outcome in ("refused", "not sent"):
         verb = "was refused" if last.outcome == "refused" else "was not sent"
         return [f"the last submission, {last.token}, {verb}: {last.words}"]

@@ -18,9 +18,14 @@ from hpc_search.worker.walltime import requeue_this_job
 #: A seat asks for that at most this often.
 REQUEUES: Final = 50
 #: Signals that end a worker because its time is over, and not because somebody wants fewer.
-_WARNINGS: Final = (signal.SIGUSR1, signal.SIGUSR2)
-#: Sends workers that are missing; the argument says whether SLURM refused to run this task again.
-Refill = Callable[[bool], object]
+WARNINGS: Final = (signal.SIGUSR1, signal.SIGUSR2)
+#: Sends workers that are missing, by the trials that this one did and whether SLURM refused to run it again.
+Refill = Callable[[int, bool], object]
+#: Exit codes of one of several workers of a task, for its leader alone: have the task run again; have it run
+#: again on another node; nothing of the kind, and no use in starting this worker again.
+AGAIN: Final = 80
+MOVE: Final = 81
+GIVEN_UP: Final = 82
 #: Seconds before the one other try.
 _AGAIN: Final = 5.0
 
@@ -56,9 +61,19 @@ class Departure:
     """How one worker leaves."""
 
     def __init__(
-        self, layout: Layout, ledger: Ledger, refill: Refill | None = None, *, from_submit: bool
+        self,
+        layout: Layout,
+        ledger: Ledger,
+        refill: Refill | None = None,
+        *,
+        from_submit: bool,
+        packed: bool = False,
     ) -> None:
-        """Be a task of an array of ours where it comes *from_submit* and SLURM runs it."""
+        """Be a task of an array of ours where it comes *from_submit* and SLURM runs it.
+
+        One of several *packed* workers of a task only says what its leader shall do when all have ended.
+        """
+        self._packed = packed
         self._layout = layout
         self._ledger = ledger
         self._refill = refill
@@ -71,25 +86,31 @@ class Departure:
         stop_signal: int,
         close_host: Callable[[], None],
         *,
-        worked: bool,
-    ) -> None:
+        done: int,
+    ) -> bool:
         """Give back *queue*, say that the worker exits, and see to it that others go on where work is left.
 
-        Its own task is run again, or missing ones are sent by a worker that has *worked*: one that did
-        nothing would do nothing again.
+        Its own task is run again, or missing ones are sent where this one has *done* a trial: one
+        that did nothing would do nothing again.
+
+        Returns:
+            Whether its leader shall have the task run again.
         """
         left = self._last_look(queue, stopping=bool(stop_signal))
         again = self._asks_again(stop_signal, work_left=left)
         self._ledger.exit(reason)
+        if self._packed:
+            return again
         if self.is_task and stop_signal == signal.SIGTERM:
             close_host()
             sleep_until_killed()
         if again and requeue():
-            return
-        ended = not stop_signal or stop_signal in _WARNINGS
-        if self._refill is not None and self.is_task and worked and left and ended:
+            return False
+        ended = not stop_signal or stop_signal in WARNINGS
+        if self._refill is not None and self.is_task and done and left and ended:
             close_host()
-            self._refill(again)
+            self._refill(done, again)
+        return False
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
         """Return whether trials are left, after what is held has been given back."""
@@ -103,7 +124,7 @@ class Departure:
 
     def _asks_again(self, stop_signal: int, *, work_left: bool) -> bool:
         """Return whether this task shall be run again, and say so in the journal."""
-        if not (self.is_task and stop_signal in _WARNINGS and work_left) or self._layout.stop.exists():
+        if not (self.is_task and stop_signal in WARNINGS and work_left) or self._layout.stop.exists():
             return False
         me = self._ledger.me
         sent = of_token(self._layout, me.token)

@@ -35,25 +35,17 @@ class Opener:
     """Opens hosts for one worker."""
 
     def __init__(
-        self,
-        layout: Layout,
-        plan: Plan,
-        ledger: Ledger,
-        log: Log,
-        directory: str,
-        patience: float,
-        *,
-        any_packages: bool,
+        self, layout: Layout, plan: Plan, ledger: Ledger, log: Log, directory: str, patience: float
     ) -> None:
         """Open hosts for the trials of *plan*, in *directory*; what they print goes to *log*.
 
-        Importing their code may take *patience* seconds. With *any_packages* other versions of installed
-        packages than the plan's are only told.
+        Importing their code may take *patience* seconds, or as long as a trial may say nothing.
         """
-        self._any_packages = any_packages
+        #: Whether installed packages may differ from those of the plan.
+        self.any_packages = False
         self._code: Code | None = None
         self._unpacked: Unpacked | None = None
-        self._patience = patience
+        self._patience = max(patience, plan.search.stall or 0.0)
         self._layout = layout
         self._plan = plan
         self._ledger = ledger
@@ -95,7 +87,7 @@ class Opener:
             TemporaryError: They cannot be read now, or this node has no room for them.
         """
         current = snapshots.current(self._layout, self._plan)
-        self._any_packages = self._any_packages or current.any_packages
+        self.any_packages = self.any_packages or current.any_packages
         if not current.digest:
             in_place = self._plan.search.snapshot == "none"
             elsewhere = load_instance(self._layout).sources if in_place else ()
@@ -140,7 +132,7 @@ class Opener:
         planned = (provenance.packages, provenance.python) if provenance is not None else ({}, "")
         host = TemplateHost(self._log.fd, search.threads, self._directory, code.roots)
         try:
-            host.prepare(search.trial.callable, *planned, any_packages=self._any_packages)
+            host.prepare(search.trial.callable, *planned, any_packages=self.any_packages)
             answer = events.first_message(host.socket, host.inbox, tick, stopping, self._patience)
         except TimeoutError:
             words = f"importing the trial's code did not end in {self._patience:g} s"

@@ -23,7 +23,7 @@ from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
-from hpc_search.worker.departure import Departure, Refill
+from hpc_search.worker.departure import AGAIN, GIVEN_UP, MOVE, Departure, Refill
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
 from hpc_search.worker.host import Host
@@ -31,6 +31,7 @@ from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.pace import Pace
+from hpc_search.worker.slice import SliceCheck
 from hpc_search.worker.verdict import TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
@@ -48,7 +49,15 @@ _LOOK: Final = 0.25
 _HOST_DEATHS: Final = 3
 
 #: How a worker ends where it leaves before the work does.
-_EXITS: Final = {"broken": EXIT_FAILED, "node failed": EXIT_TEMPORARY, "slice lost": EXIT_TEMPORARY}
+_EXITS: Final = {
+    "broken": EXIT_FAILED,
+    "node failed": EXIT_TEMPORARY,
+    "slice lost": EXIT_TEMPORARY,
+    # The slice is not the expected one; of packed workers the leader has the task run on another node.
+    "leave": EXIT_TEMPORARY,
+    "give up": GIVEN_UP,
+    "move": MOVE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,8 @@ class WorkerOptions:
     limit: int | None = None
     #: Sends the workers that are missing at this one's end.
     refill: Refill | None = None
+    #: Whether it is one of several workers of a task.
+    packed: bool = False
     only: int | None = None
     override: PlannedTrial | None = None
     #: Stop the trial at its first report (``plan --check``).
@@ -86,6 +97,7 @@ class Supervisor:
         self._layout = layout
         self._plan = plan
         self._options = options
+        self._slice = SliceCheck(layout, options.token, options.seat, packed=options.packed)
         self._device = options.device or visible_device()
         instance = load_instance(layout)
         self._directory = instance.origin
@@ -98,8 +110,9 @@ class Supervisor:
             return override if override is not None and override.number == number else numbering(number)
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
+        from_submit = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
         self._departure = Departure(
-            layout, self._ledger, options.refill, from_submit=bool(options.token and not options.seat)
+            layout, self._ledger, options.refill, from_submit=from_submit, packed=options.packed
         )
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
@@ -115,16 +128,8 @@ class Supervisor:
         self._kills = KillCounter.of_this_process()
         self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self._pace = Pace(layout, plan, self._ledger, self._walltime)
-        patience = max(options.import_limit, plan.search.stall or 0.0)
-        self._opener = Opener(
-            layout,
-            plan,
-            self._ledger,
-            self._log,
-            self._directory,
-            patience,
-            any_packages=options.any_packages,
-        )
+        self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, options.import_limit)
+        self._opener.any_packages = options.any_packages
         self._failures = Failures(layout, self._ledger, plan.search.stop_after, self._node)
 
     # -- the whole life
@@ -137,13 +142,17 @@ class Supervisor:
             if "SLURMD_NODENAME" in os.environ:
                 self._ledger.note(NODE, self._node)
             note_memory(self._layout, self._ledger, self._kills)
+            leaving, self._device = self._slice.check(self._ledger, self._device)
+            if leaving:
+                return _EXITS[leaving]
             self._ledger.reconcile()
             self._ledger.resume_watch()
             self._ledger.recover()
             self._drop_checkpoints()
             fold(self._layout, self._ledger.me)
             reason = self._work()
-            self._leave(reason)
+            if self._leave(reason):
+                return AGAIN
         except TemporaryError as error:
             return self._give_up(str(error))
         except OSError as error:
@@ -217,9 +226,10 @@ class Supervisor:
                 return False
         return not self._stopping
 
-    def _leave(self, reason: str) -> None:
-        worked = self._attempts > 0
-        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, worked=worked)
+    def _leave(self, reason: str) -> bool:
+        """Leave; return whether the leader of packed workers shall have the task run again."""
+        done = self._attempts
+        return self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, done=done)
 
     def _close_host(self) -> None:
         if self._host is not None:
@@ -229,8 +239,9 @@ class Supervisor:
     # -- signals
     def _signalled(self, number: int) -> None:
         # SLURM says TERM several times; a person who says it again has lost patience.
+        # A packed worker may hear it from its leader and from SLURM.
         again = (signal.SIGINT,) if self._departure.is_task else (signal.SIGINT, signal.SIGTERM)
-        if self._stopping and number in again:
+        if self._stopping and number in again and not self._options.packed:
             self._events.kill_running()
         if number == signal.SIGTERM and self._departure.is_task and self._walltime.over():
             # A worker that stood still through its own margin can still ask for more time.
@@ -316,6 +327,7 @@ class Supervisor:
             whole=self._pace.whole,
             survival=self._options.survival,
             started=self._started,
+            foreign=self._slice.foreign,
             to_first_report=self._options.to_first_report,
         )
 

@@ -499,6 +499,12 @@ def test_a_directory_that_a_node_does_not_see_is_a_failure(place: Path) -> None:
     assert "does not see" in found.verdict["problems"][0]
 
 
+def test_a_cluster_is_not_looked_for_where_there_is_no_sbatch(place: Path) -> None:
+    alone = Desk(place.parent, environment={"PATH": str(place)})
+    assert "sbatch is not on PATH" in alone.refused("doctor", place, "--cluster")
+    assert "add --cluster" in alone.refused("doctor", place, "--slice", "gpu:1", "--no-job")
+
+
 # -- a run
 
 

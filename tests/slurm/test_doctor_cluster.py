@@ -181,6 +181,12 @@ def test_what_is_not_there_is_said_at_once(slurm: Cluster, tmp_path: Path) -> No
     assert "did you mean 'low'" in said
 
 
+def test_a_cluster_that_is_not_configured_here_is_said(slurm: Cluster, tmp_path: Path) -> None:
+    search = Search(slurm, tmp_path)
+    said = search.call("doctor", ".", "--cluster", code=2, environment={"SLURM_CONF": "/nowhere/slurm.conf"})
+    assert "SLURM_CONF=/nowhere/slurm.conf is not there" in said.stderr
+
+
 def test_a_refusal_is_shown_in_the_words_of_sbatch(slurm: Cluster, tmp_path: Path) -> None:
     report = Doctor(Search(slurm, tmp_path))("--account=closed", "--qos=small", code=1)
 

@@ -35,6 +35,22 @@ def test_every_profile_that_comes_along_loads_under_its_own_name(path: Path) -> 
     assert load_profile(path).name == path.stem
 
 
+def test_the_profiles_that_come_along_show_every_kind_of_slice() -> None:
+    kinds = {path.stem: load_profile(path).slice.kind for path in PROFILES.glob("*.yaml")}
+
+    assert kinds == {
+        "a100-mig": "mig",
+        "cpu": "cpu",
+        "generic": "cpu",
+        "h100": "whole",
+        "mps": "mps",
+        "packed": "packed",
+        "preemptible": "whole",
+        "shared-gpu": "shard",
+        "test-cluster": "cpu",
+    }
+
+
 def test_the_test_cluster_is_as_its_script_starts_it() -> None:
     profile = load_profile(PROFILES / "test-cluster.yaml")
     found = (profile.partition, profile.cpus, profile.mem, profile.time, profile.workers)
@@ -232,14 +248,13 @@ def test_everything_that_contradicts_is_told_at_once_with_its_line() -> None:
     text = "mem: 10 GBs\ntime: 60\ntime_min: 90\ngres: shard:1\nnodes: 2\nslice:\n  kind: mig\n"
     words = told(text + "  pack: {workers: 4}\n  limits: {memory_fraction: 0.5}\n")
 
-    assert words.startswith("6 problems")
+    assert words.startswith("5 problems")
     places = (
         "1: mem:",
         "3: time_min:",
         "5: nodes:",
         "7: slice.kind:",
-        "8: slice.pack.workers:",
-        "9: slice.l",
+        "9: slice.limits.memory_fraction:",
     )
     assert all(f"p.yaml:{place}" in words for place in places), words
 

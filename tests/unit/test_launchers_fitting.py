@@ -5,7 +5,7 @@ from __future__ import annotations
 from hpc_search.config.profile import SITE_TIME, Profile
 from hpc_search.launchers.control import ids
 from hpc_search.launchers.fitting import NO_LIMIT, Filling, Room, room, sizes
-from hpc_search.launchers.timing import Learned, walltime
+from hpc_search.launchers.timing import Learned, short, walltime
 from hpc_search.site.limits import Bound, Place
 from hpc_search.site.tasks import Task
 
@@ -81,6 +81,17 @@ def test_no_longer_than_the_work_that_is_left_and_ten_minutes_at_least() -> None
 def test_never_above_what_the_partition_takes() -> None:
     assert learn([], [], longest=30) == Learned(30, 10)
     assert learn([7200], [7200], longest=100) == Learned(100, 0)
+
+
+def test_the_least_that_is_accepted_is_no_more_than_what_is_asked_for() -> None:
+    assert walltime(Profile(time_min=90), [], [], 5, None) == Learned(90, 0)
+    assert walltime(Profile(time_min=20), [], [], 5, None) == Learned(60, 20)
+
+
+def test_a_walltime_of_less_than_four_leases_is_told_with_the_remedy() -> None:
+    assert "`lease: 150` in the search file" in short(Profile(time=10), 900.0)
+    assert short(Profile(time=60), 900.0) == ""
+    assert short(Profile(), 900.0) == ""
 
 
 def test_a_job_has_time_for_four_leases() -> None:

@@ -56,8 +56,8 @@ class Scheduler:
     def check(self) -> None:
         pass
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        return min(4, pending)
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        return min(4 if asked is None else asked, pending)
 
     def longest(self, profile: Profile) -> int | None:
         return None

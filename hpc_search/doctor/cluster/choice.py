@@ -18,8 +18,6 @@ from hpc_search.site.partitions import Partition
 
 #: Workers of a profile where there is room for more.
 _WORKERS: Final = 8
-#: A partition whose limit is shorter (minutes) is asked for all of it; else the walltime is learned.
-_SHORT: Final = 240
 #: Most cores that a worker with a GPU asks for.
 _CORES: Final = 16
 #: An array of this size is what SLURM takes where nobody changed it.
@@ -49,7 +47,7 @@ def choose(asked: Asked, bounds: Bounds, wish: Wish) -> Choice:
     name = partition.name if partition else ""
     chosen = [
         *_where(asked, wish, partition, account),
-        *_time(partition),
+        _time(partition),
         *_size(asked, wish, partition),
         *_limits(bounds),
     ]
@@ -204,15 +202,10 @@ def mode_of(asked: Asked, partition: Partition) -> str:
 
 
 # -- how much
-def _time(partition: Partition | None) -> Iterator[tuple[str, Any, str]]:
+def _time(partition: Partition | None) -> tuple[str, Any, str]:
     most = partition.max_time if partition else None
-    if most is None or most > _SHORT:
-        limit = "has no limit" if most is None else f"allows {most} minutes"
-        yield "time", 0, f"learned from the trials; the partition {limit}"
-        return
-    yield "time", most, "the limit of the partition"
-    if most >= 60:
-        yield "time_min", most // 3, "a shorter gap of the schedule is taken too"
+    limit = "without a limit of the partition" if most is None else f"within the partition's {most} minutes"
+    return "time", 0, f"learned from the trials, {limit}"
 
 
 def _size(asked: Asked, wish: Wish, partition: Partition | None) -> Iterator[tuple[str, Any, str]]:

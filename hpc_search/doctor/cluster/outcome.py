@@ -75,7 +75,7 @@ def tried_rows(tried: Tried, config: Config) -> tuple[Row, ...]:
         meaning = "nothing was measured: the profile is made from what SLURM said; try again when it is quiet"
         return (Row(_TITLE, "NOTE", tried.words, meaning),)
     if tried.outcome == "skipped":
-        return (Row(_TITLE, "n/a", "not sent (--no-job)", "nothing was measured"),)
+        return (Row(_TITLE, "n/a", "not sent", "nothing was measured"),)
     found = [Row(_TITLE, "PASS", f"its first task ran {tried.wait or 0:.1f} s after sbatch")]
     found += _look(tried.look) if tried.look else []
     found += _warning(tried)

@@ -28,7 +28,7 @@ def cluster_rows(cluster: Cluster, partition: str, wish: Wish) -> tuple[Row, ...
     found += _partitions(asked, chosen, wish)
     found += _machines(asked, partition)
     found += _slices(cluster.permissions)
-    found += _limits(cluster.bounds, config)
+    found += _limits(cluster.bounds, config, known="accounts and QOS" not in asked.unknown)
     found += _preemption(asked, chosen)
     found += _requeue(config)
     found += _ends(config, chosen)
@@ -78,15 +78,15 @@ def _first(names: list[str], between: str = ", ") -> str:
 
 
 def _about(one: Partition) -> str:
-    default = f", {_minutes(one.default_time)} where nothing is asked" if one.default_time else ""
-    words = f"at most {_minutes(one.max_time)}{default}; {one.nodes} nodes, {one.cpus} cores, tier {one.tier}"
+    default = f", {one.default_time} min where nothing is asked" if one.default_time else ""
+    words = f"{_minutes(one.max_time)}{default}; {one.nodes} nodes, {one.cpus} cores, tier {one.tier}"
     return f"{words}; default partition" if one.default else words
 
 
 def _minutes(minutes: int | None) -> str:
     if minutes is None:
-        return "unlimited time"
-    return f"{minutes // 60} h" if minutes >= 120 and not minutes % 60 else f"{minutes} min"
+        return "no time limit"
+    return f"{minutes // 60} h at most" if minutes >= 120 and not minutes % 60 else f"{minutes} min at most"
 
 
 def _walltime(one: Partition) -> str:
@@ -119,7 +119,7 @@ def _slices(permissions: tuple[Permission, ...]) -> Iterator[Row]:
 
 
 # -- limits
-def _limits(bounds: Bounds, config: Config) -> Iterator[Row]:
+def _limits(bounds: Bounds, config: Config, *, known: bool) -> Iterator[Row]:
     array = "unknown" if bounds.array is None else f"{bounds.array} tasks"
     jobs = config.word("MaxJobCount") or "unknown"
     meaning = "larger submissions are cut into several arrays"
@@ -132,7 +132,7 @@ def _limits(bounds: Bounds, config: Config) -> Iterator[Row]:
     if bounds.running is not None:
         words = f"{bounds.running} of your tasks run at once ({bounds.running_rule})"
         yield Row("jobs running", "PASS", words, "more workers than that only wait")
-    if bounds.submit is None and bounds.running is None:
+    if known and bounds.submit is None and bounds.running is None:
         yield Row("jobs", "PASS", "no limit of yours was found", "")
     if "rl_enable" in config.options("SlurmctldParameters"):
         yield Row(
@@ -150,12 +150,13 @@ def _preemption(asked: Asked, chosen: Partition | None) -> Iterator[Row]:
     if mode == "OFF":
         yield Row("preemption", "PASS", f"not in this partition ({kind})", "jobs here are not preempted")
         return
-    yield Row("preemption", *_mode(mode, kind))
+    spared = config.word("PreemptExemptTime")
+    words = f"{mode} ({kind}{f', not in its first {spared}' if spared.strip('0:') else ''})"
+    yield Row("preemption", *_mode(mode, words))
     yield _grace(config, chosen)
 
 
-def _mode(mode: str, kind: str) -> tuple[Status, str, str]:
-    found = f"{mode} ({kind})"
+def _mode(mode: str, found: str) -> tuple[Status, str, str]:
     if mode == "REQUEUE":
         return (
             "PASS",
@@ -241,7 +242,8 @@ def _records(config: Config) -> Iterator[Row]:
         yield Row("ended jobs", "NOTE" if short else "PASS", f"known for {kept} s (MinJobAge)", meaning)
     if not config.values:
         return
-    if storage := config.word("AccountingStorageType").removeprefix("accounting_storage/"):
+    storage = config.word("AccountingStorageType").removeprefix("accounting_storage/")
+    if storage not in ("", "none"):
         enforced = config.word("AccountingStorageEnforce")
         yield Row("accounting", "PASS", f"{storage}{f'; enforces {enforced}' if enforced else ''}")
     else:
