@@ -19,6 +19,11 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
     parser.add_argument("--seat", default="", help=argparse.SUPPRESS)
     parser.add_argument("--packed", default="", metavar="SEAT", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--allow-different-packages",
+        action="store_true",
+        help="also where installed packages are not those of the plan",
+    )
     parser.add_argument("--trials", type=count, metavar="N", help="stop after N trials")
     parser.set_defaults(run=run)
 
@@ -41,6 +46,7 @@ def run(given: argparse.Namespace) -> int:
         seat=given.packed or given.seat,
         packed=bool(given.packed),
         limit=given.trials,
+        any_packages=given.allow_different_packages,
         refill=refill,
     )
     code = Supervisor(found.layout, found.plan, options).run()

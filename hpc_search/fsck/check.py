@@ -22,6 +22,7 @@ from hpc_search.fsck import (
     results,
     seals,
     shapes,
+    snapshots,
     strangers,
 )
 from hpc_search.fsck.disk import Disk
@@ -165,6 +166,7 @@ def _others(
     if plan is not None:
         keep = plan.search.keep_checkpoints
         checkup.cases += files.check_checkpoints(disk, facts, plan.run_id, keep=keep)
+        checkup.cases += snapshots.check_snapshots(disk, plan)
     checkup.cases += files.check_workers(disk, live=set(live))
     checkup.cases += files.check_reports(disk)
     tokens = {opening.token for opening in facts.openings.values() if opening.token}

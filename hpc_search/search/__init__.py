@@ -14,6 +14,7 @@ from hpc_search.search.launch import (
     wait,
     watch,
 )
+from hpc_search.search.resnapshot import change_code
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
     check_one,
@@ -31,6 +32,7 @@ __all__ = [
     "Wish",
     "after_work",
     "cancel",
+    "change_code",
     "check_one",
     "last_log",
     "locate",

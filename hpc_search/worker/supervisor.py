@@ -83,6 +83,8 @@ class WorkerOptions:
     survival: float = 30.0
     #: Seconds that importing the trial's code may take, where `stall` is not longer.
     import_limit: float = 1800.0
+    #: Whether installed packages may differ from those of the plan.
+    any_packages: bool = False
 
 
 class Supervisor:
@@ -126,8 +128,8 @@ class Supervisor:
         self._kills = KillCounter.of_this_process()
         self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self._pace = Pace(layout, plan, self._ledger, self._walltime)
-        patience = max(options.import_limit, plan.search.stall or 0.0)
-        self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, patience)
+        self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, options.import_limit)
+        self._opener.any_packages = options.any_packages
         self._failures = Failures(layout, self._ledger, plan.search.stop_after, self._node)
 
     # -- the whole life
@@ -158,6 +160,7 @@ class Supervisor:
             return self._give_up(f"{where}{error.strerror or error}; `submit` again when that is put right")
         finally:
             self._close_host()
+            self._opener.close()
             self._events.close()
             self._log.close()
         if self._stop_signal == signal.SIGINT and not self._departure.is_task:
@@ -276,7 +279,7 @@ class Supervisor:
         self._host = opened.host
         if not opened.broken or self._stopping:
             return self._stopping
-        leaving, words = self._failures.broken(opened.broken)
+        leaving, words = self._failures.broken(opened.broken, differs=opened.differs)
         self._ledger.give_back(self._queue, detail=words)
         self._queue = []
         return leaving

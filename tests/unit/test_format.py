@@ -15,6 +15,9 @@ EXAMPLES = {
     "split_manifest": (0, "train"),
     "coarse_lock": ("submit",),
     "seal": (1,),
+    "later_code": ("01234567",),
+    "later_diff": ("01234567",),
+    "snapshot_record": (1,),
     "superblock": (0,),
     "superblock_seal": (0, 128),
     "submit_intent": (1,),
@@ -32,8 +35,8 @@ EXAMPLES = {
 }
 #: Directories that hold nothing but files named otherwise.
 CONTAINERS = {
-    "splits", "vault", "ledger", "open", "seals", "submits", "archive", "workers", "worker", "checkpoints",
-    "checkpoint_dir", "results", "cache",
+    "splits", "vault", "ledger", "open", "seals", "submits", "snapshots", "archive", "workers", "worker",
+    "checkpoints", "checkpoint_dir", "results", "cache",
 }  # fmt: skip
 
 
