@@ -12,11 +12,24 @@ from collections.abc import Sequence
 from typing import Final
 
 from hpc_search import __version__
-from hpc_search.cli import cancel, collect, doctor, fsck, plan, rerun, show, status, submit, work
+from hpc_search.cli import (
+    cancel,
+    collect,
+    doctor,
+    fsck,
+    pause,
+    plan,
+    rerun,
+    resume,
+    show,
+    status,
+    submit,
+    work,
+)
 from hpc_search.durable import NO_SPACE
 from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, PASSING, HpcSearchError
 
-_VERBS = (plan, submit, status, collect, show, rerun, cancel, doctor, fsck, work)
+_VERBS = (plan, submit, status, collect, show, rerun, pause, resume, cancel, doctor, fsck, work)
 #: Allocations between two looks for garbage: reading an index makes 50,000 objects that all stay.
 _GARBAGE: Final = 200_000
 _ROOT: Final = "HPC_SEARCH_ROOT"

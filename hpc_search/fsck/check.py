@@ -172,7 +172,7 @@ def _others(
     checkup.cases += documents.check_profile(disk, slurm=documents.used_slurm(disk))
     checkup.cases += documents.check_doctor(disk)
     checkup.cases += documents.check_locks(disk)
-    checkup.cases += documents.stop_mark(disk)
+    checkup.cases += documents.stop_marks(disk)
 
 
 def _ledger(disk: Disk, checkup: Checkup, plan: Plan, data: bytes | None) -> None:

@@ -18,10 +18,11 @@ import msgspec
 
 from hpc_search import durable
 from hpc_search.config.profile import Profile
-from hpc_search.errors import RefusedError, TemporaryError
+from hpc_search.errors import RefusedError, TemporaryError, UsageError
 from hpc_search.launchers import leftovers, nodes, processes, wording
 from hpc_search.launchers.base import ActiveJobs, Launcher, Request, Submitted, UnclearError, token
 from hpc_search.layout import Layout
+from hpc_search.ledger import paused
 from hpc_search.ledger.gone import owners
 from hpc_search.ledger.submits import Answer, Intent, Job, submissions
 from hpc_search.locks import coarse_lock
@@ -90,12 +91,13 @@ def submit(order: Order) -> Outcome:
     Raises:
         RefusedError: The scheduler refused for good; nothing more is sent.
         TemporaryError: The scheduler does not answer; a later `submit` goes on where this one stopped.
-        UsageError: The launcher cannot be used on this machine.
+        UsageError: The launcher cannot be used on this machine, or the run is paused.
     """
     if order.pending <= 0:
         return Outcome(
             0, 0, f"nothing is left to do; `hpc-search collect {order.layout.root}` merges the results"
         )
+    refuse_paused(order.layout)
     order.launcher.check()
     for directory in (order.layout.submits, order.layout.submitit):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,6 +114,17 @@ def submit(order: Order) -> Outcome:
         return _send_missing(order, known, active, gone)
 
 
+def refuse_paused(layout: Layout) -> None:
+    """Start nothing that would end at once.
+
+    Raises:
+        UsageError: The run is paused.
+    """
+    if words := paused(layout):
+        message = f"{layout.root} is {words}; nothing was started"
+        raise UsageError(message, hint=f"`hpc-search resume {layout.root}` goes on")
+
+
 def preview(order: Order) -> str:
     """Return the scripts that `submit` would send if nothing were live; changes nothing."""
     order, _ = _avoiding(order)
@@ -126,7 +139,7 @@ def cancel(layout: Layout, launcher: Launcher) -> int:
     Raises:
         TemporaryError: The scheduler does not answer.
     """
-    mine = [one.token for one in submissions(layout) if _may_live_here(one, launcher.name)]
+    mine = [one.token for one in submissions(layout) if may_live_here(one, launcher.name)]
     return launcher.cancel(mine) if mine else 0
 
 
@@ -136,7 +149,7 @@ def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] |
     Local workers on another machine, which cannot be seen from here, are counted ``elsewhere``.
     """
     known = [one for one in known if one.launcher == launcher.name]
-    here = [one.token for one in known if _may_live_here(one, launcher.name)]
+    here = [one.token for one in known if may_live_here(one, launcher.name)]
     active = launcher.active(here)
     if active is None:
         return None
@@ -148,7 +161,8 @@ def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] |
     return active | away
 
 
-def _may_live_here(one: Intent, launcher: str) -> bool:
+def may_live_here(one: Intent, launcher: str) -> bool:
+    """Return whether tasks of *one* may be live where this *launcher* sees them."""
     if one.launcher != launcher or (isinstance(one, Answer) and one.outcome == "refused"):
         return False
     return launcher != "local" or one.host == processes.hostname()
@@ -165,7 +179,7 @@ def _finish_interrupted(order: Order) -> list[Intent]:
 
 
 def _resolve(order: Order, intent: Intent) -> Intent:
-    if intent.launcher != order.launcher.name or not _may_live_here(intent, intent.launcher):
+    if intent.launcher != order.launcher.name or not may_live_here(intent, intent.launcher):
         return intent
     found = order.launcher.find(intent.token)
     if found is None:

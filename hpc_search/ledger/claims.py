@@ -60,7 +60,7 @@ class Ledger:
         self._versions = versions or {}
         self._lock_timeout = lock_timeout
         # Asked for at every claim: a string is a third of the cost of a Path.
-        self._stop_path = os.fspath(layout.stop)
+        self._closed_by = os.fspath(layout.stop), os.fspath(layout.paused)
         self._marks: list[Mark] = []
         self._ahead: set[int] = set()
         self._held: dict[int, int] = {}
@@ -161,12 +161,12 @@ class Ledger:
 
     # -- claiming
     def claim(self, limit: int = 1, only: int | None = None) -> list[Claimed]:
-        """Own up to *limit* pending trials, lowest numbers first; none while RUN/ledger/stop exists.
+        """Own up to *limit* pending trials, lowest numbers first; none where the run is stopped or paused.
 
         The first is marked running, the others claimed. Waiting marks are written along with it. With
         *only* it is that trial or none.
         """
-        if os.path.exists(self._stop_path):
+        if any(map(os.path.exists, self._closed_by)):
             self.flush()
             return []
 

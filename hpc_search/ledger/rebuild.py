@@ -21,7 +21,7 @@ def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entr
     progressed = end.step > before.step
     own = end.cause in ("error", "oom", "nonfinite", "noop")
     # Without a cause it was given back unstarted: that is no attempt.
-    stalls = 0 if progressed or own else before.stalls + (end.cause != "")
+    stalls = 0 if progressed or own else before.stalls + (end.cause != "" and not end.paused)
     return Entry(
         state=state,
         cause=codec.CAUSES.index(end.cause),

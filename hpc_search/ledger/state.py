@@ -24,6 +24,14 @@ def read_trial(layout: Layout, trials: int, number: int) -> Entry | None:
     return rebuild.entries(layout, trials)[1][number]
 
 
+def paused(layout: Layout) -> str:
+    """Return who paused the run, when and why, in one line; "" where it is not paused."""
+    try:
+        return layout.paused.read_text(errors="replace").partition("\n")[0] or "paused"
+    except OSError:
+        return ""
+
+
 def finals(layout: Layout) -> int:
     """Return how many trials are final.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpc_search.search.launch import Wish, after_work, cancel, pending, preview, status, submit, wait, watch
+from hpc_search.search.pausing import closed, pause, resume
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
     check_one,
@@ -21,14 +22,17 @@ __all__ = [
     "after_work",
     "cancel",
     "check_one",
+    "closed",
     "last_log",
     "locate",
     "log_tail",
     "open_run",
+    "pause",
     "pending",
     "plan_search",
     "preview",
     "rerun",
+    "resume",
     "standalone",
     "status",
     "submit",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError
-from hpc_search.ledger import IndexDamagedError, finals
+from hpc_search.ledger import IndexDamagedError, finals, paused
 from hpc_search.planning import load_instance
 from hpc_search.search.runs import Run
 
@@ -154,6 +154,8 @@ def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
     rows = []
     if seen.left and seen.stopped is not None:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
+    elif seen.left and paused(run.layout):
+        rows = [f"{paused(run.layout)}; {_trials(seen.left)} left; `hpc-search resume {run.path}` goes on"]
     elif seen.left:
         rows = [
             f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}" for words in lost

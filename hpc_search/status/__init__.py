@@ -12,7 +12,7 @@ import msgspec
 
 from hpc_search import stats
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, rebuild, superblocks
+from hpc_search.ledger import mode, paused, rebuild, superblocks
 from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
@@ -286,6 +286,8 @@ def _stopped(layout: Layout) -> str | None:
 
 
 def _why_nothing_runs(layout: Layout, left: int, begun: bool, stopped: str | None) -> tuple[str, ...]:
+    if words := paused(layout):
+        return (f"{words}; `resume RUN` goes on",)
     if not left and stopped is None:
         return ()
     if stopped is not None:

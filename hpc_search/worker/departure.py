@@ -80,10 +80,15 @@ class Departure:
             self._ledger.reconcile(whole=True)
         return finals < trials
 
+    @property
+    def _closed(self) -> bool:
+        """Whether nothing shall be claimed now, whoever starts."""
+        return self._layout.stop.exists() or self._layout.paused.exists()
+
     def _asks_again(self, stop_signal: int, *, work_left: bool) -> bool:
         """Return whether this task shall be run again, and say so in the journal."""
         warned = stop_signal in (signal.SIGUSR1, signal.SIGUSR2)
-        if not (self.is_task and warned and work_left) or self._layout.stop.exists():
+        if not (self.is_task and warned and work_left) or self._closed:
             return False
         me = self._ledger.me
         if requeues(self._layout, me.token, me.seat) >= REQUEUES:

@@ -31,7 +31,7 @@ from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.pace import Pace
-from hpc_search.worker.verdict import TIME_LIMIT
+from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
 #: Marks wait at most this long for the next claim.
@@ -101,6 +101,7 @@ class Supervisor:
         self._events = Events()
         self._stopping = ""
         self._stop_signal = 0
+        self._paused = os.fspath(layout.paused)
         self._queue: list[Claimed] = []
         self._last_beat = -float("inf")
         self._last_flush = 0.0
@@ -175,12 +176,15 @@ class Supervisor:
                 return leaving
         if self._stopping:
             return self._stopping
+        if os.path.exists(self._paused):
+            return PAUSED
         return "stopped" if self._layout.stop.exists() else "no work left"
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
         most = 1 if self._options.only is not None else self._options.limit
-        return (most is not None and self._attempts >= most) or self._layout.stop.exists()
+        done = most is not None and self._attempts >= most
+        return done or self._layout.stop.exists() or os.path.exists(self._paused)
 
     def _finds_work(self) -> bool:
         """Return whether to claim again where nothing could be claimed."""
@@ -218,10 +222,16 @@ class Supervisor:
         again = (signal.SIGINT,) if self._departure.is_task else (signal.SIGINT, signal.SIGTERM)
         if self._stopping and number in again:
             self._events.kill_running()
+        self._look_for_pause()
         if number == signal.SIGTERM and self._departure.is_task and self._walltime.over():
             # A worker that stood still through its own margin can still ask for more time.
             self._stop(TIME_LIMIT, signal.SIGUSR2)
         self._stop(f"signal {signal.Signals(number).name}", number)
+
+    def _look_for_pause(self) -> None:
+        """Stop where the run is paused, by whatever is heard or seen first: then no task is run again."""
+        if not self._stopping and os.path.exists(self._paused):
+            self._stop(PAUSED)
 
     def _stop(self, reason: str, number: int = 0) -> None:
         if not self._stopping:
@@ -344,6 +354,7 @@ class Supervisor:
         if self._ledger.waiting and now - self._last_flush > _FLUSH:
             # A long trial does not keep the ones before it out of the index.
             self._started()
+        self._look_for_pause()
         left = self._walltime.left()
         if left <= 0:
             self._stop(TIME_LIMIT, signal.SIGUSR2)

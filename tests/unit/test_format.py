@@ -17,6 +17,7 @@ EXAMPLES = {
     "seal": (1,),
     "superblock": (0,),
     "superblock_seal": (0, 128),
+    "retry": (1,),
     "submit_intent": (1,),
     "submit_record": (1,),
     "archive_file": (1,),
@@ -32,8 +33,8 @@ EXAMPLES = {
 }
 #: Directories that hold nothing but files named otherwise.
 CONTAINERS = {
-    "splits", "vault", "ledger", "open", "seals", "submits", "archive", "workers", "worker", "checkpoints",
-    "checkpoint_dir", "results", "cache",
+    "splits", "vault", "ledger", "open", "seals", "retries", "submits", "archive", "workers", "worker",
+    "checkpoints", "checkpoint_dir", "results", "cache",
 }  # fmt: skip
 
 
