@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import statistics
 import subprocess
 import time
@@ -17,11 +16,11 @@ from typing import Any, Final, NamedTuple
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records import journal as lines
+from tests.slurm.calls import Calls, counted
 from tests.slurm.cluster import CLUSTER, PROFILE, is_up, why_not
 from tools.benchmarks import common, synthetic
 from tools.benchmarks.common import Report
 
-_TOOLS: Final = ("sbatch", "squeue", "scontrol", "sacct", "scancel", "sinfo", "sacctmgr", "srun")
 _SLEEP: Final = "import time\n" + synthetic.NOTHING.replace("return", "time.sleep(SECONDS)\n    return")
 _LOOP: Final = """\
 def loop(turns):
@@ -54,7 +53,7 @@ def run(given: argparse.Namespace, report: Report) -> None:
     """
     if reason := why_not():
         raise RuntimeError(reason)
-    with common.workplace(given, report) as place, _cluster(), _counted(place) as calls:
+    with common.workplace(given, report) as place, _cluster(), counted(place) as calls:
         wanted = given.only or ("long", "short", "spin")
         if "long" in wanted:
             _long(place, given, report, calls)
@@ -77,26 +76,6 @@ def _cluster() -> Iterator[None]:
     finally:
         if not was_up:
             subprocess.run([CLUSTER, "down"], check=False, capture_output=True)
-
-
-@contextmanager
-def _counted(place: Path) -> Iterator[Path]:
-    """Put wrappers of SLURM's commands before them on PATH; each call is a line of the file given."""
-    tools, calls = place / "bin", place / "calls"
-    tools.mkdir()
-    calls.touch()
-    for name in _TOOLS:
-        real = subprocess.run(["which", name], check=True, capture_output=True, text=True).stdout.strip()
-        wrapper = tools / name
-        task = "${SLURM_ARRAY_TASK_ID:-login}"
-        wrapper.write_text(f'#!/bin/sh\necho "{name} {task}" >>{shlex.quote(str(calls))}\nexec {real} "$@"\n')
-        wrapper.chmod(0o755)
-    before = os.environ["PATH"]
-    os.environ["PATH"] = f"{tools}:{before}"
-    try:
-        yield calls
-    finally:
-        os.environ["PATH"] = before
 
 
 class _Searched(NamedTuple):
@@ -156,8 +135,8 @@ def _read(layout: Layout, trials: int) -> _Searched:
     return _Searched(layout, ends, spans)
 
 
-def _long(place: Path, given: argparse.Namespace, report: Report, calls: Path) -> None:
-    calls.write_text("")
+def _long(place: Path, given: argparse.Namespace, report: Report, calls: Calls) -> None:
+    calls.clear()
     began = time.time()
     found = _search(place / "long", _SLEEP.replace("SECONDS", "1"), given.trials, given.slots)
     share = 100 * given.trials / found.slot_seconds
@@ -172,17 +151,13 @@ def _long(place: Path, given: argparse.Namespace, report: Report, calls: Path) -
         _submitit(place / "submitit", given, report)
 
 
-def _say_calls(calls: Path, report: Report) -> None:
-    """Print what SLURM was asked; a worker's own step (srun) is SLURM's way to start it."""
-    made = [tuple(line.split()) for line in calls.read_text().splitlines()]
-    login = Counter(name for name, task in made if task == "login")
-    tasks: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for name, task in made:
-        if task != "login" and name != "srun":
-            tasks[task][name] += 1
-    most = max((sum(counts.values()) for counts in tasks.values()), default=0)
-    kinds = Counter(name for counts in tasks.values() for name in counts.elements())
-    report.say(f"  SLURM was asked by submit --wait {dict(login)}; by {len(tasks)} workers {dict(kinds)}")
+def _say_calls(calls: Calls, report: Report) -> None:
+    tasks = calls.by_task()
+    most = max((counts.total() for counts in tasks.values()), default=0)
+    kinds = dict(sum(tasks.values(), Counter()))
+    report.say(
+        f"  SLURM was asked by submit --wait {dict(calls.at_login())}; by {len(tasks)} workers {kinds}"
+    )
     report.figure("calls of one worker, at most", most, 3, "", at_least=False)
 
 
@@ -214,8 +189,8 @@ def _submitit(place: Path, given: argparse.Namespace, report: Report) -> None:
     )
 
 
-def _short(place: Path, given: argparse.Namespace, report: Report, calls: Path) -> None:
-    calls.write_text("")
+def _short(place: Path, given: argparse.Namespace, report: Report, calls: Calls) -> None:
+    calls.clear()
     found = _search(place / "short", _SLEEP.replace("SECONDS", "0.01"), given.short_trials, given.slots)
     first, last = min(start for start, _ in found.spans.values()), max(end.t for end in found.ends)
     rate = given.short_trials / (last - first)
