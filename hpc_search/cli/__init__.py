@@ -21,7 +21,9 @@ from hpc_search.cli import (
     plan,
     rerun,
     resume,
+    retry,
     show,
+    skip,
     status,
     submit,
     work,
@@ -29,7 +31,7 @@ from hpc_search.cli import (
 from hpc_search.durable import NO_SPACE
 from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, PASSING, HpcSearchError
 
-_VERBS = (plan, submit, status, collect, show, rerun, pause, resume, cancel, doctor, fsck, work)
+_VERBS = (plan, submit, status, collect, show, rerun, pause, resume, retry, skip, cancel, doctor, fsck, work)
 #: Allocations between two looks for garbage: reading an index makes 50,000 objects that all stay.
 _GARBAGE: Final = 200_000
 _ROOT: Final = "HPC_SEARCH_ROOT"
@@ -39,6 +41,8 @@ examples:
   hpc-search submit NAME                       start workers: SLURM where there is sbatch, else here
   hpc-search status NAME                       what is done, what runs, what fails and why
   hpc-search collect NAME                      results and the best hyperparameters
+  hpc-search pause NAME, resume NAME           stop for a while, go on
+  hpc-search retry NAME --cause oom            let failed trials run again
   hpc-search doctor DIR                        whether runs can live in a directory
 
 exit codes: 0 done; 1 the search ended with failures; 2 wrong usage or configuration; 4 a damaged file;

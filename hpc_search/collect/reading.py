@@ -10,7 +10,7 @@ import msgspec
 import xxhash
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.ledger import history, retries
 from hpc_search.records import journal as codec
 from hpc_search.stats import Row
 
@@ -110,7 +110,12 @@ def _opening(data: bytes) -> codec.Open | None:
 
 
 def _results(layout: Layout, ends: list[Attempt]) -> dict[int, Attempt]:
-    finals = [end for end in ends if end.state in codec.FINAL]
+    known = retries.read(layout)
+    finals = [
+        end
+        for end in ends
+        if end.state in codec.FINAL and not (known and known.retired(end.trial, end.attempt, end.state))
+    ]
     results = {end.trial: end for end in finals}
     if len(results) == len(finals):
         return results

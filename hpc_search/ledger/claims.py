@@ -174,7 +174,15 @@ class Ledger:
             taken = self._book.take(marks, limit, only)
             return taken.records, taken.trials
 
-        taken = self._with_locks_or_without(lambda: self._do(take))
+        return self._own(self._with_locks_or_without(lambda: self._do(take)))
+
+    def take_away(self, numbers: Sequence[int]) -> list[Claimed]:
+        """Own those of the trials *numbers* that have no result, by a higher attempt than anybody's."""
+        self.flush()
+        return self._own(self._with_locks_or_without(lambda: self._book.take_away(numbers)))
+
+    def _own(self, taken: Sequence[tuple[int, Entry]]) -> list[Claimed]:
+        """Write down that the trials *taken*, with what they were before, are this worker's."""
         found = [Claimed(self._trial_of(number), entry.attempt + 1, entry) for number, entry in taken]
         self._ahead.update(claimed.trial.number for claimed in found[1:])
         for claimed in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, rebuild, superblocks
+from hpc_search.ledger import marks, mode, rebuild
 from hpc_search.ledger.index import read_entry, read_index
 from hpc_search.records.index import Entry, Header
 
@@ -38,12 +38,12 @@ def finals(layout: Layout) -> int:
     Raises:
         IndexDamagedError: The index is used and does not verify.
     """
-    return superblocks.finals(layout) if mode.exclusive(layout) else read_index(layout)[0].finals
+    return marks.finals(layout) if mode.exclusive(layout) else read_index(layout)[0].finals
 
 
 def is_final(layout: Layout, number: int) -> bool:
     """Return whether trial *number* is known to be final."""
     if mode.exclusive(layout):
-        return superblocks.has_result(layout, number)
+        return marks.has_result(layout, number)
     entry = read_entry(layout, number)
     return entry is not None and entry.final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpc_search.search.launch import Wish, after_work, cancel, pending, preview, status, submit, wait, watch
+from hpc_search.search.orders import Again, Ordered, retry, skip, submitted
 from hpc_search.search.pausing import closed, pause, resume
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
@@ -16,6 +17,8 @@ from hpc_search.search.trials import (
 )
 
 __all__ = [
+    "Again",
+    "Ordered",
     "Planned",
     "Run",
     "Wish",
@@ -33,9 +36,12 @@ __all__ = [
     "preview",
     "rerun",
     "resume",
+    "retry",
+    "skip",
     "standalone",
     "status",
     "submit",
+    "submitted",
     "view_trial",
     "wait",
     "watch",

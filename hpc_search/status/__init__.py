@@ -12,7 +12,7 @@ import msgspec
 
 from hpc_search import stats
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, paused, rebuild, superblocks
+from hpc_search.ledger import marks, mode, paused, rebuild
 from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
@@ -159,7 +159,7 @@ def _moment(now: float | None) -> float:
 def _read_entries(layout: Layout, trials: int) -> _Read:
     if mode.exclusive(layout):
         # Before the journals are read: an end stands in its journal before a name says so.
-        ended = superblocks.finals(layout)
+        ended = marks.finals(layout)
         entries_now = rebuild.entries(layout, trials)[1]
         lost = ended - sum(entry.final for entry in entries_now)
         note = f"{lost} trials ended by ledger/open, but no journal holds their results: `hpc-search fsck`"
