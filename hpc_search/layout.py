@@ -141,6 +141,11 @@ class Layout:
         return self.ledger / "paused"
 
     @property
+    def skipped(self) -> Path:
+        """Present once trials were skipped: what is owned may have ended."""
+        return self.ledger / "skipped"
+
+    @property
     def retries(self) -> Path:
         """Published lists of failures that were taken back."""
         return self.ledger / "retries"

@@ -48,6 +48,8 @@ def read_retries(disk: Disk) -> Found:
         except (DamagedError, msgspec.DecodeError) as error:
             finding = Finding(path=disk.name(path), what=_words(error), held=_HELD, lost=_LOST)
             found.cases.append(Case(finding, "quarantine"))
+            # The index, which may show some of them as pending, has to agree with the journals.
+            found.cases.append(Case(msgspec.structs.replace(finding, path="ledger/claims.bin"), "rebuild"))
             continue
         if whole is not None and whole != data:
             what = "it has one wrong byte, which its checksum gives back"

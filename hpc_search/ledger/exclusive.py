@@ -62,6 +62,7 @@ class ExclusiveBook:
         self._superblocks = Superblocks(layout, plan.trials)
         self._again = retries.Known()
         self._unlearned = False
+        self._skipped = os.fspath(layout.skipped)
         self._mine: dict[tuple[int, int], _Mine] = {}
         self._before: dict[int, Entry] = {}
         self._pool: deque[int] = deque()
@@ -97,14 +98,12 @@ class ExclusiveBook:
         return Taken([(number, self._before[number]) for number in wanted], records)
 
     def _hand_out(self, limit: int) -> list[int]:
-        """Return up to *limit* trials of own blocks, claim one where there is none.
-
-        Another one may have ended a trial that it never owned (`skip`).
-        """
+        """Return up to *limit* trials of own blocks, claim one where there is none."""
         size = max(1, min(limit, _MOST))
         while True:
             found = list(islice(self._pool, limit))
-            for number in filter(self._has_result, found):
+            # Once trials were skipped, one may have ended that nobody else ever owned.
+            for number in filter(self._has_result, found) if os.path.exists(self._skipped) else ():
                 self._drop(number)
             wanted = [number for number in found if number in self._before]
             if wanted or not (self._pool or (self.waits <= 0 and self._claim_block(size))):

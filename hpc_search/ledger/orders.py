@@ -105,6 +105,7 @@ def skip(ledger: Ledger, numbers: Collection[int], words: str) -> list[int]:
 
     A worker that runs one of them sees that it has a result at its next beat or save, and stops.
     """
+    durable.publish(ledger.layout.skipped, b"skipped\n")
     ledger.reconcile()
     claimed = ledger.take_away(sorted(numbers))
     ends = [

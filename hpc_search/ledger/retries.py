@@ -101,7 +101,7 @@ class Known:
 
     def trials(self, places: Iterable[int]) -> list[int]:
         """Return the trials at *places*."""
-        return [self.trial(place) for place in places]
+        return [self.trial(place) for place in places] if self.batches else list(places)
 
     @cached_property
     def _firsts(self) -> list[int]:
