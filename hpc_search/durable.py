@@ -28,6 +28,18 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
 
 
+def remove_left(temporary: Path, kind: str, seconds: float) -> None:
+    """Remove the directories ``.t-KIND-*`` beside *temporary* that are *seconds* older than it.
+
+    The age is a difference of the file server's own times.
+    """
+    now = temporary.stat().st_mtime
+    for path in temporary.parent.glob(f"{TEMPORARY}{kind}-*"):
+        with suppress(OSError):
+            if now - path.stat().st_mtime > seconds:
+                shutil.rmtree(path, ignore_errors=True)
+
+
 def read_bytes(path: Path, start: int = 0, size: int = -1) -> bytes:
     """Return the content of *path* from *start*, at most *size* bytes of it.
 
@@ -46,6 +58,21 @@ def read_bytes(path: Path, start: int = 0, size: int = -1) -> bytes:
             if error.errno != errno.ESTALE:
                 raise
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+
+
+def now(directory: Path) -> float:
+    """Return the time of the server of *directory* (st_mtime of a file made there, and removed again).
+
+    Raises:
+        OSError: Nothing can be made there.
+    """
+    path = temporary_name(directory / "now")
+    fd = os.open(path, _NEW, 0o600)
+    try:
+        return os.fstat(fd).st_mtime
+    finally:
+        os.close(fd)
+        os.unlink(path)
 
 
 def fsync_dir(path: Path) -> None:

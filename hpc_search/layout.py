@@ -246,6 +246,16 @@ class Layout:
         return self.cache / "reconciled"
 
     @property
+    def queue(self) -> Path:
+        """What SLURM last said of the run's jobs, for everybody who watches."""
+        return self.cache / "queue.json"
+
+    @property
+    def hours(self) -> Path:
+        """What the journals say about the time of workers, and how far they were read."""
+        return self.cache / "hours.json"
+
+    @property
     def reruns(self) -> Path:
         """Output of `rerun`."""
         return self.root / "reruns"

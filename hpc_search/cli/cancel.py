@@ -25,5 +25,5 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search import search
 
     found = search.open_run(given.run_dir)
-    print(search.cancel(found))
+    print(search.cancel(search.writable(found)))
     return EXIT_DONE

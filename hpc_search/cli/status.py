@@ -1,4 +1,4 @@
-"""`status`: what is done, what runs, what fails."""
+"""`status`: what is done, what runs, what waits, what fails."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ def add(verbs: Verbs) -> None:
     parser = verb(
         verbs,
         "status",
-        "counts, rate, time left, failures and their causes; read-only",
-        "  hpc-search status runs/digits\n  hpc-search status runs/digits --json",
+        "what is done, what runs, what waits and why, what fails, when it ends; read-only",
+        "  hpc-search status digits\n  hpc-search status digits --watch\n"
+        "  hpc-search status digits --json | jq '.state, .eta_seconds, .queue'",
     )
     add_run(parser)
     add_json(parser)
-    parser.add_argument("--watch", action="store_true", help="show it again every two seconds until Ctrl-C")
+    parser.add_argument(
+        "--watch", action="store_true", help="a live view; q quits (a line a change without a terminal)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -37,5 +40,5 @@ def run(given: argparse.Namespace) -> int:
     seen = search.status(found)
     # Where it is read by a program or goes to a file, nothing is cut.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
-    print(as_json(seen) if given.json else seen.text(width))
+    print(as_json(seen) if given.json else seen.text(width, run=given.run_dir))
     return EXIT_DONE

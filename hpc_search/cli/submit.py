@@ -46,6 +46,9 @@ def add(verbs: Verbs) -> None:
         metavar="N",
         help="how many workers; default: the profile's, or the machine's cores or GPUs",
     )
+    parser.add_argument(
+        "--force", action="store_true", help="even where the file system has less room than the plan needs"
+    )
     parser.add_argument("--wait", action="store_true", help="stay until the work ends, with a progress bar")
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be submitted, submit nothing"
@@ -63,6 +66,7 @@ def run(given: argparse.Namespace) -> int:
         profile=given.profile,
         assignments=tuple(given.assignments),
         workers=given.workers,
+        force=given.force,
     )
     if given.dry_run:
         print(search.preview(found, wish), end="")

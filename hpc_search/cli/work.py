@@ -19,6 +19,7 @@ def add(verbs: Verbs) -> None:
     add_run(parser)
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
     parser.add_argument("--seat", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--packed", default="", metavar="SEAT", help=argparse.SUPPRESS)
     parser.add_argument("--trials", type=count, metavar="N", help="stop after N trials")
     parser.set_defaults(run=run)
 
@@ -32,9 +33,21 @@ def run(given: argparse.Namespace) -> int:
         # A task that was waiting: it leaves before it is a worker, and nothing is used up.
         print(words)
         return EXIT_DONE if given.token else EXIT_USAGE
-    from hpc_search.worker import Supervisor, WorkerOptions
+    from hpc_search.worker import Supervisor, WorkerOptions, pack
 
-    options = WorkerOptions(token=given.token, seat=given.seat, limit=given.trials)
+    def refill(done: int, refused: bool) -> None:
+        search.refill(found, given.token, done, refused=refused)
+
+    profile = pack.leads(found.layout, given.token) if not given.packed else None
+    if profile is not None:
+        return pack.Leader(found.layout, profile, given.token, given.seat, refill).run()
+    options = WorkerOptions(
+        token=given.token,
+        seat=given.packed or given.seat,
+        packed=bool(given.packed),
+        limit=given.trials,
+        refill=refill,
+    )
     code = Supervisor(found.layout, found.plan, options).run()
     if not given.token:
         print(search.after_work(found))

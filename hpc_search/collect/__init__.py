@@ -157,7 +157,7 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
     with _collector_paused():
         try:
             sealed = seal_results(layout)
-            found = documents.outcome(plan, sealed.attempts.results)
+            found = documents.outcome(plan, sealed.attempts.results, sealed.attempts.slices)
             contents, notes = _write_results(layout, found, sealed)
             merged = b""
             if audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES)):

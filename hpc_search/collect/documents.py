@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hpc_search.collect.columns import Column, json_text, picked, spread
+from hpc_search.collect.provenance import Provenance, distinct, slice_columns
 from hpc_search.collect.reading import Attempt
 from hpc_search.collect.times import iso_seconds
 from hpc_search.records import journal as codec
 from hpc_search.records.plan import Plan
+from hpc_search.slices.observed import Observed
 from hpc_search.stats import FoldValue, PointScore, rank_points
 
 #: How many points stand in top_k.json.
@@ -38,6 +40,9 @@ class Outcome(NamedTuple):
     of_point: dict[int, int]
     states: Counter[str]
     complete: int
+    #: The differing devices behind the results; ``on[i]`` is the place of those of ``ends[i]``.
+    slices: list[Provenance]
+    on: list[int]
 
     @property
     def best(self) -> PointScore | None:
@@ -58,14 +63,18 @@ class Outcome(NamedTuple):
         return f"no point is complete: of its trials are missing {missing}"
 
 
-def outcome(plan: Plan, results: Mapping[int, Attempt]) -> Outcome:
-    """Return the outcome of *results*; numbers that the plan does not have are left out."""
+def outcome(plan: Plan, results: Mapping[int, Attempt], slices: Mapping[str, Observed]) -> Outcome:
+    """Return the outcome of *results*; numbers that the plan does not have are left out.
+
+    *slices* is what each worker saw of its devices.
+    """
     ends = [results[number] for number in sorted(results) if 0 <= number < plan.trials]
     scores = rank_points(ends, plan.metric.goal, lambda point: trials_of_point(plan, point))
     # Trials of one point have the same parameters, mostly in the same bytes: those are parsed once.
     texts = [bytes(end.params) for end in ends]
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     which = [places[text] for text in texts]
+    seen, of_worker = distinct(slices, {end.worker for end in ends})
     params = list(map(msgspec.json.Decoder(dict[str, Any]).decode, places))
     return Outcome(
         plan,
@@ -78,6 +87,8 @@ def outcome(plan: Plan, results: Mapping[int, Attempt]) -> Outcome:
         dict(zip(reversed([end.point for end in ends]), reversed(which), strict=True)),
         Counter([end.state for end in ends]),
         sum([score.complete for score in scores]),
+        seen,
+        [of_worker[end.worker] for end in ends],
     )
 
 
@@ -116,6 +127,7 @@ def result_columns(found: Outcome) -> list[Column]:
         *picked(found.parameters, found.which),
         *_effective_columns(ends),
         *spread("metric_", sorted(_keys(metrics)), metrics),
+        *picked(slice_columns(found.slices), found.on),
     ]
 
 
@@ -206,19 +218,21 @@ class _Trial(msgspec.Struct, frozen=True, gc=False):
     params: msgspec.Raw
     metrics: dict[str, Any]
     effective: dict[str, Any]
+    #: Place of what its worker saw in ``slices``.
+    slice: int
 
 
 def search_results(found: Outcome) -> bytes:
     """Return search_results.json: the header, and every finished trial on a line of its own."""
     encoder = msgspec.json.Encoder()
-    head = encoder.encode(header(found, "search_results"))[:-1]
+    head = encoder.encode(header(found, "search_results") | {"slices": found.slices})[:-1]
     nothing: dict[str, Any] = {}
     trials = [
         _Trial(
             end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value,
-            end.params, end.metrics or nothing, end.effective or nothing,
+            end.params, end.metrics or nothing, end.effective or nothing, place,
         )
-        for end in found.ends
+        for end, place in zip(found.ends, found.on, strict=True)
     ]  # fmt: skip
     # A newline within a text is escaped, so every newline here ends a trial.
     lines = encoder.encode_lines(trials)[:-1].replace(b"\n", b",\n")
@@ -230,7 +244,14 @@ def best_hyperparams(found: Outcome) -> bytes:
     best = found.best
     empty = dict.fromkeys(("point", "params", "mean", "sd", "n"))
     body = empty | {"values": []} if best is None else _point(found, best)
-    return _pretty(header(found, "best_hyperparams") | body | {"reason": found.reason})
+    slices = {"slices": _slices_of(found, best.point) if best is not None else []}
+    return _pretty(header(found, "best_hyperparams") | body | slices | {"reason": found.reason})
+
+
+def _slices_of(found: Outcome, point: int) -> list[Provenance]:
+    """Return what the trials of *point* ran on, each differing slice once."""
+    places = [place for end, place in zip(found.ends, found.on, strict=True) if end.point == point]
+    return [found.slices[place] for place in sorted(set(places))]
 
 
 def top_k(found: Outcome) -> bytes:

@@ -12,6 +12,8 @@ import xxhash
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, retries
 from hpc_search.records import journal as codec
+from hpc_search.slices import observed
+from hpc_search.slices.observed import Observed
 from hpc_search.stats import Row
 
 #: The line of an end record. Scanning for it is 10 times faster than looking at every line.
@@ -46,6 +48,8 @@ class Attempt(Row, gc=False, kw_only=True, rename={"ended": "t", "checksum": "c"
     device: str = ""
 
 
+#: The line of the note with what a worker saw of its devices; a quote within a text is escaped.
+_SLICE: Final = b',"event":"slice",'
 _DECODER: Final = msgspec.json.Decoder(Attempt)
 
 
@@ -53,13 +57,15 @@ class Attempts(NamedTuple):
     """What the journals hold of ended attempts.
 
     ``ends`` are in no order and each comes once; ``results`` is trial -> its one accepted end.
-    ``openings`` is worker -> the newest opening record. ``damaged`` counts whole end records whose
-    checksum fails. ``heads`` is "WORKER.SEGMENT" -> (bytes, xxh3-64) of the journals that have a file.
+    ``openings`` is worker -> the newest opening record, ``slices`` what it saw of its
+    devices. ``damaged`` counts whole end records whose checksum fails. ``heads`` is "WORKER.SEGMENT" ->
+    (bytes, xxh3-64) of the journals that have a file.
     """
 
     ends: list[Attempt]
     results: dict[int, Attempt]
     openings: dict[str, codec.Open]
+    slices: dict[str, Observed]
     damaged: int
     heads: dict[str, tuple[int, str]]
 
@@ -69,6 +75,7 @@ def read_attempts(layout: Layout) -> Attempts:
     # A later segment repeats lines; the checksum covers their number and time.
     ends: defaultdict[str, dict[str, Attempt]] = defaultdict(dict)
     openings: dict[str, codec.Open] = {}
+    slices: dict[str, Observed] = {}
     heads: dict[str, tuple[int, str]] = {}
     damaged = 0
     for file in history.journal_files(layout):
@@ -77,12 +84,14 @@ def read_attempts(layout: Layout) -> Attempts:
             digest = xxhash.xxh3_64_hexdigest(file.data)
             heads[f"{file.worker}.{file.segment}"] = len(file.data), digest
         damaged += _take_ends(file.data, file.worker, ends[file.worker])
+        if file.worker not in slices and (seen := _slice(file.data)) is not None:
+            slices[file.worker] = seen
         opening = _opening(file.data)
         before = openings.get(file.worker)
         if opening is not None and (before is None or before.segment < opening.segment):
             openings[file.worker] = opening
     found = [end for of_worker in ends.values() for end in of_worker.values()]
-    return Attempts(found, _results(layout, found), openings, damaged, heads)
+    return Attempts(found, _results(layout, found), openings, slices, damaged, heads)
 
 
 def _take_ends(data: bytes, worker: str, ends: dict[str, Attempt]) -> int:
@@ -107,6 +116,14 @@ def _take_ends(data: bytes, worker: str, ends: dict[str, Attempt]) -> int:
 def _opening(data: bytes) -> codec.Open | None:
     record = codec.parse_line(data[: max(data.find(b"\n"), 0)])
     return record if isinstance(record, codec.Open) else None
+
+
+def _slice(data: bytes) -> Observed | None:
+    place = data.find(_SLICE)
+    if place < 0:
+        return None
+    record = codec.parse_line(data[data.rfind(b"\n", 0, place) + 1 : data.find(b"\n", place)])
+    return observed.decode(record.text) if isinstance(record, codec.Note) else None
 
 
 def _results(layout: Layout, ends: list[Attempt]) -> dict[int, Attempt]:

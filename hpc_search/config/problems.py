@@ -30,6 +30,11 @@ class Book:
         """Return the number of problems so far."""
         return len(self._problems)
 
+    def tells(self, path: str) -> bool:
+        """Return whether a problem of the field at *path* is noted."""
+        inside = (f"{path}.", f"{path}[")
+        return any(one.path == path or one.path.startswith(inside) for one in self._problems)
+
     def add(
         self, line: int, path: str, message: str, *, found: str = "", expected: str = "", hint: str = ""
     ) -> None:

@@ -1,4 +1,4 @@
-"""The profile of a site: what a submission asks SLURM for. Every text is checked against a pattern.
+"""The profile of a site: what a submission asks SLURM for.
 
 Nothing in a profile can add an option or a line to a script, except `prolog`, whose lines are the
 user's own shell commands and are shown by `submit --dry-run`.
@@ -6,21 +6,46 @@ user's own shell commands and are shown by `submit --dry-run`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import xxhash
 
 from hpc_search.config.dump import block
-from hpc_search.config.files import open_keys, read_bytes
-from hpc_search.config.nodes import Scalar, parse
-from hpc_search.config.problems import Book, near_miss, shown
-from hpc_search.config.reader import Cursor, each, fields
-from hpc_search.config.slices import Slice, kind_of, read_gres, read_slice
+from hpc_search.config.files import read_bytes
+from hpc_search.config.nodes import Node, Scalar, parse
+from hpc_search.config.problems import Book, near_miss
+from hpc_search.config.profile_checks import conflicts
+from hpc_search.config.profile_fields import (
+    FIELDS,
+    GRES,
+    SITE_TIME,
+    TEXTS,
+    Given,
+    add_unknown,
+    is_name,
+    read_field,
+    read_fields,
+    read_option,
+)
+from hpc_search.config.reader import Cursor
+from hpc_search.config.slices import Kind, Slice, kind_of
 from hpc_search.errors import UsageError
+
+__all__ = [
+    "SITE_TIME",
+    "Profile",
+    "dump_profile",
+    "load_profile",
+    "parse_profile",
+    "profile_with",
+    "signature_holds",
+    "signed_profile",
+]
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 #: Before the checksum of the profile.yaml that a run keeps.
 _SIGNED: Final = b"# written by submit; a changed profile is given by --profile FILE; xxh3 "
@@ -74,38 +99,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         return self.slice.request.gres
 
 
-#: A ``time`` that leaves the walltime to the partition's default.
-SITE_TIME: Final = -1
-
-
-#: sbatch options that `extra` may not set, and what to use instead ("" = hpc_search sets it).
-OWNED: Final[dict[str, str]] = {
-    **{key: key for key in ("partition", "account", "qos", "constraint", "reservation", "exclude")},
-    **{key: key for key in ("time", "mem", "gres", "requeue")},
-    "time-min": "time_min",
-    "cpus-per-task": "cpus",
-    "no-requeue": "requeue",
-    **dict.fromkeys(("array", "job-name", "output", "error", "input", "open-mode", "parsable", "wrap"), ""),
-    **dict.fromkeys(("export", "export-file", "signal", "chdir", "wait", "test-only", "ntasks"), ""),
-    **dict.fromkeys(("get-user-env", "uid", "gid", "help", "usage", "version", "comment"), ""),
-}
-
-_TIME: Final = re.compile(
-    r"(?:([0-9]{1,4})-)?([0-9]{1,4}):([0-5][0-9]):([0-5][0-9])|([0-9]{1,4})-([0-9]{1,2})"
-)
-_TIME_WORDS: Final = "minutes as a number, or a time such as 2:00:00, 1-00:00:00, 30 min"
-_MEM: Final = re.compile(r"[0-9]{1,9}[KMGT]")
-_NAMES: Final = re.compile(r"[A-Za-z0-9_.,@+-]{1,200}")
-_CONSTRAINT: Final = re.compile(r"[A-Za-z0-9_.,:=&|*()\[\]-]{1,200}")
-_NODES: Final = re.compile(r"[A-Za-z0-9_.,\[\]-]{1,1000}")
-_MODULE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/:-]{0,199}")
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_OPTION: Final = re.compile(r"[a-z][a-z0-9-]{1,63}")
-_VALUE: Final = re.compile(r"[A-Za-z0-9_.:,=/@+*%&|()\[\]-]{1,200}")
-#: Most minutes of a job: a year.
-_MOST_MINUTES: Final = 366 * 24 * 60
-
-
 def load_profile(path: Path) -> Profile:
     """Return the profile in the file at *path*; without a name it is called like the file.
 
@@ -114,7 +107,7 @@ def load_profile(path: Path) -> Profile:
         ConfigError: With every problem found.
     """
     profile = parse_profile(read_bytes(path, "profile"), str(path))
-    if profile.name or not _NAMES.fullmatch(path.stem):
+    if profile.name or not is_name(path.stem):
         return profile
     return msgspec.structs.replace(profile, name=path.stem)
 
@@ -126,36 +119,34 @@ def parse_profile(data: bytes, file: str) -> Profile:
         ConfigError: With every problem found.
     """
     book = Book(file)
-    _, section = open_keys(data, book, _FIELDS, what="a mapping with partition, time, mem, cpus, workers")
-    given = _with_gres(fields(section, _FIELDS))
-    _in_order(Profile(**given), book, section)
-    book.close()
-    return Profile(**given)
+    found = read_fields(Cursor(book, parse(data, book))) or {}
+    if "gres" in found and GRES in found and found["gres"].value != found[GRES].value:
+        both = f"{found['gres'].value!r} and {found[GRES].value!r}"
+        hint = f"gres is short for {GRES}; write one of them"
+        book.add(found["gres"].line, "gres", f"contradicts {GRES}", found=both, hint=hint)
+    profile = _changed(Profile(), found)
+    _check(profile, book, found)
+    return profile
 
 
 def profile_with(profile: Profile, assignments: Sequence[str]) -> Profile:
     """Return *profile* with ``key=value`` *assignments*, the last of a key wins.
 
-    A value is read as in the file; ``extra.nice=100`` sets one option.
+    A key is a dotted path, ``slice.pack.workers=4``; ``extra.nice=100`` sets one option. A value is read
+    as in the file.
 
     Raises:
-        UsageError: An assignment has no ``=``, or names no field.
-        ConfigError: With every value that is wrong.
+        ConfigError: With every assignment that is wrong.
     """
     book = Book("--set", lines=False)
-    changes: dict[str, Any] = {}
+    found: dict[str, Given] = {}
     for text in assignments:
-        name, equals, value = text.partition("=")
-        key, dot, option = name.strip().partition(".")
-        key = key.replace("-", "_")
-        if not equals or key not in _FIELDS or (dot and key != "extra"):
-            raise _no_assignment(text, key)
-        before = {**msgspec.structs.asdict(profile), **changes}
-        made = _assigned(book, before, key, value, option if dot else None)
-        changes |= _with_gres({"slice": before["slice"], **made} if "gres" in made else made)
-    changed = msgspec.structs.replace(profile, **changes)
-    _in_order(changed, book, {})
-    book.close()
+        # An alias that is given later wins as well.
+        for key, given in _assigned(book, text).items():
+            found.pop(key, None)
+            found[key] = given
+    changed = _changed(profile, found)
+    _check(changed, book, found)
     return changed
 
 
@@ -179,186 +170,80 @@ def signature_holds(data: bytes) -> bool:
     return bool(mark) and digest == xxhash.xxh3_64_hexdigest(text).encode() + b"\n"
 
 
-def _no_assignment(text: str, key: str) -> UsageError:
-    near = "" if key in _FIELDS else near_miss(key, _FIELDS)
-    message = f"--set {shown(text)}: expected key=value with a key of the profile, or extra.OPTION=value"
-    return UsageError(message, hint=near or f"the keys are: {', '.join(_FIELDS)}")
+def _assigned(book: Book, text: str) -> dict[str, Given]:
+    """Return what the assignment *text* gives, by dotted path; nothing where it is wrong."""
+    name, equals, value = text.partition("=")
+    head, dot, option = name.strip().partition(".")
+    key = head.replace("-", "_")
+    if not equals:
+        book.add(0, name, "is no assignment", expected="KEY=VALUE", hint=f"write --set {name}=VALUE")
+        return {}
+    if key == "extra" and dot:
+        setting = read_option(Scalar(0, option, option), Cursor(book, _node(value), f"extra.{option}"))
+        return {} if setting is None else {f"extra.{option}": Given(setting, 0)}
+    path = name.strip().replace("-", "_")
+    if path in TEXTS:
+        return read_field(path, Cursor(book, Scalar(0, value, value, plain=False), path))
+    if path in FIELDS:
+        return read_field(path, Cursor(book, _node(value), path))
+    if any(known.startswith(f"{path}.") for known in FIELDS):
+        return read_fields(Cursor(book, _node(value), path), f"{path}.") or {}
+    add_unknown(book, path, text, near_miss(path, FIELDS))
+    return {}
 
 
-def _assigned(
-    book: Book, current: dict[str, Any], key: str, value: str, option: str | None
-) -> dict[str, Any]:
-    """Return the one field that ``key=value`` or ``extra.option=value`` changes; none where it is wrong."""
-    if option is not None:
-        setting = _option(Scalar(0, option, option), _typed(book, f"extra.{option}", value))
-        return {} if setting is None else {"extra": {**current["extra"], option: setting}}
-    cursor = _typed(book, key, value)
-    if key in _TEXTS:
-        cursor = Cursor(book, Scalar(0, value, value, plain=False), key)
-    read = _FIELDS[key](cursor)
-    return {} if read is None else {key: read}
-
-
-def _typed(book: Book, path: str, value: str) -> Cursor:
+def _node(value: str) -> Node:
     """Return *value* as YAML reads it; a text that is no YAML stands for itself."""
-    quiet = Book("--set")
     try:
-        node = parse(value.encode("utf-8", "replace"), quiet)
+        return parse(value.encode("utf-8", "replace"), Book("--set"))
     except UsageError:
-        node = Scalar(0, value, value, plain=False)
-    return Cursor(book, node, path)
+        return Scalar(0, value, value, plain=False)
 
 
-def _in_order(profile: Profile, book: Book, section: dict[str, Cursor]) -> None:
-    if not (profile.time > 0 and profile.time_min > profile.time):
-        return
-    line = section["time_min"].line if "time_min" in section else 0
-    found = f"{profile.time_min} and {profile.time} minutes"
-    book.add(line, "time_min", "is longer than time", found=found, expected="time_min of time or less")
+def _changed(profile: Profile, found: Mapping[str, Given]) -> Profile:
+    """Return *profile* with the fields *found*; the kind of its slice follows its request if not said."""
+    values = {GRES if path == "gres" else path: given.value for path, given in found.items()}
+    changed: Profile = _replaced(profile, values)
+    if "slice.kind" in values or not values.keys() & {GRES, "slice.pack.workers"}:
+        return changed
+    return _replaced(changed, {"slice.kind": _derived(changed.slice, asked=GRES in values)})
 
 
-def _minutes(cursor: Cursor) -> int | None:
-    """Return whole minutes, rounded up; SLURM's MM:SS is refused, since it is mistaken for hours."""
-    text = cursor.node.value if isinstance(cursor.node, Scalar) else None
-    if isinstance(text, int) and not isinstance(text, bool):
-        return cursor.integer(1, _MOST_MINUTES)
-    match = _TIME.fullmatch(text) if isinstance(text, str) else None
-    if match:
-        days, hours, minutes, seconds, only_days, only_hours = (int(part or 0) for part in match.groups())
-        total = (days + only_days) * 1440 + (hours + only_hours) * 60 + minutes + (seconds > 0)
-    elif isinstance(text, str) and re.fullmatch(r"[0-9.]+ *[A-Za-z]+", text):
-        length = cursor.seconds(number_of="minutes")
-        if length is None:
-            return None
-        total = -int(-length // 60)
-    else:
-        hint = (
-            "SLURM takes 10:30 for minutes and seconds; write 0:10:30 or 10:30:00"
-            if text and ":" in str(text)
-            else ""
-        )
-        cursor.add("is not a length of time", expected=_TIME_WORDS, hint=hint)
-        return None
-    if not 1 <= total <= _MOST_MINUTES:
-        cursor.add("is out of range", expected=f"1 to {_MOST_MINUTES} minutes")
-        return None
-    return total
+def _derived(block: Slice, *, asked: bool) -> Kind:
+    """Return the kind of *block*, whose request was *asked* anew, or whose workers were changed."""
+    if asked or block.kind not in ("whole", "mig", "packed"):
+        return kind_of(block.request.gres, block.pack.workers)
+    # A GPU by another name than gpu.
+    by_request = kind_of(block.request.gres)
+    alone = by_request if by_request != "cpu" else "whole"
+    return "packed" if block.pack.workers > 1 else alone
 
 
-def _pattern(pattern: re.Pattern[str], what: str, *, empty: bool = True) -> Callable[[Cursor], str | None]:
-    def read(cursor: Cursor) -> str | None:
-        node = cursor.node
-        if empty and isinstance(node, Scalar) and node.value == "":
-            return ""
-        return cursor.matching(pattern, what)
-
-    return read
-
-
-def _mem(cursor: Cursor) -> str | None:
-    node = cursor.node
-    if isinstance(node, Scalar) and type(node.value) is int:
-        cursor.add("has no unit", expected="such as 4G or 500M", hint=f"write {node.text}M for megabytes")
-        return None
-    return _pattern(_MEM, "a number with K, M, G or T, such as 4G or 500M")(cursor)
+def _replaced(struct: T, values: Mapping[str, object]) -> T:
+    """Return *struct* with *values* by dotted path."""
+    changes: dict[str, Any] = {path: value for path, value in values.items() if "." not in path}
+    for head in dict.fromkeys(path.partition(".")[0] for path in values if "." in path):
+        below = {
+            path.removeprefix(f"{head}."): value
+            for path, value in values.items()
+            if path.startswith(f"{head}.")
+        }
+        inner = changes.get(head, getattr(struct, head))
+        changes[head] = {**inner, **below} if isinstance(inner, dict) else _replaced(inner, below)
+    return msgspec.structs.replace(struct, **changes)
 
 
-def _list(reader: Callable[[Cursor], str | None], what: str) -> Callable[[Cursor], tuple[str, ...] | None]:
-    def read(cursor: Cursor) -> tuple[str, ...] | None:
-        items = cursor.items(what, empty=True)
-        return None if items is None else tuple(each(items, reader))
+def _check(profile: Profile, book: Book, found: Mapping[str, Given]) -> None:
+    """Raise ConfigError where *book* has problems or fields of *profile* contradict.
 
-    return read
-
-
-def _shell_line(cursor: Cursor) -> str | None:
-    return cursor.text("one shell command", most=2000)
-
-
-def _extra(cursor: Cursor) -> dict[str, str | bool] | None:
-    entries = cursor.entries("a mapping from sbatch's long options to values")
-    if entries is None:
-        return None
-    read = {key.text: _option(key, value) for key, value in entries}
-    return {key: value for key, value in read.items() if value is not None}
-
-
-def _option(key: Scalar, cursor: Cursor) -> str | bool | None:
-    """Return the value of one sbatch option; true stands for an option without a value."""
-    if not _OPTION.fullmatch(key.text) or key.text in OWNED:
-        own = OWNED.get(key.text)
-        hint = f"use the key {own!r} of the profile" if own else "hpc_search sets it" if own == "" else ""
-        expected = "a long option of sbatch without its dashes, such as nice"
-        cursor.book.add(
-            key.line,
-            cursor.path,
-            "is no option for `extra`",
-            found=shown(key.text),
-            expected=expected,
-            hint=hint,
-        )
-        return None
-    value = cursor.node.value if isinstance(cursor.node, Scalar) else None
-    if value is True:
-        return True
-    if type(value) is int and isinstance(cursor.node, Scalar):
-        cursor = Cursor(cursor.book, Scalar(cursor.line, cursor.node.text, cursor.node.text), cursor.path)
-    return cursor.matching(
-        _VALUE, "a value of letters, digits and _ . : , = / @ + * % & | ( ) [ ] -, or true"
-    )
-
-
-def _path(cursor: Cursor) -> str | None:
-    node = cursor.node
-    return "" if isinstance(node, Scalar) and node.value == "" else cursor.text("a path", most=1000)
-
-
-def _time(cursor: Cursor) -> int | None:
-    word = cursor.node.value if isinstance(cursor.node, Scalar) else None
-    return {"auto": 0, "site": SITE_TIME}[str(word)] if word in ("auto", "site") else _minutes(cursor)
-
-
-def _time_min(cursor: Cursor) -> int | None:
-    none = isinstance(cursor.node, Scalar) and cursor.node.value == 0
-    return 0 if none else _minutes(cursor)
-
-
-def _with_gres(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with the short form ``gres`` put into the slice's request."""
-    gres = given.pop("gres", None)
-    if gres is None:
-        return given
-    block: Slice = given.get("slice", Slice())
-    request = msgspec.structs.replace(block.request, gres=gres)
-    kind = kind_of(gres, block.pack.workers)
-    return {**given, "slice": msgspec.structs.replace(block, request=request, kind=kind)}
-
-
-_OF_SITE: Final = "letters, digits and _ . , @ + -"
-_TEXTS: Final[dict[str, Callable[[Cursor], object]]] = {
-    "name": _pattern(_NAMES, _OF_SITE),
-    **{key: _pattern(_NAMES, _OF_SITE) for key in ("partition", "account", "qos", "reservation")},
-    "constraint": _pattern(_CONSTRAINT, "letters, digits and _ . , : = & | * ( ) [ ] -"),
-    "mem": _mem,
-    "gres": read_gres,
-    "exclude": _pattern(_NODES, "node names such as node[01-04],node09"),
-    **dict.fromkeys(("python", "conda", "venv"), _path),
-}
-_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
-    **_TEXTS,
-    "time": _time,
-    "time_min": _time_min,
-    "cpus": lambda c: c.integer(1, 65_536),
-    "throttle": lambda c: c.integer(0, 1_000_000),
-    "workers": lambda c: c.integer(1, 1_000_000),
-    "modules": _list(_pattern(_MODULE, "a module such as cuda/12.4", empty=False), "a list of modules"),
-    "prolog": _list(_shell_line, "a list of shell commands"),
-    "environment": _list(_pattern(_VARIABLE, "the name of a variable", empty=False), "a list of names"),
-    "signal_delay": lambda c: c.integer(0, 65_535),
-    **dict.fromkeys(("max_array", "max_submit", "max_jobs"), lambda c: c.integer(0, 10_000_000)),
-    **dict.fromkeys(("requeue", "nodes_submit"), lambda c: c.boolean()),
-    "on_mismatch": lambda c: c.one_of(("requeue", "warn", "fail")),
-    "container": _list(lambda c: c.text("one argument", most=1000), "a list of arguments"),
-    "slice": read_slice,
-    "extra": _extra,
-}
+    What contradicts only because a field is wrong, and left out, is not told.
+    """
+    kind_said = "slice.kind" in found or not found.keys() & {GRES, "gres"}
+    for one in conflicts(profile, kind_said=kind_said):
+        paths = tuple(path for name in one.paths for path in ((name, "gres") if name == GRES else (name,)))
+        if any(map(book.tells, paths)):
+            continue
+        path = next((path for path in paths if path in found), paths[0])
+        line = found[path].line if path in found else 0
+        book.add(line, path, one.message, found=one.found, expected=one.expected, hint=one.hint)
+    book.close()

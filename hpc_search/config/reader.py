@@ -28,6 +28,7 @@ _UNITS: Final = {
     **dict.fromkeys(("h", "hour", "hours"), 3600),
     **dict.fromkeys(("d", "day", "days"), 86400),
 }
+_NO_HINTS: Final[MappingOf[str, str]] = {}
 _NUMBER_LIKE: Final = re.compile(r"[-+]?[0-9.][0-9._,]*([eE][-+]?[0-9]+)?")
 
 
@@ -180,11 +181,16 @@ class Cursor:
         ]
 
     def keys(
-        self, known: Iterable[str], *, later: Iterable[str] = (), what: str = ""
+        self,
+        known: Iterable[str],
+        *,
+        later: Iterable[str] = (),
+        instead: MappingOf[str, str] = _NO_HINTS,
+        what: str = "",
     ) -> dict[str, Cursor] | None:
         """Return the values by key; unknown keys are noted, with the nearest one of *known*.
 
-        Keys in *later* are told to belong to a later version.
+        Keys in *later* are told to belong to a later version; *instead* says what to write for others.
         """
         names, known = frozenset(later), tuple(known)
         entries = self.entries(what or f"a mapping with {words(known)}")
@@ -195,9 +201,10 @@ class Cursor:
                 message = f"this version of hpc_search does not have {key.text!r} yet"
                 self.book.add(key.line, value.path, message, hint="remove it")
             elif key.text not in known:
-                hint = near_miss(key.text, known)
-                message = f"unknown key {shown(key.text)}" + (f"; {hint}" if hint else "")
-                self.book.add(key.line, value.path, message, expected=words(known, "or"))
+                hint = instead.get(key.text, "")
+                near = "" if hint else near_miss(key.text, known)
+                message = f"unknown key {shown(key.text)}" + (f"; {near}" if near else "")
+                self.book.add(key.line, value.path, message, expected=words(known, "or"), hint=hint)
         return {key.text: value for key, value in entries if key.text in known}
 
     def plain(self) -> Any:

@@ -79,7 +79,7 @@ def examine(path: Path, *, second: Path | None = None, srun: bool = False) -> Me
         UsageError: *second* does not show the same directory, or *path* is not UTF-8.
     """
     _refuse_unnamable(path)
-    with _ended_by_signals():
+    with ended_by_signals():
         crew, temporary = Crew(), ""
         keeper = crew.hire(path, _KEEPER)
         try:
@@ -119,7 +119,7 @@ def _removed(keeper: Client, temporary: Path) -> bool:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that it cleans up."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -260,6 +260,7 @@ class _Examination:
         elif len(here) == len(tasks):
             self._scope(NODES, lambda: tasks)
         elif any(isinstance(one, OSError) for one in found):
+            self._add(hidden=True)
             self._untried(NODES, f"a node does not see {self._wish.path}")
         else:
             words = self._crew.words(tasks[0])

@@ -72,7 +72,9 @@ def rows(measured: Measured) -> tuple[Row, ...]:
     if measured.left:
         found.append(Row("removal", "FAIL", f"{measured.left} is left behind", "remove it by hand"))
     lacks = measured.no_room
-    found += [_untried_row(what, why, lacks.get(what, "")) for what, why in measured.untried.items()]
+    for what, why in measured.untried.items():
+        hidden = what == NODES and measured.hidden
+        found.append(_hidden_row(why) if hidden else _untried_row(what, why, lacks.get(what, "")))
     return tuple(found)
 
 
@@ -265,6 +267,10 @@ def run_lock_row(found: RunLock) -> Row:
     held = f"held by process {holders} of this machine" if holders else "held by a process of another node"
     words = f"{held} for {found.seconds:.0f} s or more"
     return Row(subject, "FAIL", words, "workers wait a minute for it and give up with 75: end that process")
+
+
+def _hidden_row(why: str) -> Row:
+    return Row("between nodes", "FAIL", why, "tasks cannot work there: take a directory that all nodes share")
 
 
 def _untried_row(what: str, why: str, lack: str) -> Row:

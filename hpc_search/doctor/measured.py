@@ -266,6 +266,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     hdf5: Hdf5 | None = None
     run_lock: RunLock | None = None
     nodes: tuple[str, ...] = ()
+    #: Whether a node that was asked does not see the directory.
+    hidden: bool = False
     untried: dict[str, str] = {}
     #: The errnos by which room was missing for what is in ``untried``.
     no_room: dict[str, str] = {}

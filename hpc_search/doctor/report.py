@@ -7,10 +7,11 @@ from typing import Final, Literal
 
 import msgspec
 
+from hpc_search.doctor.cluster.found import Cluster
 from hpc_search.doctor.measured import Measured
 from hpc_search.mounts import Claiming
 
-Status = Literal["PASS", "SLOW", "FAIL", "n/a"]
+Status = Literal["PASS", "SLOW", "NOTE", "FAIL", "n/a"]
 FORMAT: Final = "hpc_search doctor"
 VERSION: Final = 1
 #: Columns of status and subject.
@@ -43,7 +44,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that `doctor` found; ``time`` is for people."""
+    """Everything that `doctor` found; ``time`` is for people.
+
+    The first ``about_files`` rows are of the file system, the rest of the cluster.
+    """
 
     format: str = FORMAT
     version: int = VERSION
@@ -56,15 +60,29 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     measured: Measured
+    about_files: int = 0
+    cluster: Cluster | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether runs can live here, and on the cluster where that was examined."""
+        return self.verdict.usable and not (self.cluster and self.cluster.problems)
 
     def text(self, width: int) -> str:
         """Return the table and the verdict, at most *width* columns wide."""
         wide = max(width, _NARROWEST)
         lines = [f"{self.directory} on {self.host}, {self.seconds:.1f} s", ""]
         lines += _line("", "", "found", "what it means, what hpc_search does", wide)
-        for row in self.rows:
+        for row in self._shown():
             lines += _line(row.status, row.subject, row.found, row.meaning, wide)
         return "\n".join([*lines, "", *self._conclusion(wide)])
+
+    def _shown(self) -> tuple[Row, ...]:
+        """Return the rows for people: about a cluster, and of the file system what is not simply good."""
+        if self.cluster is None:
+            return self.rows
+        files = tuple(row for row in self.rows[: self.about_files] if row.status not in ("PASS", "n/a"))
+        return (*files, *self.rows[self.about_files :])
 
     def _conclusion(self, width: int) -> list[str]:
         verdict = self.verdict
@@ -77,6 +95,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(
                 f"lease: at least {verdict.lease:.0f} s with a heartbeat of {verdict.heartbeat:.0f} s"
             )
+        if self.cluster is not None:
+            lines += [f"cluster: {problem}" for problem in self.cluster.problems]
         return [*lines, *(line for note in self.notes for line in textwrap.wrap(note, width))]
 
 

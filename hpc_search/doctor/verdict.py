@@ -52,6 +52,8 @@ def _problems(measured: Measured) -> list[str]:
         return [*found, lack]
     if not found and not _publishes(measured):
         found.append("neither exclusive create, link nor rename of a directory gives a name to one only")
+    if measured.hidden:
+        found.append(f"a node of SLURM does not see {place.path}: tasks could not work there")
     return found + _not_kept(measured)
 
 

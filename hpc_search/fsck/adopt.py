@@ -34,7 +34,9 @@ def adopt(layout: Layout, absent: Absent = lambda _: False) -> str:
             message = f"{original.root}, from which this was copied, is at work: worker {worker} on {where}"
             raise UsageError(message, hint="adopt the copy when the original has ended")
     origin = old.origin if old is not None else os.getcwd()
-    content = encode_instance(Instance(secrets.token_hex(8), str(here), origin))
+    # A copy has the run id of its original: its jobs need names of their own.
+    mark = secrets.token_hex(4) if original is not None else old.mark if old is not None else ""
+    content = encode_instance(Instance(secrets.token_hex(8), str(here), origin, mark))
     durable.replace(layout.instance, content)
     return _words(here, old, original, origin)
 
@@ -55,6 +57,6 @@ def _words(here: object, old: Instance | None, original: Layout | None, origin: 
     if original is None:
         return f"{head}; it was moved from {old.path}"
     return (
-        f"{head}; it was copied from {old.path}, which is still there. Both have the same run id, and so the "
-        "same job names: `submit` and `cancel` of one see the jobs of the other. Go on in one of them only"
+        f"{head}; it was copied from {old.path}, which is still there. Its jobs have names of their own, and "
+        "`cancel` ends no job of the original"
     )

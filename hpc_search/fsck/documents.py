@@ -14,6 +14,7 @@ from hpc_search.fsck.findings import Case, Finding, note
 from hpc_search.fsck.mend import mend, mend_lines
 from hpc_search.fsck.numbers import gaps
 from hpc_search.layout import Layout
+from hpc_search.ledger.submits import Intent
 from hpc_search.records import checked
 
 _SUBMIT: Final = re.compile(r"(\d{4,})\.(intent|jobs)\.json")
@@ -105,8 +106,9 @@ def _pairs(layout: Layout, found: dict[int, dict[str, bytes]]) -> Iterator[Case]
         answer = kinds.get("jobs", b"")
         if answer and "intent" not in kinds:
             path = layout.submit_intent(number).relative_to(layout.root).as_posix()
-            fields = msgspec.json.decode(answer)
-            intent = _Intent(**{name: fields[name] for name in _Intent.__struct_fields__ if name in fields})
+            if b'"outcome":"set"' in answer:
+                continue  # nothing was to be sent
+            intent = msgspec.json.decode(answer, type=Intent)
             yield Case(Finding(path=path, what="it is missing"), "write", checked.encode(intent))
         if "intent" in kinds and "jobs" not in kinds:
             path = layout.submit_record(number).relative_to(layout.root).as_posix()
@@ -117,21 +119,6 @@ def _pairs(layout: Layout, found: dict[int, dict[str, bytes]]) -> Iterator[Case]
                 level="unproven",
             )
             yield Case(finding)
-
-
-class _Intent(msgspec.Struct, kw_only=True):
-    """The fields of an intent, in the order in which `submit` writes them."""
-
-    format: str
-    version: int
-    number: int
-    token: str
-    launcher: str
-    tasks: int
-    first_seat: int = 0
-    host: str = ""
-    created: float = 0.0
-    gone: tuple[str, ...] = ()
 
 
 def check_profile(disk: Disk, *, slurm: bool) -> Iterator[Case]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hpc_search.config.profile import Profile
 from hpc_search.errors import TemporaryError
+from hpc_search.launchers.fitting import Room
 from hpc_search.ledger.submits import Job
 from hpc_search.records.plan import Plan
 
@@ -21,13 +22,23 @@ class UnclearError(TemporaryError):
     """The scheduler's answer does not say whether the jobs exist: look the token up before sending again."""
 
 
+class NoRoomError(TemporaryError):
+    """A limit of the site refused so many tasks: fewer may be taken, or all of them later."""
+
+    def __init__(self, message: str, *, hint: str = "", rule: str = "") -> None:
+        """Keep the name of the *rule* too, in SLURM's words."""
+        super().__init__(message, hint=hint)
+        self.rule = rule
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One submission: ``tasks`` workers for the run at ``run``, an absolute path.
 
     ``environment`` is exported with its values written into the script; ``forward`` are names whose
     values the tasks get from the submitter's environment without being written anywhere. ``command``
-    replaces the worker (the seat, where the launcher gives one, is in HPC_SEARCH_SEAT).
+    replaces the worker (the seat, where the launcher gives one, is in HPC_SEARCH_SEAT). ``minutes`` and
+    ``minutes_min`` are the walltime asked for (0: the profile's).
     """
 
     run: str
@@ -40,6 +51,8 @@ class Request:
     environment: dict[str, str] = field(default_factory=dict)
     forward: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    minutes: int = 0
+    minutes_min: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,13 @@ class ActiveJobs:
         return self.pending + self.running
 
 
+class Fewer(NamedTuple):
+    """What was done so that fewer workers are live: waiting ones taken back, running ones told to stop."""
+
+    waiting: int = 0
+    running: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Waited:
     """How a wait ended: the signal that ended it (0 for none), and the workers that did not exit with 0."""
@@ -88,11 +108,14 @@ class Launcher(Protocol):
     def check(self) -> None:
         """Raise UsageError where this machine cannot start anything by it."""
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        """Return how many workers to start where nobody said: never more than *pending* trials."""
+    def longest(self, profile: Profile) -> int | None:
+        """Return the most minutes that a job of *profile* may have; None where nothing is known."""
 
-    def batch(self, profile: Profile) -> int:
-        """Return the most tasks that one submission may have."""
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        """Return how many workers to start where *asked* shall be, or nobody said; at most *pending*."""
+
+    def room(self, profile: Profile) -> Room:
+        """Return how many more tasks of *profile* fit now, beside those that `active` showed last."""
 
     def script(self, request: Request) -> str:
         """Return the text that `submit` would hand over; changes nothing."""
@@ -102,6 +125,7 @@ class Launcher(Protocol):
 
         Raises:
             RefusedError: The scheduler refused for good.
+            NoRoomError: A limit refused so many tasks.
             UnclearError: Nobody knows whether the tasks exist.
             TemporaryError: They do not exist; a later try may succeed.
         """
@@ -126,8 +150,16 @@ class Launcher(Protocol):
             TemporaryError: The scheduler does not answer.
         """
 
-    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
-        """Stay until *left* returns 0 or nothing of *tokens* is live, calling *tick* every second."""
+    def change(self, tokens: Sequence[str], before: Profile, after: Profile) -> list[str]:
+        """Let what `active` showed of *tokens* have what differs in *after*; return what was done."""
+
+    def reduce(self, tokens: Sequence[str], count: int) -> Fewer:
+        """Have *count* fewer workers of *tokens*: waiting ones end first, running ones at a checkpoint."""
+
+    def wait(
+        self, tokens: Callable[[], Sequence[str]], tick: Callable[[], None], left: Callable[[], int]
+    ) -> Waited:
+        """Stay until *left* returns 0 or no one of *tokens* is live; call *tick* every second."""
 
 
 def worker(python: str, request: Request) -> tuple[str, ...]:
@@ -141,6 +173,6 @@ def slug(name: str) -> str:
     return text or "search"
 
 
-def token(plan: Plan, number: int) -> str:
-    """Return the token of submission *number* (from 1) of the run of *plan*."""
-    return f"{slug(plan.search.name)}-{plan.run_id[-8:]}-{number:04d}"
+def token(plan: Plan, number: int, mark: str = "") -> str:
+    """Return the token of submission *number* (from 1) of the run of *plan*; a copy has its own *mark*."""
+    return f"{slug(plan.search.name)}-{mark or plan.run_id[-8:]}-{number:04d}"

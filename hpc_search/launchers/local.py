@@ -19,16 +19,21 @@ from types import FrameType
 from typing import Final
 
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import Slice
 from hpc_search.errors import EXIT_TEMPORARY, TemporaryError
 from hpc_search.launchers import processes
-from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
+from hpc_search.launchers.base import ActiveJobs, Fewer, Request, Submitted, Waited, worker
+from hpc_search.launchers.fitting import Room
 from hpc_search.ledger import liveness
 from hpc_search.ledger.submits import Job
+from hpc_search.slices.look import visible
+from hpc_search.slices.observe import observe
 
 #: Restarts of one seat while no trial ends.
 RESTARTS: Final = 5
 _GPU: Final = re.compile(r"nvidia\d+")
-_CHUNK: Final = 1_000_000
+#: Seconds that NVML has to name the GPUs.
+_NVML_TIMEOUT: Final = 20.0
 
 
 @dataclass(slots=True)
@@ -57,16 +62,25 @@ class LocalLauncher:
     def check(self) -> None:
         """Do nothing: every machine can start processes."""
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        """Return one a GPU, else one for every *threads* cores; at most one a trial."""
-        del profile
-        usable = len(gpus(os.environ)) or cores() // max(1, threads)
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        """Return one a GPU, where they are packed so many a GPU, else one for every *threads* cores.
+
+        More than these are never started on GPUs, whatever was *asked*.
+        """
+        most = len(devices_for(profile)) * profile.slice.pack.workers
+        usable = most or cores() // max(1, threads)
+        if asked is not None:
+            usable = min(asked, most) if most else asked
         return max(1, min(usable, pending))
 
-    def batch(self, profile: Profile) -> int:
+    def longest(self, profile: Profile) -> None:
+        """Return that processes have no limit."""
+        del profile
+
+    def room(self, profile: Profile) -> Room:
         """Return no limit."""
         del profile
-        return _CHUNK
+        return Room()
 
     def script(self, request: Request) -> str:
         """Return the command lines that would be run."""
@@ -117,13 +131,27 @@ class LocalLauncher:
             _signal(one.pid, signal.SIGTERM)
         return len(found)
 
-    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
+    def change(self, tokens: Sequence[str], before: Profile, after: Profile) -> list[str]:
+        """Do nothing: processes have neither a throttle nor a time limit."""
+        del tokens, before, after
+        return []
+
+    def reduce(self, tokens: Sequence[str], count: int) -> Fewer:
+        """Tell the last *count* workers to checkpoint and end."""
+        found = processes.running(frozenset(tokens))[-count:]
+        for one in found:
+            _signal(one.pid, signal.SIGTERM)
+        return Fewer(running=len(found))
+
+    def wait(
+        self, tokens: Callable[[], Sequence[str]], tick: Callable[[], None], left: Callable[[], int]
+    ) -> Waited:
         """Stay until the workers have ended; start those again that died by a signal while trials are left.
 
         The first SIGINT or SIGTERM tells the workers to checkpoint and end, the second kills them.
         """
         self._stops.clear()
-        wanted = frozenset(tokens)
+        wanted = frozenset(tokens())
         with self._forwarding(wanted):
             # A worker that dies between the two looks is seen dead, and started again, by the next round.
             while self._revive(wanted, left) or processes.running(wanted):
@@ -204,20 +232,39 @@ def cores() -> int:
 
 
 def gpus(environ: Mapping[str, str], devices: Path = Path("/dev")) -> list[str]:
-    """Return the CUDA devices that this process may use: CUDA_VISIBLE_DEVICES, else all in *devices*."""
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+    """Return the CUDA devices that this process may use, instances of GPUs in MIG mode one by one.
+
+    They are those of CUDA_VISIBLE_DEVICES, else what NVML shows, else the device files in *devices*.
+    """
+    named = visible(environ.get("CUDA_VISIBLE_DEVICES"))
+    if named is not None:
+        return list(named)
     count = sum(1 for name in os.listdir(devices) if _GPU.fullmatch(name))
-    return [str(index) for index in range(count)]
+    if not count:
+        return []
+    shown = observe(("nvml",), environ, _NVML_TIMEOUT).devices
+    # CUDA may number them otherwise than the driver does.
+    return [device.uuid for device in shown] or [str(index) for index in range(count)]
+
+
+def devices_for(profile: Profile) -> list[str]:
+    """Return the GPUs that workers of *profile* may use here: none where it has a slice of kind cpu."""
+    only_cpu = profile.slice.kind == "cpu" and profile.slice != Slice()
+    return [] if only_cpu else gpus(os.environ)
+
+
+def _least_used(devices: Sequence[str]) -> str:
+    """Return the one of *devices* that the fewest workers of this user have, of whatever run."""
+    used = Counter(processes.devices())
+    return min(devices, key=lambda name: used[name])
 
 
 def _start(request: Request, index: int) -> subprocess.Popen[bytes]:
     number = request.first_seat + index
-    available = gpus(os.environ)
+    available = devices_for(request.profile)
     values = {**os.environ, **request.environment}
     if available:
-        values["CUDA_VISIBLE_DEVICES"] = available[number % len(available)]
+        values["CUDA_VISIBLE_DEVICES"] = _least_used(available)
     log = Path(request.run, "submitit", f"local-{number}.log")
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, liveness
+from hpc_search.ledger import history, liveness, mismatches
 from hpc_search.records import journal as lines
 from hpc_search.worker.breaker import BROKEN, NODE, NODE_FAILED
 from hpc_search.worker.verdict import HOST_DIED
@@ -24,6 +24,7 @@ _SOON: Final = 3
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 _KINDS: Final = frozenset({b"open", b"note", b"start", b"checkpoint", b"end", b"exit"})
 _IMPORT: Final = "the trial's code could not be imported"
+_MISMATCH: Final = "not the slice that the profile expects"
 _LOST: Final = "a worker was lost soon after its start"
 
 
@@ -38,6 +39,8 @@ class Life:
     failed: float = 0.0
     why: str = ""
     started: bool = False
+    #: Whether it found the slice that it was to have.
+    fits: bool = False
     kept: bool = False
     exited: bool = False
     #: Whether its heartbeats say that it was there for a while, or nobody can tell.
@@ -51,6 +54,11 @@ class Life:
                 self.node = record.text
             case lines.Note(event=event) if event == BROKEN:
                 self._fails(_IMPORT)
+            case lines.Note(event=event) if event == mismatches.SLICE:
+                self.fits = True
+            case lines.Note(event=event) if event == mismatches.MISMATCH:
+                self.fits = False
+                self._fails(_MISMATCH)
             case lines.Note(event=event) if event == NODE_FAILED and self.why != _IMPORT:
                 self._fails(lines.headline(record.text))
             case lines.Start():
@@ -105,16 +113,18 @@ def read(layout: Layout) -> dict[str, str]:
 def to_avoid(lives: Iterable[Life]) -> dict[str, str]:
     """Return node -> why, of those where the last two workers that came to an end failed.
 
-    Code that no node can import is no fault of a node.
+    Code that no node can import is no fault of a node, nor is a slice that no node has.
     """
     nodes: dict[str, _Node] = {}
     for life in lives:
         if _NAME.fullmatch(life.node):
             nodes.setdefault(life.node, _Node()).lives.append(life)
-    importable = any(life.started for node in nodes.values() for life in node.lives)
+    known = [life for node in nodes.values() for life in node.lives]
+    excused = set() if any(life.started for life in known) else {_IMPORT}
+    excused |= set() if any(life.fits for life in known) else {_MISMATCH}
     found: dict[str, str] = {}
     for name, node in sorted(nodes.items()):
-        trouble = [life for life in node.trouble() if life.why != _IMPORT or importable]
+        trouble = [life for life in node.trouble() if life.why not in excused]
         if len(trouble) >= _IN_A_ROW:
             found[name] = trouble[-1].why
     return found

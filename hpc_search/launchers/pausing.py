@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from hpc_search.launchers import processes, submission
-from hpc_search.launchers.base import ActiveJobs, Launcher
+from hpc_search.launchers.base import ActiveJobs
 from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.layout import Layout
-from hpc_search.ledger.submits import Intent, submissions
 from hpc_search.site.client import ask
 
 #: Why a task waits that `scontrol hold` of its user holds.
@@ -34,19 +33,19 @@ class Told:
     problem: str = ""
 
 
-def pause(layout: Layout, mark: Callable[[], object], slurm: Launcher | None = None) -> Told:
-    """Hold the tasks that wait, *mark* the run, then tell running workers to look: two calls an array.
+def pause(layout: Layout, mark: str, publish: Callable[[], object]) -> Told:
+    """Hold the tasks that wait, *publish* the pause, then tell running workers to look: two calls an array.
 
-    In this order: the place of a task that ends is taken at once by one that waits.
+    In this order: the place of a task that ends is taken at once by one that waits. *mark* is in the names of
+    the run's jobs.
     """
-    known = submissions(layout)
-    active = _active(known, slurm or SlurmLauncher())
+    active = _active(layout, mark)
     waiting = {name: jobs.pending for name, jobs in (active or {}).items() if jobs.pending}
     # Not `hold`: what root holds by that only root can release.
     unheld = [name for name in waiting if ask(["scontrol", "uhold", f"jobname={name}"]) is None]
-    mark()
-    here = frozenset(one.token for one in known if submission.may_live_here(one, "local"))
-    local = processes.running(here) if here else []
+    publish()
+    here = submission.tokens(layout, "local", mark)
+    local = processes.running(frozenset(here)) if here else []
     for one in local:
         with suppress(ProcessLookupError):
             os.kill(one.pid, signal.SIGUSR2)
@@ -64,9 +63,9 @@ def pause(layout: Layout, mark: Callable[[], object], slurm: Launcher | None = N
     return Told(len(local) + sum(running.values()), held, problem)
 
 
-def release(layout: Layout, slurm: Launcher | None = None) -> Told:
+def release(layout: Layout, mark: str) -> Told:
     """Let the tasks go on that wait because they are held; one call a submission that has some."""
-    active = _active(submissions(layout), slurm or SlurmLauncher())
+    active = _active(layout, mark)
     if active is None:
         return Told(problem="SLURM does not answer")
     held = {name: jobs.reasons.get(_HELD, 0) for name, jobs in active.items()}
@@ -76,6 +75,6 @@ def release(layout: Layout, slurm: Launcher | None = None) -> Told:
     return Told(0, sum(count for name, count in held.items() if name not in failed), problem)
 
 
-def _active(known: list[Intent], slurm: Launcher) -> Mapping[str, ActiveJobs] | None:
-    tokens = [one.token for one in known if submission.may_live_here(one, "slurm")]
-    return slurm.active(tokens) if tokens else {}
+def _active(layout: Layout, mark: str) -> Mapping[str, ActiveJobs] | None:
+    tokens = submission.tokens(layout, "slurm", mark)
+    return SlurmLauncher().active(tokens) if tokens else {}

@@ -40,6 +40,18 @@ def running(tokens: frozenset[str]) -> list[WorkerProcess]:
     return [found[key] for key in sorted(found)]
 
 
+def devices() -> list[str]:
+    """Return CUDA_VISIBLE_DEVICES of each live worker of this user, of whatever run."""
+    found = []
+    for process in _workers():
+        with suppress(OSError):
+            for variable in Path(_PROC, str(process.pid), "environ").read_bytes().split(b"\0"):
+                name, _, value = variable.partition(b"=")
+                if name == b"CUDA_VISIBLE_DEVICES":
+                    found.append(os.fsdecode(value))
+    return found
+
+
 def _workers() -> Iterator[WorkerProcess]:
     me = os.getuid()
     for entry in os.scandir(_PROC):

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from hpc_search.errors import HpcSearchError, RefusedError, TemporaryError
-from hpc_search.launchers.base import UnclearError
+from hpc_search.launchers.base import NoRoomError, UnclearError
 
 #: Exit status of coreutils' timeout: its own, and where it had to kill.
 TIMED_OUT: Final = frozenset({124, 137})
@@ -24,9 +24,9 @@ _PERMANENT: Final = (
     (r"invalid wckey", "extra.wckey", "ask the site which wckey is yours"),
     (r"invalid generic resource|\bgres\b", "gres", "`sinfo -o '%P %G'` lists what the partitions have"),
     (
-        r"accounting/qos policy|submit.*limit|max.*limit",
-        "workers, time, qos",
-        "fewer workers (`--workers`), or wait until other jobs end; `sacctmgr show qos` lists the limits",
+        r"accounting/qos policy|max.*limit",
+        "time, cpus, mem, gres, qos",
+        "`sacctmgr show qos` and `sacctmgr show assoc user=$USER` list the limits",
     ),
     (
         r"job array specification",
@@ -58,17 +58,35 @@ _UNCLEAR: Final = re.compile(
     r"timed out|zero bytes|unexpected message|send failure|receive failure|unspecified error|lost connection",
     re.IGNORECASE,
 )
+#: sbatch did not get as far as any cluster.
+_NOT_SET_UP: Final = re.compile(
+    r"slurm\.conf|configuration file|configuration source|fetch_config|clustername needs", re.IGNORECASE
+)
+#: The rules that count the jobs of a user, an account or a QOS; the words below them fit other rules too.
+_COUNTED: Final = re.compile(r"\b(?:QOS|Assoc)\w*Submit\w*|\b(?:QOS|Assoc)\w+")
+_POLICY: Final = re.compile(r"accounting/qos policy", re.IGNORECASE)
 _FAILED: Final = "batch job submission failed"
 
 
 def explain(status: int, words: str) -> HpcSearchError:
     """Return the error for sbatch's exit *status* (not 0, or 0 with an unreadable answer) and its *words*."""
     quoted = quote(words) or f"nothing (exit status {status})"
+    if _NOT_SET_UP.search(words):
+        return RefusedError(f"sbatch finds no SLURM cluster from here. It said:\n{quoted}", hint=SET_UP)
+    if status in TIMED_OUT and not words.strip():
+        return UnclearError("sbatch did not answer in time, so the jobs may exist or not", hint=_AGAIN)
     if status in TIMED_OUT or _UNCLEAR.search(words):
         return UnclearError(f"sbatch did not say whether the jobs exist. It said:\n{quoted}", hint=_AGAIN)
     if _TEMPORARY.search(words):
         return TemporaryError(
             f"SLURM cannot take jobs now; nothing was sent. It said:\n{quoted}", hint=_AGAIN
+        )
+    rule = _COUNTED.search(words)
+    if "Submit" in rule[0] if rule else _POLICY.search(words):
+        return NoRoomError(
+            f"SLURM takes no more tasks now. It said:\n{quoted}",
+            hint="the same command again when other jobs have ended; `sacctmgr show qos` lists the limits",
+            rule=rule[0] if rule else "",
         )
     for pattern, fields, advice in _PERMANENT:
         if re.search(pattern, words, re.IGNORECASE):
@@ -80,6 +98,7 @@ def explain(status: int, words: str) -> HpcSearchError:
     return RefusedError(message, hint="correct the profile; `submit RUN --dry-run` prints the script")
 
 
+SET_UP: Final = "log in to the cluster and submit there, or set SLURM_CONF to the path of its slurm.conf"
 _AGAIN: Final = "the same command again later: it looks the jobs up by name before it sends anything"
 
 

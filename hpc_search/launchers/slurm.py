@@ -9,33 +9,32 @@ from __future__ import annotations
 import io
 import os
 import pwd
-import shlex
 import shutil
 import signal
-import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from hpc_search.config.profile import OWNED, Profile
+from hpc_search.config.profile import Profile
 from hpc_search.errors import TemporaryError, UsageError
-from hpc_search.launchers.base import ActiveJobs, Request, Submitted, Waited, worker
-from hpc_search.launchers.refusals import explain
+from hpc_search.launchers import control, refusals, script
+from hpc_search.launchers.base import ActiveJobs, Fewer, Request, Submitted, Waited
+from hpc_search.launchers.fitting import Room, room
 from hpc_search.ledger.submits import Job
 from hpc_search.site import environment
 from hpc_search.site.client import ask
+from hpc_search.site.limits import Limits, read_limits
+from hpc_search.site.tasks import Task, named, own_tasks
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
 #: Seconds that sbatch may take; it retries by itself for 120 s where the job table is full.
 SBATCH_TIMEOUT_S: Final = 180
-#: MaxArraySize is 1001 where the site did not change it, and the index has to be below it.
-_ARRAY: Final = 1000
 #: Seconds before the first look for an unclear submission (MessageTimeout and some), and to the second.
 LOOKUP_PAUSES_S: Final = (15.0, 30.0)
 #: States that a task does not leave again without being submitted or requeued.
@@ -63,23 +62,45 @@ class SlurmLauncher:
         """Wait by *pause*; look an unclear submission up after each of *lookup_pauses* seconds."""
         self._pause = pause
         self._lookup_pauses = lookup_pauses
+        self._limits: Limits | None = None
+        self._tasks: list[Task] | None = None
 
     def check(self) -> None:
-        """Raise UsageError where sbatch is not on PATH."""
+        """Raise UsageError where sbatch is not on PATH, or SLURM_CONF names no file.
+
+        SLURM's own commands look for such a file for a minute before they say so.
+        """
+        conf = os.environ.get("SLURM_CONF", "")
+        if conf and not os.path.exists(conf):
+            raise UsageError(f"SLURM_CONF is {conf}, and there is no such file", hint=refusals.SET_UP)
         if not sbatch_available():
             message = "sbatch is not on PATH, so nothing can be sent to SLURM from this machine"
             raise UsageError(
                 message, hint="use `--launcher local`, or log in to the cluster and submit there"
             )
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        """Return the profile's number of workers, at most one a trial."""
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        """Return as many as *asked*, else as the profile says, at most one a trial."""
         del threads
-        return max(1, min(profile.workers, pending))
+        return max(1, min(profile.workers if asked is None else asked, pending))
 
-    def batch(self, profile: Profile) -> int:
-        """Return the largest array that the site takes."""
-        return profile.max_array or _ARRAY
+    @property
+    def limits(self) -> Limits:
+        """What the site takes, asked once."""
+        if self._limits is None:
+            self._limits = read_limits()
+        return self._limits
+
+    def longest(self, profile: Profile) -> int | None:
+        """Return the MaxTime of the profile's partition."""
+        return self.limits.partition(profile.partition).max_time
+
+    def room(self, profile: Profile) -> Room:
+        """Return what the site's limits leave beside all tasks of this user."""
+        limits = self.limits
+        tasks = (own_tasks() if self._tasks is None else self._tasks) or []
+        places = [task.place for task in tasks if task.counts]
+        return room(limits.bounds(profile), places, limits.array(profile))
 
     def script(self, request: Request) -> str:
         """Return the sbatch script of *request*."""
@@ -99,12 +120,12 @@ class SlurmLauncher:
         with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
             executor = _executor(request, Path(folder))
             try:
-                job = executor._submit_command(_command(request))  # noqa: SLF001 - the only way without a pickle
+                job = executor._submit_command(script.command(request))  # noqa: SLF001 - the only way without a pickle
             except FailedSubmissionError as error:
-                raise explain(0, str(error)) from None
+                raise refusals.explain(0, str(error)) from None
             except FailedJobError as error:
                 status = getattr(error.__cause__, "returncode", 1)
-                raise explain(status, str(error)) from None
+                raise refusals.explain(status, str(error)) from None
         return Submitted((Job(id=str(job.job_id), tasks=request.tasks),))
 
     def find(self, token: str) -> Submitted | None:
@@ -127,8 +148,8 @@ class SlurmLauncher:
         """Return what squeue shows under *tokens*, by one call."""
         if not tokens:
             return {}
-        answer = ask(["squeue", "--me", "-h", "-r", f"--name={','.join(tokens)}", "-o", "%j|%T|%r"])
-        return None if answer is None else parse_squeue(answer)
+        self._tasks = own_tasks()
+        return None if self._tasks is None else counted(named(self._tasks, tokens))
 
     def ended(self, tokens: Sequence[str]) -> frozenset[str]:
         """Ask squeue, which knows jobs for some minutes after their end, then sacct for the rest."""
@@ -152,8 +173,18 @@ class SlurmLauncher:
                 raise TemporaryError(message, hint="the same command again later")
         return sum(jobs.live for jobs in active.values())
 
-    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
-        """Stay until no trial is left or SLURM, asked twice, knows none of *tokens*.
+    def change(self, tokens: Sequence[str], before: Profile, after: Profile) -> list[str]:
+        """Give the arrays that `active` showed the throttle and the walltime of *after*."""
+        return control.change(named(self._tasks or (), tokens), before, after)
+
+    def reduce(self, tokens: Sequence[str], count: int) -> Fewer:
+        """Cancel *count* of the tasks that `active` showed: first those that wait."""
+        return control.reduce(named(self._tasks or (), tokens), count)
+
+    def wait(
+        self, tokens: Callable[[], Sequence[str]], tick: Callable[[], None], left: Callable[[], int]
+    ) -> Waited:
+        """Stay until no trial is left or SLURM, asked twice, knows none of the *tokens* of then.
 
         Ctrl-C leaves the jobs alone.
         """
@@ -165,38 +196,34 @@ class SlurmLauncher:
                 self._pause(1.0)
                 if time.monotonic() - asked >= _POLL_S:
                     asked = time.monotonic()
-                    absent = absent + 1 if self.active(tokens) == {} else 0
+                    absent = absent + 1 if self.active(tokens()) == {} else 0
         except KeyboardInterrupt:
             return Waited(signal.SIGINT)
         tick()
         return Waited()
 
 
-def parse_squeue(text: str) -> dict[str, ActiveJobs]:
-    """Return the tasks by token from lines ``NAME|STATE|REASON``.
+def counted(tasks: Iterable[Task]) -> dict[str, ActiveJobs]:
+    """Return the tasks by name.
 
     Every state but PENDING and COMPLETING is running; one that is cancelled or preempted is COMPLETING
     until it is killed.
     """
-    tasks: Counter[tuple[str, str]] = Counter()
-    reasons: dict[str, Counter[str]] = {}
-    for line in text.splitlines():
-        name, _, rest = line.strip().partition("|")
-        state, _, reason = rest.partition("|")
-        if not name:
-            continue
-        kind = {"PENDING": "pending", "COMPLETING": "ending"}.get(state, "running")
-        tasks[name, kind] += 1
-        reasons.setdefault(name, Counter()).update([reason] if kind == "pending" else [])
-    return {
-        name: ActiveJobs(
-            pending=tasks[name, "pending"],
-            running=tasks[name, "running"],
-            ending=tasks[name, "ending"],
-            reasons=dict(counts),
-        )
-        for name, counts in reasons.items()
-    }
+    by_name: defaultdict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        by_name[task.name].append(task)
+    return {name: _active(of_name) for name, of_name in by_name.items()}
+
+
+def _active(tasks: Sequence[Task]) -> ActiveJobs:
+    waiting = [task for task in tasks if task.waits]
+    ending = sum(not task.counts for task in tasks)
+    return ActiveJobs(
+        pending=len(waiting),
+        running=len(tasks) - len(waiting) - ending,
+        ending=ending,
+        reasons=dict(Counter(task.reason for task in waiting)),
+    )
 
 
 def over(text: str) -> frozenset[str]:
@@ -239,13 +266,13 @@ def _executor(request: Request, folder: Path) -> SlurmExecutor:
             return sbatch_command(submission_file_path, request.forward)
 
     executor = Executor(folder)
-    executor.update_parameters(**parameters(request))
+    executor.update_parameters(**script.parameters(request))
     executor.parameters["map_count"] = request.tasks
     return executor
 
 
 def _render(executor: SlurmExecutor, request: Request) -> str:
-    return executor._make_submission_file_text(_command(request), "")  # noqa: SLF001 - its only renderer
+    return executor._make_submission_file_text(script.command(request), "")  # noqa: SLF001 - its only renderer
 
 
 def sbatch_command(script: Path, forward: tuple[str, ...]) -> list[str]:
@@ -259,81 +286,3 @@ def sbatch_command(script: Path, forward: tuple[str, ...]) -> list[str]:
     deadline = ["timeout", "--kill-after=5", str(SBATCH_TIMEOUT_S)]
     private = ["/bin/sh", "-c", 'umask 077; exec "$@"', "sh"]
     return [*private, "env", *unset, *deadline, "sbatch", "--export=ALL", str(script)]
-
-
-def parameters(request: Request) -> dict[str, Any]:
-    """Return submitit's parameters for *request*. None leaves an option to the site's default."""
-    profile = request.profile
-    return {
-        "job_name": request.token,
-        "comment": request.comment or None,
-        "partition": profile.partition or None,
-        "account": profile.account or None,
-        "qos": profile.qos or None,
-        "constraint": profile.constraint or None,
-        "exclude": profile.exclude or None,
-        "gres": profile.gres or None,
-        "time": profile.time if profile.time > 0 else None,
-        "mem": profile.mem or None,
-        "cpus_per_task": profile.cpus or None,
-        "array_parallelism": profile.throttle or request.tasks,
-        "signal_delay_s": signal_delay(profile),
-        "stderr_to_stdout": True,
-        "use_srun": False,
-        "wckey": None,
-        "setup": _setup(request),
-        "additional_parameters": _additional(request),
-    }
-
-
-def signal_delay(profile: Profile) -> int:
-    """Return the seconds before the end at which SLURM warns: at most a quarter of the walltime.
-
-    SLURM sends it up to 60 s early; a warning at the start would stop every trial at once.
-    """
-    return min(profile.signal_delay, profile.time * 15) if profile.time > 0 else profile.signal_delay
-
-
-def _additional(request: Request) -> dict[str, Any]:
-    profile = request.profile
-    taken = sorted(set(profile.extra) & set(OWNED))
-    if taken:
-        message = f"profile: `extra` has {', '.join(taken)}, which hpc_search sets itself"
-        raise UsageError(message, hint="remove it from `extra`")
-    # A percent sign starts a pattern in a file name.
-    log = f"{request.run}/submitit/{request.token}_".replace("%", "%%") + "%a.log"
-    options = {
-        "chdir": request.chdir or request.run,
-        "export": "NIL",
-        "output": log,
-        "requeue" if profile.requeue else "no-requeue": True,
-        "reservation": profile.reservation or None,
-        "time-min": profile.time_min or None,
-        **profile.extra,
-    }
-    return {key: value for key, value in options.items() if value not in (None, "", False)}
-
-
-def _setup(request: Request) -> list[str]:
-    profile = request.profile
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in request.environment.items()]
-    modules = [f"module load {shlex.quote(module)}" for module in profile.modules]
-    if modules:
-        modules.insert(0, "type module >/dev/null 2>&1 || . /etc/profile")
-    return [
-        "umask 077",
-        "trap : TERM  # stay until the step has ended, else its last output is lost",
-        *exports,
-        *modules,
-        *profile.prolog,
-    ]
-
-
-def _command(request: Request) -> str:
-    """Return the task's shell line: a step of its own, because only steps get early signals."""
-    profile = request.profile
-    step = ["srun", "--unbuffered", "--export=ALL", "--input=none"]
-    if profile.cpus:
-        # Since 22.05 srun does not take it from the job.
-        step.append(f"--cpus-per-task={profile.cpus}")
-    return shlex.join([*step, *worker(profile.python or sys.executable, request), "--token", request.token])

@@ -1,73 +1,39 @@
 """Submitting so that it may be repeated, killed at any point, and done by two at once.
 
-Every submission is an intent, published under the next number; one request to the launcher under a
-token made from that number; and a record of the answer. An intent without a record was cut short: its
-token is looked up, then adopted or sent again under the same token. No job id is an identity.
+What is live is counted by token; what is missing is sent as far as the site takes it, and the rest stays
+wanted: workers that end send it, and so does the next `submit`.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import msgspec
 
-from hpc_search import durable
-from hpc_search.config.profile import Profile
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
-from hpc_search.launchers import leftovers, nodes, processes, wording
-from hpc_search.launchers.base import ActiveJobs, Launcher, Request, Submitted, UnclearError, token
+from hpc_search.launchers import leftovers, nodes, processes, sending, timing, wording
+from hpc_search.launchers.base import ActiveJobs, Fewer, Launcher, NoRoomError
+from hpc_search.launchers.fitting import Filling, Room, sizes
+from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
 from hpc_search.ledger import paused
 from hpc_search.ledger.gone import owners
-from hpc_search.ledger.submits import Answer, Intent, Job, submissions
-from hpc_search.locks import coarse_lock
-from hpc_search.records import checked
-from hpc_search.records.plan import Plan
-from hpc_search.site import environment
+from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, submissions
+from hpc_search.locks import LockUnavailableError, coarse_lock
+from hpc_search.site import starts
+
+__all__ = ["Order", "Outcome", "cancel", "live", "preview", "submit", "tokens"]
 
 #: Seconds to wait for another `submit` of the same run: sbatch alone may take three minutes.
 _LOCK_TIMEOUT_S: Final = 300.0
+#: Seconds that `cancel` waits for one: it ends what that one sends as well, unless sbatch hangs.
+_CANCEL_WAIT_S: Final = 30.0
 #: Seconds between two looks at jobs whose end nobody confirms, before their trials are taken from them.
 SECOND_LOOK_S: Final = 30.0
-#: Requests under one token: the first, and one after an unclear answer and a look-up that found nothing.
-_SENDS: Final = 2
 #: Intents with a record that are kept, against a submitter with an old view of the directory.
 _KEPT_INTENTS: Final = 8
-_PACKAGE: Final = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What `submit` asks for: ``pending`` trials are left; ``workers`` of None means the launcher's choice.
-
-    ``chdir`` is where the tasks start (where the plan was made), ``environ`` the submitter's environment.
-    ``command`` replaces the worker.
-    """
-
-    layout: Layout
-    plan: Plan
-    launcher: Launcher
-    profile: Profile
-    pending: int
-    workers: int | None = None
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    chdir: str = ""
-    command: tuple[str, ...] = ()
-    #: Whether nodes that failed again and again are excluded.
-    avoid: bool = True
-    pause: Callable[[float], None] = time.sleep
-
-    @property
-    def wanted(self) -> int:
-        """Workers that shall be live afterwards."""
-        if self.workers is None:
-            return self.launcher.workers(self.profile, self.plan.search.threads, self.pending)
-        return min(self.workers, self.pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +41,7 @@ class Outcome:
     """What `submit` did: tasks sent now, tasks that were live already, and one sentence for the user.
 
     ``tokens`` are all that may be live now; ``gone`` are those that the launcher no longer knows.
+    ``changed``: whether the profile or the number of workers is to be kept.
     """
 
     sent: int
@@ -83,6 +50,7 @@ class Outcome:
     tokens: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     jobs: tuple[Job, ...] = ()
+    changed: bool = False
 
 
 def submit(order: Order) -> Outcome:
@@ -90,7 +58,7 @@ def submit(order: Order) -> Outcome:
 
     Raises:
         RefusedError: The scheduler refused for good; nothing more is sent.
-        TemporaryError: The scheduler does not answer; a later `submit` goes on where this one stopped.
+        TemporaryError: The scheduler does not answer, or has no room; a later `submit` goes on from here.
         UsageError: The launcher cannot be used on this machine, or the run is paused.
     """
     if order.pending <= 0:
@@ -103,15 +71,12 @@ def submit(order: Order) -> Outcome:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with coarse_lock(order.layout.coarse_lock("submit"), _LOCK_TIMEOUT_S):
         known = _finish_interrupted(order)
-        active = live(known, order.launcher)
-        if active is None:
-            message = (
-                f"{order.launcher.name} does not answer, so it is not known what is running; nothing was sent"
-            )
-            raise TemporaryError(message, hint="the same command again later")
+        active = sending.patiently(order, lambda: _live(known, order.launcher))
         gone = _gone(known, active, order.launcher.name)
+        troubles = starts.troubles(order.layout, gone)
         _tidy(order.layout, known, gone)
-        return _send_missing(order, known, active, gone)
+        outcome = _act(timing.learned(order), known, active, gone)
+        return replace(outcome, text="\n".join([outcome.text, *troubles]))
 
 
 def refuse_paused(layout: Layout) -> None:
@@ -127,20 +92,40 @@ def refuse_paused(layout: Layout) -> None:
 
 def preview(order: Order) -> str:
     """Return the scripts that `submit` would send if nothing were live; changes nothing."""
-    order, _ = _avoiding(order)
+    order, _ = _avoiding(timing.learned(order))
     number = _next_number(submissions(order.layout))
-    intents = _cut(order, number, max(1, order.wanted))
-    return "\n".join(order.launcher.script(_request(order, intent)) for intent in intents)
+    arrays = enumerate(sizes(max(1, order.wanted), order.launcher.room(order.profile).array))
+    intents = [sending.made(order, number + index, tasks) for index, tasks in arrays]
+    return "\n".join(order.launcher.script(sending.request(order, intent)) for intent in intents)
 
 
-def cancel(layout: Layout, launcher: Launcher) -> int:
-    """End the tasks of every submission of *launcher*, by token; return how many were live.
+def cancel(layout: Layout, launcher: Launcher, mark: str = "") -> int:
+    """Want nothing more, and end the tasks of all submissions, by token; return how many were live.
 
     Raises:
         TemporaryError: The scheduler does not answer.
     """
-    mine = [one.token for one in submissions(layout) if may_live_here(one, launcher.name)]
+    try:
+        with coarse_lock(layout.coarse_lock("submit"), _CANCEL_WAIT_S):
+            return _cancel(layout, launcher, mark)
+    except LockUnavailableError:
+        return _cancel(layout, launcher, mark)
+
+
+def _cancel(layout: Layout, launcher: Launcher, mark: str) -> int:
+    _want_nothing(layout, launcher.name, mark)
+    mine = tokens(layout, launcher.name, mark)
     return launcher.cancel(mine) if mine else 0
+
+
+def _want_nothing(layout: Layout, launcher: str, mark: str) -> None:
+    """Say for each profile of *launcher* that no more workers are wanted."""
+    known = submissions(layout)
+    names = {one.profile.name for one in marked(known, mark) if one.launcher == launcher}
+    for name in sorted(names):
+        last = last_of(marked(known, mark), launcher, name)
+        if last is not None and last.wanted:
+            sending.settle(layout, last, _next_number(submissions(layout)), wanted=0)
 
 
 def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] | None:
@@ -148,8 +133,8 @@ def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] |
 
     Local workers on another machine, which cannot be seen from here, are counted ``elsewhere``.
     """
-    known = [one for one in known if one.launcher == launcher.name]
-    here = [one.token for one in known if may_live_here(one, launcher.name)]
+    known = [one for one in known if one.launcher == launcher.name and one.tasks]
+    here = [one.token for one in known if _may_live_here(one, launcher.name)]
     active = launcher.active(here)
     if active is None:
         return None
@@ -161,52 +146,148 @@ def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] |
     return active | away
 
 
-def may_live_here(one: Intent, launcher: str) -> bool:
-    """Return whether tasks of *one* may be live where this *launcher* sees them."""
-    if one.launcher != launcher or (isinstance(one, Answer) and one.outcome == "refused"):
+def tokens(layout: Layout, launcher: str, mark: str = "") -> list[str]:
+    """Return the tokens of all submissions by *launcher* that may be live from here."""
+    return [one.token for one in marked(submissions(layout), mark) if _may_live_here(one, launcher)]
+
+
+def _live(known: Sequence[Intent], launcher: Launcher) -> dict[str, ActiveJobs]:
+    active = live(known, launcher)
+    if active is None:
+        message = f"{launcher.name} does not answer, so it is not known what is running; nothing was sent"
+        raise TemporaryError(message, hint="the same command again later")
+    return active
+
+
+def _may_live_here(one: Intent, launcher: str) -> bool:
+    unsent = isinstance(one, Answer) and one.outcome in ("refused", "set")
+    if one.launcher != launcher or unsent:
         return False
     return launcher != "local" or one.host == processes.hostname()
 
 
 def _gone(known: Sequence[Intent], active: Mapping[str, ActiveJobs], launcher: str) -> tuple[str, ...]:
-    return tuple(one.token for one in known if one.launcher == launcher and one.token not in active)
+    mine = (one for one in known if one.launcher == launcher and one.tasks)
+    return tuple(one.token for one in mine if one.token not in active)
 
 
 def _finish_interrupted(order: Order) -> list[Intent]:
-    """Return all submissions after each intent of this launcher without an answer got one."""
-    known = submissions(order.layout)
+    """Return this run's submissions after each intent of this launcher without an answer got one."""
+    known = marked(submissions(order.layout), order.mark or order.plan.run_id[-8:])
     return [one if isinstance(one, Answer) else _resolve(order, one) for one in known]
 
 
 def _resolve(order: Order, intent: Intent) -> Intent:
-    if intent.launcher != order.launcher.name or not may_live_here(intent, intent.launcher):
+    if intent.launcher != order.launcher.name or not _may_live_here(intent, intent.launcher):
         return intent
-    found = order.launcher.find(intent.token)
-    if found is None:
-        return _send(order, intent)
-    return _answer(order.layout, intent, "adopted", found.jobs)
+    # What was about to be sent is what its own record says, whatever is asked for now.
+    then = replace(order, profile=intent.profile, workers=intent.wanted)
+    return sending.resolved(then, intent)
+
+
+def _act(
+    order: Order, known: list[Intent], active: Mapping[str, ActiveJobs], gone: tuple[str, ...]
+) -> Outcome:
+    """Change what is live where something else is asked for now, and send what is missing."""
+    # Processes of this machine are all alike.
+    alike = [one for one in known if one.launcher == "local" or one.profile.name == order.profile.name]
+    same = [one.token for one in alike if one.token in active]
+    already = sum(active[name].live for name in same)
+    last = last_of(known, order.launcher.name, order.profile.name)
+    done, fewer = _changed(order, last, same, already) if last else ([], Fewer())
+    missing = order.wanted - already
+    if missing > 0:
+        return _send_missing(order, active, gone, _Count(missing, already, _newly(known, gone), done))
+    changed = last is not None and (last.wanted, last.profile) != (order.asked, order.profile)
+    if changed and last is not None:
+        following = msgspec.structs.replace(last, profile=order.profile)
+        number = _next_number(submissions(order.layout))
+        sending.settle(order.layout, following, number, wanted=order.asked, taken_back=fewer.waiting)
+    there = wording.already({name: active[name] for name in same}, order.pending)
+    text = "; ".join(done) if done else there
+    return Outcome(0, already, text, tuple(active), gone, changed=changed)
+
+
+def _newly(known: Sequence[Intent], gone: Sequence[str]) -> tuple[str, ...]:
+    """Return those of *gone* that no record has as gone."""
+    said = {name for one in known for name in one.over}
+    return tuple(name for name in gone if name not in said)
+
+
+def _changed(order: Order, last: Intent, tokens: Sequence[str], already: int) -> tuple[list[str], Fewer]:
+    """Give what is live of the profile what is asked for now; return what was done, also in words.
+
+    Workers are taken back only where somebody said how many there shall be.
+    """
+    done = order.launcher.change(tokens, last.profile, order.profile) if tokens else []
+    surplus = already - order.tasks(order.asked)
+    if order.workers is None or order.asked >= last.wanted or surplus <= 0:
+        return done, Fewer()
+    fewer = order.launcher.reduce(tokens, surplus)
+    return [*done, wording.fewer(fewer, order.asked)], fewer
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Workers that are missing and that are there, tokens newly found gone, and what was changed."""
+
+    missing: int
+    already: int
+    over: tuple[str, ...]
+    done: Sequence[str]
 
 
 def _send_missing(
-    order: Order, known: list[Intent], active: Mapping[str, ActiveJobs], gone: tuple[str, ...]
+    order: Order,
+    active: Mapping[str, ActiveJobs],
+    gone: tuple[str, ...],
+    count: _Count,
 ) -> Outcome:
-    already = sum(jobs.live for jobs in active.values())
-    missing = order.wanted - already
-    if missing <= 0:
-        return Outcome(0, already, wording.already(active, order.pending), tuple(active), gone)
-    answers = []
-    dead = _departed(order, gone)
+    dead, profile = _departed(order, gone), order.profile
     order, avoided = _avoiding(order)
-    for intent in _cut(order, _next_number(known), missing, dead):
-        leftovers.keep_script(order.layout, intent.token, order.launcher, _request(order, intent))
-        if not durable.publish(order.layout.submit_intent(intent.number), _encode(intent)):
-            message = "another `submit` of this run is at work, and this mount has no locks to wait for it"
-            raise TemporaryError(message, hint="the same command again in a minute")
-        answers.append(_send(order, intent))
-    jobs = tuple(job for answer in answers for job in answer.jobs)
-    tokens = (*active, *(answer.token for answer in answers))
-    text = wording.sent(missing, already, [answer.token for answer in answers], avoided)
-    return Outcome(missing, already, text, tokens, gone, jobs)
+    room = order.launcher.room(order.profile)
+    about = {"profile": profile, "gone": dead, "over": count.over, "array": room.array, "most": room.most}
+    answers, rule = _fill(order, room, count.missing, about)
+    sent = sum(one.tasks for one in answers)
+    if words := timing.short(order.profile, order.plan.search.lease):
+        order.say(words)
+    if not sent and not count.already:
+        message = f"no room now for a worker: {rule}; nothing was sent"
+        hint = "the same command again when other jobs of yours have ended: `squeue --me` shows them"
+        raise TemporaryError(message, hint=hint)
+    words = wording.sent(count.missing, count.already, [one.token for one in answers], avoided)
+    if sent < count.missing:
+        goes_on = order.profile.nodes_submit and order.launcher.name == "slurm"
+        words = wording.partly(sent, count.missing, rule, by_workers=goes_on)
+    tokens = (*active, *(one.token for one in answers))
+    jobs = tuple(job for one in answers for job in one.jobs)
+    return Outcome(sent, count.already, "; ".join([*count.done, words]), tokens, gone, jobs, changed=True)
+
+
+def _fill(order: Order, room: Room, missing: int, about: dict[str, Any]) -> tuple[list[Answer], str]:
+    """Send as many of *missing* workers as there is *room* for; return the answers, and what held.
+
+    The first intent says all that is known *about* what was there before.
+    """
+    filling = Filling(min(missing, room.tasks), room.array)
+    answers: list[Answer] = []
+    number, rule, seat = _next_number(submissions(order.layout)), room.rule, 0
+    while filling.size:
+        intent = sending.made(order, number, filling.size, first_seat=seat, **about)
+        number += 1
+        sending.publish(order, intent)
+        about |= {"gone": (), "over": ()}
+        try:
+            answers.append(sending.send(order, intent))
+        except NoRoomError as error:
+            if not error.rule and intent.tasks == 1 and not answers:
+                raise RefusedError(error.message, hint=error.hint) from error
+            rule = error.rule or rule or "a limit of the site"
+            filling.refused()
+            continue
+        seat += intent.tasks
+        filling.taken()
+    return answers, rule
 
 
 def _departed(order: Order, gone: Sequence[str]) -> tuple[str, ...]:
@@ -230,100 +311,8 @@ def _avoiding(order: Order) -> tuple[Order, dict[str, str]]:
     return replace(order, profile=msgspec.structs.replace(order.profile, exclude=exclude)), avoided
 
 
-def _cut(order: Order, number: int, tasks: int, gone: tuple[str, ...] = ()) -> list[Intent]:
-    """Return the intents for *tasks* workers, each of at most the launcher's batch; the first says *gone*."""
-    batch = order.launcher.batch(order.profile)
-    host, now = processes.hostname(), time.time()
-    return [
-        Intent(
-            number=number + index,
-            token=token(order.plan, number + index),
-            launcher=order.launcher.name,
-            tasks=min(batch, tasks - first),
-            first_seat=first,
-            host=host,
-            created=now,
-            gone=() if index else gone,
-            profile=order.profile,
-            wanted=order.wanted,
-        )
-        for index, first in enumerate(range(0, tasks, batch))
-    ]
-
-
 def _next_number(known: Sequence[Intent]) -> int:
     return max((one.number for one in known), default=0) + 1
-
-
-def _send(order: Order, intent: Intent) -> Answer:
-    """Send *intent* and publish the answer; an unclear answer leaves it open for the next `submit`."""
-    request = _request(order, intent)
-    try:
-        found = _request_once(order.launcher, request)
-    except UnclearError:
-        raise  # the intent stays open
-    except RefusedError as error:
-        _answer(order.layout, intent, "refused", words=error.message)
-        raise
-    except TemporaryError as error:
-        _answer(order.layout, intent, "not sent", words=error.message)
-        raise
-    return _answer(order.layout, intent, "adopted" if found.adopted else "sent", found.jobs)
-
-
-def _request_once(launcher: Launcher, request: Request) -> Submitted:
-    """Return the answer to *request*, looked up by its token where sending it gave no clear one."""
-    for last in range(1, _SENDS + 1):
-        try:
-            return launcher.submit(request)
-        except UnclearError as error:
-            found = _find(launcher, request.token)
-            if found is not None:
-                return found
-            if last == _SENDS:
-                raise TemporaryError(error.message, hint=error.hint) from error
-    raise AssertionError
-
-
-def _find(launcher: Launcher, name: str) -> Submitted | None:
-    try:
-        return launcher.find(name)
-    except TemporaryError as error:
-        raise UnclearError(error.message, hint=error.hint) from error
-
-
-def _answer(
-    layout: Layout,
-    intent: Intent,
-    outcome: Literal["sent", "adopted", "refused", "not sent"],
-    jobs: tuple[Job, ...] = (),
-    words: str = "",
-) -> Answer:
-    fields = {name: getattr(intent, name) for name in Intent.__struct_fields__}
-    answer = Answer(**fields, outcome=outcome, jobs=jobs, words=words)
-    durable.publish(layout.submit_record(intent.number), _encode(answer))
-    return answer
-
-
-def _encode(record: Intent) -> bytes:
-    return checked.encode(record)
-
-
-def _request(order: Order, intent: Intent) -> Request:
-    names = tuple(order.profile.environment)
-    run = str(order.layout.root.resolve())
-    return Request(
-        run=run,
-        token=intent.token,
-        tasks=intent.tasks,
-        profile=order.profile,
-        chdir=order.chdir if order.chdir and os.access(order.chdir, os.R_OK | os.X_OK) else run,
-        first_seat=intent.first_seat,
-        comment=f"hpc_search run {order.plan.run_id}",
-        environment=environment.with_package(environment.written(order.environ, names), _PACKAGE),
-        forward=environment.forwarded(order.environ, names),
-        command=order.command,
-    )
 
 
 def _tidy(layout: Layout, known: Sequence[Intent], gone: tuple[str, ...]) -> None:

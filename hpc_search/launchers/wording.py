@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from hpc_search.launchers.base import ActiveJobs
+from hpc_search.launchers.base import ActiveJobs, Fewer
+
+#: Tokens that are all named.
+_NAMED = 3
 
 
 def already(active: Mapping[str, ActiveJobs], pending: int) -> str:
@@ -25,5 +28,29 @@ def sent(missing: int, there: int, tokens: Sequence[str], avoided: Mapping[str, 
     more = f", {there} were there already" if there else ""
     nodes = "; ".join(f"{name}: {why}" for name, why in avoided.items())
     without = f"; not on {nodes}, again and again (`--set exclude=` allows all nodes)" if nodes else ""
-    workers = "worker" if missing == 1 else "workers"
-    return f"{missing} {workers} submitted as {', '.join(tokens)}{more}{without}"
+    return f"{missing} {_workers(missing)} submitted as {_names(tokens)}{more}{without}"
+
+
+def partly(sent: int, missing: int, rule: str, *, by_workers: bool) -> str:
+    """Return the sentence where the site's *rule* has left room for *sent* of *missing* workers."""
+    rest = (
+        "the rest follows as tasks end" if by_workers else "the rest: the same command when tasks have ended"
+    )
+    return f"{sent:,} of {missing:,} workers submitted; {rule}; {rest}"
+
+
+def fewer(done: Fewer, asked: int) -> str:
+    """Return the sentence on workers that are there no more so that *asked* are left."""
+    parts = [f"{done.waiting} waiting cancelled"] if done.waiting else []
+    parts += [f"{done.running} running told to stop at the next checkpoint"] if done.running else []
+    return f"{asked} {_workers(asked)} wanted: {', '.join(parts) or 'nothing to end'}"
+
+
+def _workers(count: int) -> str:
+    return "worker" if count == 1 else "workers"
+
+
+def _names(tokens: Sequence[str]) -> str:
+    if len(tokens) <= _NAMED:
+        return ", ".join(tokens)
+    return f"{tokens[0]} to {tokens[-1]} ({len(tokens)} arrays)"

@@ -159,6 +159,16 @@ class Ledger:
             self._switch(error.message)
             return action()
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing shall be claimed: the search was stopped, or the run is paused."""
+        return any(map(os.path.exists, self._closed_by))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run is paused."""
+        return os.path.exists(self._closed_by[1])
+
     # -- claiming
     def claim(self, limit: int = 1, only: int | None = None) -> list[Claimed]:
         """Own up to *limit* pending trials, lowest numbers first; none where the run is stopped or paused.
@@ -166,7 +176,7 @@ class Ledger:
         The first is marked running, the others claimed. Waiting marks are written along with it. With
         *only* it is that trial or none.
         """
-        if any(map(os.path.exists, self._closed_by)):
+        if self.closed:
             self.flush()
             return []
 

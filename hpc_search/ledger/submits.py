@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -54,12 +55,26 @@ class Intent(Struct, frozen=True, kw_only=True):
     #: What the tasks get, and how many workers of this profile shall be live in all.
     profile: Profile = Profile()
     wanted: int = 0
+    #: Most tasks of one array, and of this user in all (0: not known), when this was sent.
+    array: int = 0
+    most: int = 0
+    #: The walltime asked for, in minutes; 0 leaves it to the partition.
+    minutes: int = 0
+    minutes_min: int = 0
+    #: Tokens that the scheduler no longer knew, and waiting tasks that were cancelled, before this.
+    over: tuple[str, ...] = ()
+    taken_back: int = 0
+    #: How many submissions by workers led to this one, since a person's.
+    depth: int = 0
 
 
 class Answer(Intent, frozen=True, kw_only=True):
-    """NNNN.jobs.json: the intent again, what became of it, and the words of a refusal."""
+    """NNNN.jobs.json: the intent again, what became of it, and the words of a refusal.
 
-    outcome: Literal["sent", "adopted", "refused", "not sent"]
+    With ``set`` nothing was to be sent: from now on this profile and this ``wanted`` hold.
+    """
+
+    outcome: Literal["sent", "adopted", "refused", "not sent", "set"]
     jobs: tuple[Job, ...] = ()
     words: str = ""
 
@@ -77,6 +92,22 @@ def submissions(layout: Layout) -> list[Intent]:
         kind: type[Intent] = Intent if match[2] == "intent" else Answer
         found[int(match[1])] = _read(layout.submits / match[0], kind)
     return [found[number] for number in sorted(found)]
+
+
+def marked(known: Iterable[Intent], mark: str) -> list[Intent]:
+    """Return those of *known* whose tokens have *mark* (""; all): a copy of a run has one of its own."""
+    return [one for one in known if not mark or one.token.rpartition("-")[0].endswith(f"-{mark}")]
+
+
+def last_of(known: Iterable[Intent], launcher: str, name: str) -> Intent | None:
+    """Return the last submission by *launcher* of the profile *name* that the scheduler did not refuse."""
+    mine = [
+        one
+        for one in known
+        if (one.launcher, one.profile.name) == (launcher, name)
+        and not (isinstance(one, Answer) and one.outcome == "refused")
+    ]
+    return mine[-1] if mine else None
 
 
 def _read(path: Path, kind: type[Intent]) -> Intent:

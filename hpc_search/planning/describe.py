@@ -28,13 +28,14 @@ def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False) -> str:
         f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",
         *_space(search.space),
         f"  folds      {_folds(plan)}",
-        f"  disk       about {_size(_record_bytes(plan))} of records, without checkpoints",
+        f"  disk       about {size(record_bytes(plan.trials))} of records, without checkpoints",
     ]
     return "\n".join(lines)
 
 
-def _record_bytes(plan: Plan) -> int:
-    return plan.trials * _JOURNAL_BYTES + index.index_bytes(plan.trials)
+def record_bytes(trials: int) -> int:
+    """Return about how many bytes the records of *trials* take, checkpoints not counted."""
+    return trials * _JOURNAL_BYTES + index.index_bytes(trials)
 
 
 def counts(plan: Plan) -> str:
@@ -92,7 +93,8 @@ def _text(value: object) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Return *count* bytes in words."""
     if count < 1024:
         return f"{count:.0f} B"
     power = min(4, int(math.log(count, 1024)))

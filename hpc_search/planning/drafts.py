@@ -10,7 +10,6 @@ import secrets
 import shutil
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
@@ -213,7 +212,7 @@ def build(made: Draft, layout: Layout) -> bool:
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o700)
-        _remove_left(temporary)
+        durable.remove_left(temporary, "plan", _LEFT)
         plan = msgspec.structs.replace(made.plan, claiming=mounts.claiming(root.parent))
         _fill(made._replace(plan=plan), Layout(temporary), root)
         won = durable.publish_dir(temporary, root)
@@ -226,15 +225,6 @@ def build(made: Draft, layout: Layout) -> bool:
             message = f"{root} cannot be replaced by a run"
             raise UsageError(message, hint="choose another directory with --run DIR")
     return won
-
-
-def _remove_left(temporary: Path) -> None:
-    """Remove what killed plans left beside *temporary*; its age is a difference of the server's own times."""
-    now = temporary.stat().st_mtime
-    for path in temporary.parent.glob(f"{durable.TEMPORARY}plan-*"):
-        with suppress(OSError):
-            if now - path.stat().st_mtime > _LEFT:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _explained(error: OSError, root: Path) -> UsageError | TemporaryError:

@@ -18,6 +18,8 @@ class Instance(msgspec.Struct, frozen=True):
     path: str
     #: Directory of the search file: trials run there where it exists.
     origin: str
+    #: In the names of this copy's jobs where it is not the original, whose run id it has.
+    mark: str = ""
     format: str = "hpc_search.instance"
     version: int = 1
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 from hpc_search.checkpoint import Superseded
 from hpc_search.runners import processes
 from hpc_search.runners.messages import SUPERSEDED, SocketChannel
+from hpc_search.slices import limits
 from hpc_search.trial import NonFiniteError, Pruned, Spec, Stopped, Trial, trial_seed
 
 #: Characters of a traceback kept in the end record; the log has all of it.
@@ -58,7 +59,8 @@ def _prepare(spec: Spec) -> None:
     processes.set_threads(spec.threads)
     seed = trial_seed(spec.search_id, spec.number, spec.seed)
     seed_generators(seed)
-    sys.meta_path.insert(0, SeedAtImport(seed))
+    limits.hold_torch(usable_device(spec.device))
+    sys.meta_path.insert(0, SeedAtImport(seed, spec.device))
 
 
 def usable_device(device: str) -> str:
@@ -84,9 +86,10 @@ class SeedAtImport:
 
     _LIBRARIES: Final = ("numpy", "torch")
 
-    def __init__(self, seed: int) -> None:
-        """Seed with *seed*."""
+    def __init__(self, seed: int, device: str) -> None:
+        """Seed with *seed*; hold torch to its share of *device*."""
         self._seed = seed
+        self._device = device
         self._left = [name for name in self._LIBRARIES if name not in sys.modules]
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
@@ -104,6 +107,8 @@ class SeedAtImport:
                 del loader.exec_module
                 execute(module)
                 seed_generators(self._seed, only=name)
+                if name == "torch":
+                    limits.hold_torch(usable_device(self._device))
 
             loader.exec_module = exec_module
         return spec

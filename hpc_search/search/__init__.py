@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from hpc_search.search.launch import Wish, after_work, cancel, pending, preview, status, submit, wait, watch
+from hpc_search.search.launch import (
+    Wish,
+    after_work,
+    cancel,
+    pending,
+    preview,
+    refill,
+    status,
+    submit,
+    wait,
+    watch,
+)
 from hpc_search.search.orders import Again, Ordered, retry, skip, submitted
 from hpc_search.search.pausing import closed, pause, resume
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
@@ -34,6 +45,7 @@ __all__ = [
     "pending",
     "plan_search",
     "preview",
+    "refill",
     "rerun",
     "resume",
     "retry",

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,27 +22,50 @@ from hpc_search.search.runs import Run, open_run, writable
 
 if TYPE_CHECKING:
     from hpc_search.doctor import Measured, Report, Row
+    from hpc_search.search.cluster import ClusterPlan
 
 
-def doctor(target: str = ".", *, second_mount: str = "", srun: bool = False) -> Report:
+def doctor(
+    target: str = ".", *, second_mount: str = "", srun: bool = False, cluster: ClusterPlan | None = None
+) -> Report:
     """Examine the directory or run *target*, in seconds; a run keeps the report and may change its claiming.
 
     Args:
         target: A directory, a run, or the name of a run under ``runs/``.
         second_mount: The same directory by a second mount of its file system on this machine.
         srun: Whether to run two tasks on two nodes through SLURM.
+        cluster: Whether and how to examine the cluster as well; takes up to some minutes.
 
     Raises:
-        UsageError: There is no such directory, or *second_mount* shows another one.
+        UsageError: There is no such directory, *second_mount* shows another one, or the cluster has no such
+            partition, account, QOS or slice.
+        TemporaryError: The controller of the cluster does not answer.
     """
     from hpc_search.doctor.verdict import advice
 
     started = time.monotonic()
     measured = _examine(target, Path(second_mount) if second_mount else None, srun)
-    if not measured.place.is_run:
-        report = _reported(measured, started)
-        return _with_notes(report, advice(measured, report.verdict.claiming) if report.verdict.usable else ())
-    return _of_run(measured, started)
+    if measured.place.is_run:
+        return _of_run(measured, started, cluster)
+    report = _with_cluster(_reported(measured, started), cluster, started)
+    return _with_notes(report, advice(measured, report.verdict.claiming) if report.verdict.usable else ())
+
+
+def _with_cluster(report: Report, plan: ClusterPlan | None, started: float) -> Report:
+    if plan is None:
+        return report
+    from hpc_search.search.cluster import examine
+
+    job = plan.job and report.verdict.usable
+    found = examine(report.directory, replace(plan, job=job))
+    return msgspec.structs.replace(
+        report,
+        rows=(*report.rows, *found.rows),
+        notes=(*report.notes, *found.notes),
+        about_files=len(report.rows),
+        cluster=found.cluster,
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 def _examine(target: str, second: Path | None, srun: bool) -> Measured:
@@ -89,7 +113,7 @@ def _reported(measured: Measured, started: float, extra: tuple[Row, ...] = (), *
     )
 
 
-def _of_run(measured: Measured, started: float) -> Report:
+def _of_run(measured: Measured, started: float, plan: ClusterPlan | None) -> Report:
     """Return the report on a run, judged by its own lease, stored in it; its claiming may change."""
     from hpc_search.doctor.judging import lease_row
     from hpc_search.doctor.verdict import shortest_lease
@@ -98,11 +122,12 @@ def _of_run(measured: Measured, started: float) -> Report:
         run = open_run(measured.place.path)
         search = run.plan.search
     except (HpcSearchError, OSError) as error:
-        return _with_notes(_reported(measured, started), [f"not stored: {_words(error)}"])
+        report = _with_cluster(_reported(measured, started), plan, started)
+        return _with_notes(report, [f"not stored: {_words(error)}"])
     shortest = shortest_lease(measured, search.heartbeat)
     row = lease_row(search.lease, shortest)
     report = _reported(measured, started, (row,), heartbeat=search.heartbeat, default=search.lease)
-    return _stored(run, report)
+    return _stored(run, _with_cluster(report, plan, started))
 
 
 def _stored(run: Run, report: Report) -> Report:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError
+from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
 from hpc_search.ledger import IndexDamagedError, finals, paused
 from hpc_search.planning import load_instance
+from hpc_search.search import room
 from hpc_search.search.runs import Run
+from hpc_search.site import starts
 
 if TYPE_CHECKING:
     from hpc_search.config.profile import Profile
-    from hpc_search.launchers.base import Launcher
+    from hpc_search.launchers.base import Launcher, Waited
     from hpc_search.launchers.submission import Order, Outcome
     from hpc_search.status import Status
-
-#: Seconds between two looks of `status --watch`.
-_WATCH: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,7 @@ class Wish:
     profile: Path | None = None
     assignments: tuple[str, ...] = ()
     workers: int | None = None
+    force: bool = False
 
 
 class Sent(NamedTuple):
@@ -62,25 +62,44 @@ def _profile(run: Run, wish: Wish) -> Profile:
     from hpc_search.config import profile
 
     path = wish.profile or (run.layout.profile if run.layout.profile.exists() else None)
+    last = _last(run) if path is None else None
     if path and not wish.profile and not profile.signature_holds(path.read_bytes()):
         message = f"{path} is not what the last `submit` wrote"
         raise DamagedError(message, hint="say which profile is meant: submit RUN --profile FILE")
-    found = profile.load_profile(path) if path else profile.Profile(name="default")
+    found = profile.load_profile(path) if path else last or profile.Profile(name="default")
     workers = [f"workers={wish.workers}"] if wish.workers is not None else []
     return profile.profile_with(found, [*workers, *wish.assignments])
+
+
+def _last(run: Run) -> Profile | None:
+    """Return the profile of the last submission to SLURM, None where there was none."""
+    from hpc_search.ledger import submits
+
+    known = submits.marked(submits.submissions(run.layout), mark(run))
+    sent = [one for one in known if isinstance(one, submits.Answer) and one.launcher == "slurm"]
+    found = [one.profile for one in sent if one.outcome != "refused"]
+    return found[-1] if found else None
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"hpc-search: {line}\n")
 
 
 def _order(run: Run, wish: Wish, pending: int) -> Order:
     from hpc_search.launchers.submission import Order
 
+    profile = _profile(run, wish)
+    said = any(text.partition("=")[0].strip() == "workers" for text in wish.assignments)
     return Order(
         layout=run.layout,
         plan=run.plan,
         launcher=launcher_named(wish.launcher),
-        profile=_profile(run, wish),
+        profile=profile,
         pending=pending,
-        workers=wish.workers,
+        workers=profile.workers if said else wish.workers,
         chdir=load_instance(run.layout).origin,
+        mark=mark(run),
+        say=_say,
         avoid=not any(text.startswith("exclude=") for text in wish.assignments),
     )
 
@@ -112,45 +131,85 @@ def submit(run: Run, wish: Wish) -> Sent:
     from hpc_search.launchers import submission
 
     order = _order(run, wish, pending(run))
+    if not wish.force and order.pending > 0:
+        room.check(run.path, order.pending, order.wanted)
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
-    failed = status(run).failed if order.pending <= 0 else 0
+    failed = counted(run).failed if order.pending <= 0 else 0
     if failed:
         words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
+        words += f", `hpc-search retry {run.path}` lets them run again"
         words += ". The run keeps its code: plan corrected code anew with --run DIR"
         outcome = replace(outcome, text=words)
-    if outcome.sent and order.launcher.name == "slurm":
+    if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
     return Sent(outcome, order.launcher)
 
 
+def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
+    """Send the workers that are missing as a task of *token* ends after *done* trials; return how many."""
+    from hpc_search.launchers import refill as of_workers
+    from hpc_search.launchers.slurm import SlurmLauncher
+
+    if paused(run.layout):
+        return 0
+    try:
+        ending = of_workers.Ending(token, mark(run), load_instance(run.layout).origin, done, refused=refused)
+        return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
+    except (HpcSearchError, OSError) as error:
+        # The worker has ended well; whoever ends next, or a person, sends them.
+        _say(f"missing workers were not sent: {error}")
+        return 0
+
+
+def mark(run: Run) -> str:
+    """Return what is in the names of all jobs of the run."""
+    return load_instance(run.layout).mark or run.plan.run_id[-8:]
+
+
 def status(run: Run) -> Status:
-    """Return the status of *run* now."""
+    """Return the status of *run* now, SLURM's queue included where it was submitted there."""
+    from hpc_search.status import Watcher
+
+    return Watcher(run.layout, run.plan).look()
+
+
+def counted(run: Run) -> Status:
+    """Return the status of *run* from its files alone: SLURM is not asked."""
     from hpc_search.status import read_status
 
-    return read_status(run.layout, run.plan, now=time.time())
+    return read_status(run.layout, run.plan)
 
 
 def wait(run: Run, sent: Sent) -> Ended:
     """Stay until the work ends, with a progress bar; return the exit code and what to say."""
+    from hpc_search.launchers import submission
     from hpc_search.progress import Progress
+    from hpc_search.status import Watcher
 
+    mine = mark(run)
+    # The launcher asks SLURM while it waits.
+    watcher = Watcher(run.layout, run.plan, ask=False)
     with Progress() as progress:
 
         def tick() -> None:
-            progress.update(status(run))
+            progress.update(watcher.look())
 
-        waited = sent.launcher.wait(sent.outcome.tokens, tick, lambda: pending(run))
+        def tokens() -> Sequence[str]:
+            # Workers that end may have sent others.
+            return [*sent.outcome.tokens, *submission.tokens(run.layout, sent.launcher.name, mine)]
+
+        waited = sent.launcher.wait(tokens, tick, lambda: pending(run))
     if waited.signal and sent.launcher.name == "slurm":
         words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.path}` ends them"
         return Ended(128 + waited.signal, words)
-    return _ended(run, waited.signal, waited.lost)
+    return _ended(run, sent, waited)
 
 
-def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
-    seen = status(run)
-    if signal_number:
-        return Ended(128 + signal_number, f"stopped; `hpc-search submit {run.path}` goes on where it was")
+def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
+    seen = counted(run)
+    if waited.signal:
+        return Ended(128 + waited.signal, f"stopped; `hpc-search submit {run.path}` goes on where it was")
     rows = []
     if seen.left and seen.stopped is not None:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
@@ -158,8 +217,10 @@ def _ended(run: Run, signal_number: int, lost: tuple[str, ...]) -> Ended:
         rows = [f"{paused(run.layout)}; {_trials(seen.left)} left; `hpc-search resume {run.path}` goes on"]
     elif seen.left:
         rows = [
-            f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}" for words in lost
+            f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}"
+            for words in waited.lost
         ]
+        rows += starts.troubles(run.layout, sent.outcome.tokens if sent.launcher.name == "slurm" else ())
         rows.append(f"{_trials(seen.left)} left; `hpc-search submit {run.path}` goes on")
     elif seen.failed:
         why = f"`hpc-search status {run.path}` says why"
@@ -171,7 +232,7 @@ def after_work(run: Run) -> str:
     """Return one line on what is done and, where something is left, the next command."""
     from hpc_search.progress import line
 
-    seen = status(run)
+    seen = counted(run)
     more = f"; `hpc-search submit {run.path}` goes on where it was" if seen.left else ""
     return f"{line(seen)}{more}"
 
@@ -189,30 +250,25 @@ def cancel(run: Run) -> str:
     from hpc_search.launchers import local, slurm, submission
     from hpc_search.ledger import submits
 
-    known = {one.launcher for one in submits.submissions(run.layout)}
+    mine = mark(run)
+    known = {one.launcher for one in submits.marked(submits.submissions(run.layout), mine)}
     launchers: list[Launcher] = []
     if "local" in known:
         launchers.append(local.LocalLauncher())
     if "slurm" in known:
         launchers.append(slurm.SlurmLauncher())
-    ended = sum(submission.cancel(run.layout, launcher) for launcher in launchers)
+    ended = sum(submission.cancel(run.layout, launcher, mine) for launcher in launchers)
     if not ended:
         return "no worker of this run is live; nothing to cancel"
     workers = "1 worker was" if ended == 1 else f"{ended} workers were"
     return f"{workers} told to end; `hpc-search submit {run.path}` goes on where they stopped"
 
 
-def watch(run: Run, pause: Callable[[float], None] = time.sleep) -> int:
-    """Show the status again and again until Ctrl-C or the end of the search."""
-    from hpc_search.progress import Progress
+def watch(run: Run) -> int:
+    """Show the status again and again until somebody quits or the search ends; return the exit code."""
+    from hpc_search.progress.watch import watch as show
+    from hpc_search.status import Watcher
 
-    try:
-        with Progress() as progress:
-            while True:
-                seen = status(run)
-                progress.update(seen)
-                if not seen.left:
-                    return EXIT_DONE
-                pause(_WATCH)
-    except KeyboardInterrupt:
-        return EXIT_DONE
+    watcher = Watcher(run.layout, run.plan)
+    ended_by = show(watcher.look, str(run.path))
+    return 128 + ended_by if ended_by else EXIT_DONE

@@ -9,7 +9,7 @@ import time
 from hpc_search import durable
 from hpc_search.errors import TemporaryError
 from hpc_search.ledger import paused
-from hpc_search.search.launch import Wish, submit
+from hpc_search.search.launch import Wish, mark, submit
 from hpc_search.search.runs import Run
 
 
@@ -19,7 +19,7 @@ def pause(run: Run, reason: str = "") -> str:
 
     before = paused(run.layout)
     words = f"{signature('paused', reason)}\n".encode()
-    told = pausing.pause(run.layout, lambda: durable.publish(run.layout.paused, words))
+    told = pausing.pause(run.layout, mark(run), lambda: durable.publish(run.layout.paused, words))
     first = f"already {before}" if before else "paused"
     parts = [f"{first}: {_count(told.running, 'worker')} told to save and end"]
     parts += [f"{_count(told.waiting, 'waiting task')} held"] if told.waiting else []
@@ -39,7 +39,7 @@ def resume(run: Run) -> str:
     words = paused(run.layout)
     run.layout.paused.unlink(missing_ok=True)
     durable.fsync_dir(run.layout.ledger)
-    told = pausing.release(run.layout)
+    told = pausing.release(run.layout, mark(run))
     if told.problem:
         goes_on = "the run is no longer paused" if words else "the run is not paused"
         raise TemporaryError(f"{goes_on}, but {told.problem}", hint="the same command again later")

@@ -11,11 +11,16 @@ from typing import Final
 #: Variables whose values the script may show.
 BASICS: Final = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
-    *("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV"),
+    *("LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_EXE"),
 )
 _OWN: Final = "HPC_SEARCH_"
 #: Of one worker or trial, not of a run: a submit from inside a job must not hand them on.
-_PRIVATE: Final = frozenset({"HPC_SEARCH_TRIAL", "HPC_SEARCH_REPORT", "HPC_SEARCH_SEAT", "HPC_SEARCH_TOKEN"})
+_PRIVATE: Final = frozenset(
+    {
+        *("HPC_SEARCH_TRIAL", "HPC_SEARCH_REPORT", "HPC_SEARCH_SEAT", "HPC_SEARCH_TOKEN"),
+        "HPC_SEARCH_MEMORY_FRACTION",
+    }
+)
 #: A name like this is never written into a script, whoever asked for it.
 _SECRET: Final = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE", re.IGNORECASE)
 #: What SLURM's own commands need besides the basics. SBATCH_* and SQUEUE_* would override our options.

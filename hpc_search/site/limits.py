@@ -17,11 +17,11 @@ from typing import Final, NamedTuple
 
 from hpc_search.config.profile import Profile
 from hpc_search.site.client import ask
+from hpc_search.site.partitions import Partition, read_partitions
 
 #: Seconds that a question may take: without an answer there is no limit, and a refusal says it.
 _TIMEOUT_S: Final = 20.0
 _SETTING: Final = re.compile(r"^(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
-_FIELD: Final = re.compile(r"(\w+)=(\S*)")
 _USER_FIELDS: Final = (
     "defaultaccount,cluster,account,partition,defaultqos,maxjobs,maxsubmit,grpjobs,grpsubmit"
 )
@@ -70,17 +70,6 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
-    """A partition: its own QOS, and its times in minutes (None: no limit, or not said)."""
-
-    name: str
-    default: bool = False
-    qos: str = ""
-    max_time: int | None = None
-    default_time: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Association:
     """What the site says of this user in an account, on one partition or ("") on all."""
 
@@ -113,7 +102,7 @@ class Limits:
         for one in self.partitions:
             if one.name == name or (not name and one.default):
                 return one
-        return Partition(name)
+        return Partition(name=name)
 
     def place(self, profile: Profile) -> Place:
         """Return where a job of *profile* counts, the site's defaults put in."""
@@ -209,7 +198,7 @@ def parse(config: str, partitions: str, mine: str, accounts: str, qos: str) -> L
     arrays = Limits(
         max_array=_max_array(settings),
         max_job_count=_number(settings.get("MaxJobCount", "")),
-        partitions=parse_partitions(partitions),
+        partitions=read_partitions(partitions),
     )
     if not {"limits", "safe", "all"} & set(enforced):
         return arrays
@@ -223,22 +212,6 @@ def parse(config: str, partitions: str, mine: str, accounts: str, qos: str) -> L
         parents=parents,
         groups=groups,
         qos=parse_qos(qos),
-    )
-
-
-def parse_partitions(text: str) -> tuple[Partition, ...]:
-    """Return the partitions from ``scontrol -o show partition``."""
-    rows = [dict(_FIELD.findall(line)) for line in text.splitlines()]
-    return tuple(
-        Partition(
-            name=row["PartitionName"],
-            default=row.get("Default") == "YES",
-            qos=row.get("QoS", "").replace("N/A", ""),
-            max_time=minutes(row.get("MaxTime", "")),
-            default_time=minutes(row.get("DefaultTime", "")),
-        )
-        for row in rows
-        if "PartitionName" in row
     )
 
 
@@ -301,15 +274,6 @@ def parse_qos(text: str) -> dict[str, tuple[Bound, ...]]:
             if (most := _number(value)) is not None
         )
     return found
-
-
-def minutes(text: str) -> int | None:
-    """Return the whole minutes of SLURM's ``days-hh:mm:ss``; None for UNLIMITED, NONE or another word."""
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
-    if match is None:
-        return None
-    days, hours, whole, _ = (int(group or 0) for group in match.groups())
-    return (days * 24 + hours) * 60 + whole
 
 
 def _max_array(settings: Mapping[str, str]) -> int | None:

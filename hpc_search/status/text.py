@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-#: Lines of workers and of failures that are shown.
-_SHOWN: Final = 10
-_BOLD: Final = "\x1b[1m{}\x1b[0m"
-_RED: Final = "\x1b[31m{}\x1b[0m"
+if TYPE_CHECKING:
+    from hpc_search.status.model import Eta, Failure, Hours, Running, Status, Waiting
+
+#: Rows of one list where the height does not matter.
+_SHOWN: Final = 5
+_NARROWEST: Final = 30
+Style = Literal["", "bold", "good", "bad", "warn", "dim"]
+
+
+class Line(NamedTuple):
+    """One row of the screen, without control characters, and how it looks where there is colour."""
+
+    text: str
+    style: Style = ""
 
 
 def plain(text: str) -> str:
@@ -27,7 +38,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {whole % 60:02} s" if minutes else f"{whole} s"
 
 
-def time_left(eta: Any) -> str:
+def time_left(eta: Eta) -> str:
     """Return an Eta as a range in words."""
     low = duration(eta.low)
     if eta.high is None:
@@ -36,75 +47,221 @@ def time_left(eta: Any) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def render(status: Mapping[str, Any], width: int, *, colour: bool = False) -> str:
-    """Return the lines of *status* (the fields of a Status), none longer than *width*."""
-    blocks = [_head(status, width), _progress(status), _best(status), _workers(status)]
-    lines = [plain(line)[:width].rstrip() for block in blocks for line in block]
-    failures = [plain(line)[:width].rstrip() for line in _failures(status)]
-    notes = [plain(note)[: max(width, 200)] for note in status["notes"]]
-    if colour:
-        lines[0] = _BOLD.format(lines[0])
-        failures = [_RED.format(line) for line in failures]
-    return "\n".join([*lines, *failures, *notes])
+def cut(text: str, width: int) -> str:
+    """Return *text* in at most *width* columns, shortened between two words, at least not in a number."""
+    if len(text) <= width:
+        return text
+    head = text[: width - 3]
+    word = head.rpartition(" ")[0]
+    return (word if len(word) > width // 3 else head.rstrip("0123456789.,")) + "..."
 
 
-def _head(status: Mapping[str, Any], width: int) -> list[str]:
-    finished = status["done"] + status["failed"] + status["pruned"]
-    share = finished / status["trials"] if status["trials"] else 1.0
-    room = max(10, min(40, width - 40))
+def flow(parts: Iterable[str], width: int, indent: str = "  ", joint: str = ", ") -> list[str]:
+    """Return *parts* one after the other on as few rows as they need; a part is never broken."""
+    rows: list[str] = []
+    for part in filter(None, parts):
+        if rows and len(rows[-1]) + len(joint) + len(part) <= width:
+            rows[-1] += joint + part
+        else:
+            rows.append((indent if rows else "") + part)
+    return [cut(row, width) for row in rows]
+
+
+def wrap(text: str, width: int, indent: str = "  ") -> list[str]:
+    """Return the words of *text* on as many rows as they need."""
+    return flow(text.split(), width, indent, " ")
+
+
+def screen(status: Status, width: int = 80, lines: int | None = None, run: str = "RUN") -> list[Line]:
+    """Return the rows of *status*, none wider than *width*, at most *lines* of them.
+
+    *run* is what the user types for the run.
+    """
+    width = max(_NARROWEST, width)
+    top = [*_head(status, width), *_progress(status, width), *_best(status, width)]
+    bottom = [*_notes(status, width), *_next(status, width, run)]
+    middle: list[Line] = []
+    # What can be left out, the most useful first; each takes what the ones before it leave.
+    for section in (_waiting, _failures, _slow, _nodes):
+        room = None if lines is None else lines - len(top) - len(middle) - len(bottom)
+        middle += _fitted(section, status, width, room)
+    rows = [Line(plain(line.text).rstrip(), line.style) for line in (*top, *middle, *bottom)]
+    return rows if lines is None else rows[:lines]
+
+
+Section = Callable[["Status", int, int], list[Line]]
+
+
+def _fitted(section: Section, status: Status, width: int, room: int | None) -> list[Line]:
+    """Return *section* with as many entries as fit into *room* rows."""
+    for shown in range(_SHOWN, 0, -1):
+        rows = section(status, width, shown)
+        if room is None or len(rows) <= room:
+            return rows
+    return []
+
+
+def _head(status: Status, width: int) -> list[Line]:
+    share = status.finished / status.trials if status.trials else 1.0
+    title = f"{status.name}  ({status.metric} {status.goal}, run {status.run_id})"
+    # All but the last trial is not 100 %.
+    percent = f"{int(share * 100)} %"
+    words = f" {status.finished:,} of {status.trials:,} trials, {percent}"
+    room = max(10, min(40, width - len(words) - 2))
     bar = "#" * int(share * room)
-    head = f"{status['name']}  (run {status['run_id']}, {status['metric']} {status['goal']})"
-    return [head, f"[{bar:.<{room}}] {finished} of {status['trials']} trials, {share:.0%}"]
+    return [
+        Line(cut(title, width), "bold"),
+        *(Line(row, _STYLES.get(status.state, "")) for row in flow(_state(status), width)),
+        Line(f"[{bar:.<{room}}]{words}"),
+    ]
 
 
-def _progress(status: Mapping[str, Any]) -> list[str]:
-    causes = ", ".join(f"{count} {cause}" for cause, count in status["causes"].items())
-    counts = [f"{status[state]} {state}" for state in ("pending", "claimed", "running", "paused")]
-    failed = f"{status['failed']} failed" + (f" ({causes})" if causes else "")
-    final = f"{status['done']} done, {failed}, {status['pruned']} pruned"
-    unknown = [f"{status['unknown']} unknown"] if status["unknown"] else []
+_STYLES: Final[dict[str, Style]] = {
+    **dict.fromkeys(("running", "finished"), "good"),
+    **dict.fromkeys(("stopped", "silent", "idle"), "bad"),
+    **dict.fromkeys(("paused", "waiting", "starting", "new"), "warn"),
+}
+_STATES: Final = {"idle": "nothing runs", "new": "not started", "silent": "no sign of life"}
+
+
+def _state(status: Status) -> list[str]:
+    """Return the first row: whether it runs, by how many, and what it waits for."""
+    states = Counter(worker.state for worker in status.workers)
+    word = _STATES.get(status.state, status.state)
+    live = states["live"]
+    parts = [f"{word}: {_count(live, 'worker')} live" if live else word]
+    parts += [f"{states[state]} {state}" for state in ("silent", "gone") if states[state]]
+    if status.queue is not None:
+        waiting = sum(group.tasks for group in status.queue.waiting)
+        parts.append(f"{_count(waiting, 'task')} waiting in SLURM" if waiting else "")
+        if status.queue.running and not live:
+            parts.append(f"{_count(status.queue.running, 'task')} started")
+    wanted = sum(one.wanted for one in status.slots)
+    parts.append(f"{wanted} wanted" if wanted and status.left else "")
+    return [part for part in parts if part]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _progress(status: Status, width: int) -> list[Line]:
+    causes = ", ".join(f"{count:,} {cause}" for cause, count in status.causes.items())
+    final = [
+        f"{status.done:,} done",
+        f"{status.failed:,} failed" + (f" ({causes})" if causes else ""),
+        f"{status.pruned:,} pruned" if status.pruned else "",
+    ]
+    still = [f"{getattr(status, name):,} {name}" for name in ("running", "claimed", "paused", "pending")]
+    shown = [text for text in still if not text.startswith("0 ")]
+    unknown = f"{status.unknown:,} unknown" if status.unknown else ""
     speed = []
-    if status["rate_per_min"] is not None:
-        speed.append(f"{status['rate_per_min']:.3g} trials/min")
-    if status["eta_seconds"] is not None:
-        speed.append(f"time left {time_left(status['eta_seconds'])}")
-    speed.append(f"{duration(status['busy_seconds'])} spent in trials")
-    return [final, ", ".join([*counts, *unknown]), ", ".join(speed)]
+    if status.rate_per_min is not None:
+        speed.append(f"{status.rate_per_min:.3g} trials/min")
+    if status.median_seconds is not None:
+        speed.append(f"{_short(status.median_seconds)} a trial")
+    if status.eta_seconds is not None:
+        speed.append(f"time left {time_left(status.eta_seconds)}")
+    rows = [*flow([*final, *shown, unknown], width), *flow(speed, width)]
+    for hours in status.hours:
+        rows += flow(_hours(hours), width)
+    return [Line(row) for row in rows]
 
 
-def _best(status: Mapping[str, Any]) -> list[str]:
-    lines = []
-    best, point = status["best"], status["best_point"]
+def _short(seconds: float) -> str:
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _hours(hours: Hours) -> list[str]:
+    wasted = {name: getattr(hours, name) for name in ("failed", "interrupted", "lost", "superseded", "idle")}
+    parts = [f"{name} {_amount(value)}" for name, value in wasted.items() if value > 0.01 * hours.spent]
+    why = f" ({', '.join(parts)})" if parts else ""
+    found = [f"{hours.unit}-hours: {_amount(hours.spent)} spent", f"{_amount(hours.wasted)} wasted{why}"]
+    if hours.left is not None and hours.left.high is not None:
+        low, high = _amount(hours.left.low), _amount(hours.left.high)
+        found.append(f"{low} to {high} left" if low != high else f"{low} left")
+    return found
+
+
+def _amount(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 else "0"
+
+
+def _best(status: Status, width: int) -> list[Line]:
+    parts = []
+    best, point = status.best, status.best_point
     if best is not None:
-        lines.append(f"best trial {best.trial} (point {best.point}): {status['metric']} = {best.value:.6g}")
+        parts.append(f"best {status.metric} {best.value:.6g}: trial {best.trial} (point {best.point})")
     if point is not None and point.n > 1:
-        lines.append(f"best point {point.point}: mean {point.mean:.6g} over {point.n} trials")
-    return lines
+        parts.append(f"best point {point.point}: mean {point.mean:.6g} over {point.n} trials")
+    return [Line(row, "good") for row in flow(parts, width, joint="; ")]
 
 
-def _workers(status: Mapping[str, Any]) -> list[str]:
-    workers: Sequence[Any] = status["workers"]
-    if not workers:
-        return []
-    lines = [f"{len(workers)} live workers:" if len(workers) > 1 else "1 live worker:"]
-    for worker in workers[:_SHOWN]:
-        held = f"trial {worker.trials[0]}" if worker.trials else "no trial"
-        more = f" (+{len(worker.trials) - 1} claimed)" if len(worker.trials) > 1 else ""
-        where = " ".join(part for part in (worker.node, worker.seat, worker.device) if part)
-        lines.append(f"  {worker.id[:8]}  {where}  {held}{more}")
-    return [*lines, *_rest(len(workers))]
+def _rest(rows: list[Line], total: int, shown: int, what: str) -> list[Line]:
+    return [*rows, Line(f"  ... and {total - shown:,} more {what}")] if total > shown else rows
 
 
-def _failures(status: Mapping[str, Any]) -> list[str]:
-    failures: Sequence[Any] = status["failures"]
-    if not failures:
-        return []
-    lines = ["failures:"]
-    for failure in failures[:_SHOWN]:
+def _waiting(status: Status, width: int, shown: int) -> list[Line]:
+    groups: Sequence[Waiting] = status.queue.waiting if status.queue is not None else ()
+    rows = []
+    for group in groups[:shown]:
+        start = f", SLURM expects to start in {duration(group.starts_in)}" if group.starts_in else ""
+        meaning = f": {group.meaning}" if group.meaning else ""
+        who = f"{_count(group.tasks, 'task')} wait{'s' if group.tasks == 1 else ''}"
+        text = f"{who}, {group.reason}{meaning}{start}"
+        rows += [Line(row, "warn") for row in wrap(text, width)]
+        if group.next and group.next != "wait":
+            rows += [Line(f"  {row}") for row in wrap(f"to do: {group.next}", width - 2, "  ")]
+    return _rest(rows, len(groups), shown, "reasons")
+
+
+def _failures(status: Status, width: int, shown: int) -> list[Line]:
+    failures: Sequence[Failure] = status.failures
+    rows = [Line("failures:", "bad")] if failures else []
+    for failure in failures[:shown]:
         detail = f": {failure.detail}" if failure.detail else ""
-        lines.append(f"  {failure.count} x {failure.cause} (trial {failure.trial}){detail}")
-    return [*lines, *_rest(len(failures)), f"  `show RUN {failures[0].trial}` prints the log of one"]
+        rows.append(Line(cut(f"  {failure.count:,} x {failure.cause}{detail}", width), "bad"))
+        where = f", {failure.log} bytes {failure.log_bytes[0]}-{failure.log_bytes[1]}" if failure.log else ""
+        node = f" on {failure.node}" if failure.node else ""
+        rows.append(Line(cut(f"      `show RUN {failure.trial} --log`{node}{where}", width)))
+    return _rest(rows, len(failures), shown, "kinds")
 
 
-def _rest(count: int) -> list[str]:
-    return [f"  ... and {count - _SHOWN} more"] if count > _SHOWN else []
+def _slow(status: Status, width: int, shown: int) -> list[Line]:
+    rows = [Line(cut(_slow_words(one), width), "warn" if one.stall else "") for one in status.slow[:shown]]
+    return _rest(rows, len(status.slow), shown, "slow trials")
+
+
+def _slow_words(one: Running) -> str:
+    text = f"trial {one.trial} runs for {duration(one.seconds)} on {one.node}"
+    if one.stall:
+        return f"{text}, without a report for {duration(one.quiet)}: it will be stopped as hung"
+    return f"{text}: long beside the others"
+
+
+def _nodes(status: Status, width: int, shown: int) -> list[Line]:
+    rows = []
+    for node in status.nodes[:shown]:
+        bad = sum(node.failures.values())
+        causes = ", ".join(f"{count:,} {cause}" for cause, count in node.failures.items())
+        parts = [
+            f"{node.live} live" if node.live else "",
+            f"{node.silent} silent" if node.silent else "",
+            f"{_count(bad, 'attempt')} without a result ({causes})" if bad else "",
+        ]
+        rows.append(Line(cut(f"  {node.node}: {', '.join(filter(None, parts))}", width)))
+    if rows:
+        rows.insert(0, Line("nodes:"))
+    return _rest(rows, len(status.nodes), shown, "nodes")
+
+
+def _notes(status: Status, width: int) -> list[Line]:
+    return [Line(row, "warn") for note in status.notes for row in wrap(note, width)]
+
+
+def _next(status: Status, width: int, run: str) -> list[Line]:
+    if not status.next:
+        return []
+    words = status.next.replace("RUN", run)
+    # A command is not cut: it would be another one.
+    return [Line(row, "dim") for row in wrap(f"next: {words}", width)]

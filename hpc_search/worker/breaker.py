@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import gone, history
+from hpc_search.ledger import gone, history, mismatches
 from hpc_search.records import journal as lines
 
 #: Event of the note with SLURM's name of the node, which `sbatch --exclude` understands.
-NODE: Final = "node"
+NODE: Final = mismatches.NODE
 #: Event of the note of a worker that could not import the trial's code.
 BROKEN: Final = "broken"
 #: Event of the note of a worker that leaves its node to others: it alone fails there.

@@ -35,4 +35,6 @@ class AttemptContext:
     survival: float
     #: Called when the trial's process runs.
     started: Callable[[], None]
+    #: Says in words that others took memory of the GPU when a trial ended with this text, else "".
+    foreign: Callable[[str], str] = lambda _: ""
     to_first_report: bool = False

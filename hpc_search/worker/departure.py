@@ -10,13 +10,22 @@ from typing import Final
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, history
+from hpc_search.ledger.seats import REQUEUE
+from hpc_search.ledger.submits import of_token
 from hpc_search.records import journal as lines
 from hpc_search.worker.walltime import requeue_this_job
 
-#: Event of the note of a worker that asks SLURM to run its task again.
-REQUEUE: Final = "requeue"
 #: A seat asks for that at most this often.
 REQUEUES: Final = 50
+#: Signals that end a worker because its time is over, and not because somebody wants fewer.
+WARNINGS: Final = (signal.SIGUSR1, signal.SIGUSR2)
+#: Sends workers that are missing, by the trials that this one did and whether SLURM refused to run it again.
+Refill = Callable[[int, bool], object]
+#: Exit codes of one of several workers of a task, for its leader alone: have the task run again; have it run
+#: again on another node; nothing of the kind, and no use in starting this worker again.
+AGAIN: Final = 80
+MOVE: Final = 81
+GIVEN_UP: Final = 82
 #: Seconds before the one other try.
 _AGAIN: Final = 5.0
 
@@ -51,24 +60,57 @@ def sleep_until_killed() -> None:
 class Departure:
     """How one worker leaves."""
 
-    def __init__(self, layout: Layout, ledger: Ledger, *, from_submit: bool) -> None:
-        """Be a task of an array of ours where it comes *from_submit* and SLURM runs it."""
+    def __init__(
+        self,
+        layout: Layout,
+        ledger: Ledger,
+        refill: Refill | None = None,
+        *,
+        from_submit: bool,
+        packed: bool = False,
+    ) -> None:
+        """Be a task of an array of ours where it comes *from_submit* and SLURM runs it.
+
+        One of several *packed* workers of a task only says what its leader shall do when all have ended.
+        """
+        self._packed = packed
         self._layout = layout
         self._ledger = ledger
+        self._refill = refill
         self.is_task = from_submit and "SLURM_JOB_ID" in os.environ
 
     def leave(
-        self, queue: list[Claimed], reason: str, stop_signal: int, close_host: Callable[[], None]
-    ) -> None:
-        """Give back *queue*, say that the worker exits, and have its task run again where work is left."""
+        self,
+        queue: list[Claimed],
+        reason: str,
+        stop_signal: int,
+        close_host: Callable[[], None],
+        *,
+        done: int,
+    ) -> bool:
+        """Give back *queue*, say that the worker exits, and see to it that others go on where work is left.
+
+        Its own task is run again, or missing ones are sent where this one has *done* a trial: one
+        that did nothing would do nothing again.
+
+        Returns:
+            Whether its leader shall have the task run again.
+        """
         left = self._last_look(queue, stopping=bool(stop_signal))
         again = self._asks_again(stop_signal, work_left=left)
         self._ledger.exit(reason)
+        if self._packed:
+            return again
         if self.is_task and stop_signal == signal.SIGTERM:
             close_host()
             sleep_until_killed()
-        if again:
-            requeue()
+        if again and requeue():
+            return False
+        ended = not stop_signal or stop_signal in WARNINGS
+        if self._refill is not None and self.is_task and done and left and ended:
+            close_host()
+            self._refill(done, again)
+        return False
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
         """Return whether trials are left, after what is held has been given back."""
@@ -80,17 +122,14 @@ class Departure:
             self._ledger.reconcile(whole=True)
         return finals < trials
 
-    @property
-    def _closed(self) -> bool:
-        """Whether nothing shall be claimed now, whoever starts."""
-        return self._layout.stop.exists() or self._layout.paused.exists()
-
     def _asks_again(self, stop_signal: int, *, work_left: bool) -> bool:
         """Return whether this task shall be run again, and say so in the journal."""
-        warned = stop_signal in (signal.SIGUSR1, signal.SIGUSR2)
-        if not (self.is_task and warned and work_left) or self._closed:
+        if not (self.is_task and stop_signal in WARNINGS and work_left) or self._ledger.closed:
             return False
         me = self._ledger.me
+        sent = of_token(self._layout, me.token)
+        if sent is not None and not sent.profile.requeue:
+            return False
         if requeues(self._layout, me.token, me.seat) >= REQUEUES:
             return False
         self._ledger.note(REQUEUE)

@@ -51,6 +51,7 @@ def observed(context: AttemptContext, claimed: Claimed, intake: Intake, ended: E
     if is_command and not message:
         rule = search.retry.oom or OomRetry()
         program = memory.program_ran_out(ended.status, context.log.tail, rule)
+    out_of_memory = message.get("cause") == "oom" or bool(program)
     return verdict.Observed(
         message=message,
         status=ended.status,
@@ -61,6 +62,7 @@ def observed(context: AttemptContext, claimed: Claimed, intake: Intake, ended: E
         unkillable=ended.unkillable,
         host_memory=failed and memory.host_ran_out(ended.kills, context.kills.read(), ended.status, detail),
         out_of_memory=program,
+        foreign=context.foreign(detail or program) if out_of_memory and failed else "",
         # A program that is not told its accumulation was refused with the search file.
         accumulates=intake.accumulates or is_command,
         walltimes=_walltimes(context, claimed, intake, ended),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from hpc_search.layout import Layout
@@ -85,6 +86,24 @@ def whole_walltime(seconds: float, limit: float | None, *, first: bool) -> bool:
 def full(left: float, limit: float | None) -> bool:
     """Return whether *left* seconds are all of a job with this *limit*, but for its start."""
     return limit is not None and left >= _FULL * limit
+
+
+class Times(NamedTuple):
+    """Seconds to what attempts first kept, and of whole trials that are done."""
+
+    needs: list[float]
+    durations: list[float]
+
+
+def times(layout: Layout) -> Times:
+    """Return what some journals of the run, live ones first, say of the last trials."""
+    found = Times([], [])
+    for file in islice(history.journal_files(layout), _OTHERS):
+        records = list(_records(line for _, line in history.verified(file.data[-_TAIL:], _KINDS)))
+        found.needs.extend(sample.seconds for sample in samples(records))
+        ends = (record for record in records if isinstance(record, lines.End) and record.state == "done")
+        found.durations.extend(end.seconds for end in ends)
+    return found
 
 
 class Journals:

@@ -23,7 +23,7 @@ from hpc_search.runners import messages
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
-from hpc_search.worker.departure import Departure
+from hpc_search.worker.departure import AGAIN, GIVEN_UP, MOVE, Departure, Refill
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
 from hpc_search.worker.host import Host
@@ -31,6 +31,7 @@ from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.pace import Pace
+from hpc_search.worker.slice import SliceCheck
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
@@ -48,7 +49,15 @@ _LOOK: Final = 0.25
 _HOST_DEATHS: Final = 3
 
 #: How a worker ends where it leaves before the work does.
-_EXITS: Final = {"broken": EXIT_FAILED, "node failed": EXIT_TEMPORARY, "slice lost": EXIT_TEMPORARY}
+_EXITS: Final = {
+    "broken": EXIT_FAILED,
+    "node failed": EXIT_TEMPORARY,
+    "slice lost": EXIT_TEMPORARY,
+    # The slice is not the expected one; of packed workers the leader has the task run on another node.
+    "leave": EXIT_TEMPORARY,
+    "give up": GIVEN_UP,
+    "move": MOVE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,10 @@ class WorkerOptions:
     seat: str = ""
     device: str = ""
     limit: int | None = None
+    #: Sends the workers that are missing at this one's end.
+    refill: Refill | None = None
+    #: Whether it is one of several workers of a task.
+    packed: bool = False
     only: int | None = None
     override: PlannedTrial | None = None
     #: Stop the trial at its first report (``plan --check``).
@@ -82,6 +95,7 @@ class Supervisor:
         self._layout = layout
         self._plan = plan
         self._options = options
+        self._slice = SliceCheck(layout, options.token, options.seat, packed=options.packed)
         self._device = options.device or visible_device()
         instance = load_instance(layout)
         self._directory = instance.origin
@@ -94,14 +108,14 @@ class Supervisor:
             return override if override is not None and override.number == number else numbering(number)
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
+        from_submit = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
         self._departure = Departure(
-            layout, self._ledger, from_submit=bool(options.token and not options.seat)
+            layout, self._ledger, options.refill, from_submit=from_submit, packed=options.packed
         )
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
         self._stopping = ""
         self._stop_signal = 0
-        self._paused = os.fspath(layout.paused)
         self._queue: list[Claimed] = []
         self._last_beat = -float("inf")
         self._last_flush = 0.0
@@ -126,13 +140,17 @@ class Supervisor:
             if "SLURMD_NODENAME" in os.environ:
                 self._ledger.note(NODE, self._node)
             note_memory(self._layout, self._ledger, self._kills)
+            leaving, self._device = self._slice.check(self._ledger, self._device)
+            if leaving:
+                return _EXITS[leaving]
             self._ledger.reconcile()
             self._ledger.resume_watch()
             self._ledger.recover()
             self._drop_checkpoints()
             fold(self._layout, self._ledger.me)
             reason = self._work()
-            self._leave(reason)
+            if self._leave(reason):
+                return AGAIN
         except TemporaryError as error:
             return self._give_up(str(error))
         except OSError as error:
@@ -142,8 +160,8 @@ class Supervisor:
             self._close_host()
             self._events.close()
             self._log.close()
-        if self._stop_signal == signal.SIGINT:
-            # Only a user does that, to a worker in the foreground.
+        if self._stop_signal == signal.SIGINT and not self._departure.is_task:
+            # Only a user does that, to a worker in the foreground; a task is told so by `submit --set`.
             return 128 + signal.SIGINT
         return _EXITS.get(reason, EXIT_DONE)
 
@@ -176,15 +194,12 @@ class Supervisor:
                 return leaving
         if self._stopping:
             return self._stopping
-        if os.path.exists(self._paused):
-            return PAUSED
-        return "stopped" if self._layout.stop.exists() else "no work left"
+        return "stopped" if self._ledger.closed else "no work left"
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
         most = 1 if self._options.only is not None else self._options.limit
-        done = most is not None and self._attempts >= most
-        return done or self._layout.stop.exists() or os.path.exists(self._paused)
+        return (most is not None and self._attempts >= most) or self._ledger.closed
 
     def _finds_work(self) -> bool:
         """Return whether to claim again where nothing could be claimed."""
@@ -208,8 +223,10 @@ class Supervisor:
                 return False
         return not self._stopping
 
-    def _leave(self, reason: str) -> None:
-        self._departure.leave(self._queue, reason, self._stop_signal, self._close_host)
+    def _leave(self, reason: str) -> bool:
+        """Leave; return whether the leader of packed workers shall have the task run again."""
+        done = self._attempts
+        return self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, done=done)
 
     def _close_host(self) -> None:
         if self._host is not None:
@@ -219,25 +236,21 @@ class Supervisor:
     # -- signals
     def _signalled(self, number: int) -> None:
         # SLURM says TERM several times; a person who says it again has lost patience.
+        # A packed worker may hear it from its leader and from SLURM.
         again = (signal.SIGINT,) if self._departure.is_task else (signal.SIGINT, signal.SIGTERM)
-        if self._stopping and number in again:
+        if self._stopping and number in again and not self._options.packed:
             self._events.kill_running()
-        self._look_for_pause()
         if number == signal.SIGTERM and self._departure.is_task and self._walltime.over():
             # A worker that stood still through its own margin can still ask for more time.
             self._stop(TIME_LIMIT, signal.SIGUSR2)
         self._stop(f"signal {signal.Signals(number).name}", number)
 
-    def _look_for_pause(self) -> None:
-        """Stop where the run is paused, by whatever is heard or seen first: then no task is run again."""
-        if not self._stopping and os.path.exists(self._paused):
-            self._stop(PAUSED)
-
     def _stop(self, reason: str, number: int = 0) -> None:
         if not self._stopping:
-            self._stopping = reason
-            self._stop_signal = number
-            self._events.stop_running(reason)
+            # Of a run that is paused no task is run again, whatever else is heard.
+            paused = self._ledger.paused
+            self._stopping, self._stop_signal = (PAUSED, 0) if paused else (reason, number)
+            self._events.stop_running(self._stopping)
 
     # -- claiming
     def _claim(self) -> list[Claimed]:
@@ -312,6 +325,7 @@ class Supervisor:
             whole=self._pace.whole,
             survival=self._options.survival,
             started=self._started,
+            foreign=self._slice.foreign,
             to_first_report=self._options.to_first_report,
         )
 
@@ -354,7 +368,8 @@ class Supervisor:
         if self._ledger.waiting and now - self._last_flush > _FLUSH:
             # A long trial does not keep the ones before it out of the index.
             self._started()
-        self._look_for_pause()
+        if self._ledger.paused:
+            self._stop(PAUSED)
         left = self._walltime.left()
         if left <= 0:
             self._stop(TIME_LIMIT, signal.SIGUSR2)

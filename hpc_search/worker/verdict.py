@@ -50,6 +50,8 @@ class Observed:
     host_memory: bool = False
     #: What a program printed when its memory ran out, "" where it did not.
     out_of_memory: str = ""
+    #: What shows that others took its share of the GPU's memory, "" where nothing does.
+    foreign: str = ""
     #: Whether it reads its accumulation.
     accumulates: bool = False
     #: Whole walltimes that the trial had without a checkpoint, this attempt's included.
@@ -95,6 +97,8 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
         return _again("lost", _death(seen.status), before, retry, progressed=progressed)
     cause = message.get("cause") or ("oom" if seen.out_of_memory else "error")
     detail = str(message.get("detail") or seen.out_of_memory or _death(seen.status))
+    if cause == "oom" and seen.foreign:
+        return _again("lost", f"{seen.foreign}\n{detail}", before, retry, progressed=progressed)
     if seen.host_memory:
         return _host_memory(detail, seen, before, retry, params)
     if cause == "oom":

@@ -37,7 +37,7 @@ def parse_job(text: str) -> tuple[float, float] | None:
     return None if limit is None or run is None else (limit, run)
 
 
-def _name_of_this_job(env: Mapping[str, str]) -> str:
+def name_of_this_job(env: Mapping[str, str]) -> str:
     """Return what scontrol calls this job alone, "" outside of one.
 
     One task of an array has the array's own id as SLURM_JOB_ID, which means all tasks.
@@ -54,7 +54,7 @@ def _ask(env: Mapping[str, str], *, begins: bool) -> tuple[float, float] | None:
     if begins and start.isdecimal() and end.isdecimal() and int(end) > int(start):
         # Both are slurmctld's; the job began no later than this process.
         return float(int(end) - int(start)), 0.0
-    job = _name_of_this_job(env)
+    job = name_of_this_job(env)
     if not job:
         return None
     try:
@@ -111,7 +111,7 @@ class Walltime:
 
 def requeue_this_job() -> bool:
     """Ask SLURM to run this task again later; return whether it agreed."""
-    job = _name_of_this_job(os.environ)
+    job = name_of_this_job(os.environ)
     if not job:
         return False
     try:

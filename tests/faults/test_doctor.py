@@ -489,6 +489,22 @@ def test_an_srun_that_fails_costs_only_its_rows(place: Path) -> None:
     assert "no partition" in found.said("between nodes")
 
 
+def test_a_directory_that_a_node_does_not_see_is_a_failure(place: Path) -> None:
+    hidden = SRUN.replace("    argv, stdin", "    [*argv[:-1], argv[-1] + n * '-hidden'], stdin")
+    assert hidden != SRUN
+    found = examine(place, "--srun", PATH=with_srun(place.parent, hidden))
+    assert found.code == 1
+    assert found.status("between nodes") == "FAIL"
+    assert f"does not see {place}" in found.said("between nodes")
+    assert "does not see" in found.verdict["problems"][0]
+
+
+def test_a_cluster_is_not_looked_for_where_there_is_no_sbatch(place: Path) -> None:
+    alone = Desk(place.parent, environment={"PATH": str(place)})
+    assert "sbatch is not on PATH" in alone.refused("doctor", place, "--cluster")
+    assert "add --cluster" in alone.refused("doctor", place, "--slice", "gpu:1", "--no-job")
+
+
 # -- a run
 
 

@@ -65,6 +65,25 @@ def test_a_cancelled_search_keeps_its_checkpoints_and_submit_completes_it(
     assert_went_on(search, 4)
 
 
+def test_workers_that_are_no_longer_wanted_save_and_end_and_the_others_stay(
+    held: Callable[[int], HeldSearch],
+) -> None:
+    search = held(4)
+    search.submit("--workers=4")
+    search.wait_until_held(4)
+
+    said = search.submit("--workers=1").stdout
+
+    assert "1 worker wanted: 3 running told to stop at the next checkpoint" in said
+    wait_until(lambda: len(search.jobs()) == 1, 60, on_timeout=lambda: search)
+    wait_until(lambda: search.states()["pending"] == 3, 30, on_timeout=lambda: search)
+    ended = Counter(search.cluster.states(search.jobs()[0][0]))
+    assert (ended["COMPLETED"], ended["RUNNING"]) == (3, 1)
+    search.gate.unlink()
+    search.wait()
+    assert search.collect() == search.undisturbed()
+
+
 def test_a_cancelled_search_can_be_submitted_again_at_once(held: Callable[[int], HeldSearch]) -> None:
     search = held(6)
     search.submit("--workers=2")

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import Request as SliceRequest
+from hpc_search.config.slices import Slice
 from hpc_search.errors import RefusedError
-from hpc_search.launchers import submission
+from hpc_search.launchers import sending, submission
 from hpc_search.launchers.base import token
 from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.layout import Layout
@@ -28,7 +30,7 @@ from tests.waiting import wait_until
 TASK = """#!/bin/bash
 echo "task $SLURM_ARRAY_TASK_ID restart ${SLURM_RESTART_COUNT:-0} umask $(umask) cwd $PWD"
 printf 'argument <%s>\\n' "$@"
-env | grep -E '^(SECRET|WANDB|HPC_SEARCH_NOTE|MULTI)' | sort
+env | grep -E '^(SECRET|WANDB|HPC_SEARCH_|CUDA_VISIBLE|MULTI)' | sort
 [ "$1" = stay ] && exec sleep 300
 if [ "$1" = save ]; then
     trap 'sleep 2; echo saved; exit 0' TERM
@@ -37,6 +39,10 @@ if [ "$1" = save ]; then
 fi
 exit 0
 """
+
+
+WHOLE = Slice(kind="whole", request=SliceRequest(gres="gpu:a100:1"))
+FPGA = Slice(kind="whole", request=SliceRequest(gres="fpga:1"))
 
 
 class Site:
@@ -66,6 +72,8 @@ class Site:
         self, *arguments: str, profile: dict[str, Any] | None = None, **changes: Any
     ) -> submission.Order:
         given: dict[str, Any] = {"partition": "low", "time": 2, "mem": "100M"} | (profile or {})
+        if gres := given.pop("gres", ""):
+            given["slice"] = Slice(request=SliceRequest(gres=gres))
         values: dict[str, Any] = {"pending": 90, "workers": 4, "environ": dict(os.environ)} | changes
         return submission.Order(
             layout=self.layout,
@@ -150,13 +158,12 @@ def test_arrays_are_cut_and_cancelled_by_token(site: Site) -> None:
         ({"partition": "nope"}, "Invalid partition name specified", "partition"),
         ({"account": "nope"}, "Invalid account or account/partition", "account"),
         ({"qos": "nope"}, "Invalid qos specification", "qos"),
-        ({"gres": "gpu:a100:1"}, "Requested node configuration is not available", "gres"),
-        ({"gres": "fpga:1"}, "Invalid generic resource (gres) specification", "gres"),
+        ({"slice": WHOLE}, "Requested node configuration is not available", "gres"),
+        ({"slice": FPGA}, "Invalid generic resource (gres) specification", "gres"),
         ({"mem": "900G"}, "Memory specification can not be satisfied", "mem"),
         ({"constraint": "nope"}, "Invalid feature specification", "constraint"),
         ({"reservation": "nope"}, "reservation", "reservation"),
         ({"max_array": 5000}, "Invalid job array specification", "max_array"),
-        ({"qos": "small", "max_array": 1000}, "QOSMaxSubmitJobPerUserLimit", "workers"),
         ({"extra": {"frobnicate": "1"}}, "unrecognized option", "extra"),
     ],
     ids=[
@@ -169,7 +176,6 @@ def test_arrays_are_cut_and_cancelled_by_token(site: Site) -> None:
         "feature",
         "reservation",
         "array",
-        "limit",
         "option",
     ],
 )
@@ -211,7 +217,7 @@ def test_a_submitter_killed_after_sbatch_submits_nothing_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(submission, "_answer", _killed)
+        patch.setattr(sending, "answer", _killed)
         with pytest.raises(KeyboardInterrupt):
             submission.submit(site.order("stay"))
     assert not site.layout.submit_record(1).exists()
@@ -274,29 +280,55 @@ def test_workers_that_have_ended_are_submitted_again_as_a_new_array(site: Site) 
     site.wait_for_logs(4, number=2)
 
 
-def test_the_template_for_sending_by_hand_runs(site: Site, tmp_path: Path) -> None:
-    text = (ROOT / "slurm" / "templates" / "array.sbatch").read_text()
-    changes = {
+def by_hand(site: Site, directory: Path, template: str, changes: dict[str, str]) -> str:
+    """Send *template* with the marked lines changed, as a user does; return the id of its array."""
+    text = (ROOT / "slurm" / "templates" / template).read_text()
+    common = {
         "--partition=CHANGE": "--partition=low",
-        "--mem=4G": "--mem=100M",
         "--job-name=my-search-1": f"--job-name={site.token()}",
         "/path/to/venv/bin/python": f"'{site.task}'",
         "/path/to/runs/NAME": "'/a run'",
     }
-    for old, new in changes.items():
-        assert old in text
+    for old, new in (common | changes).items():
+        assert text.count(old) == 1, old
         text = text.replace(old, new)
-    (tmp_path / "array.sbatch").write_text(text)
-    (tmp_path / "logs").mkdir()
-
-    sent = site.cluster.run("sbatch", "array.sbatch", cwd=tmp_path)
-
+    (directory / template).write_text(text)
+    (directory / "logs").mkdir()
+    sent = site.cluster.run("sbatch", template, cwd=directory)
     assert sent.returncode == 0, sent.stderr
-    job = sent.stdout.split()[-1]
+    return sent.stdout.split()[-1]
+
+
+def test_the_template_for_sending_by_hand_runs(site: Site, tmp_path: Path) -> None:
+    job = by_hand(site, tmp_path, "array.sbatch", {"--mem=4G": "--mem=100M"})
+
     assert site.cluster.wait(job, tasks=8) == ["COMPLETED"] * 8
     log = (tmp_path / "logs" / f"{site.token()}_7.log").read_text()
     assert "<-P>\nargument <-m>\nargument <hpc_search>\nargument <work>\nargument </a run>" in log
     assert f"<--token>\nargument <{site.token()}-{job}>" in log
+
+
+def test_the_template_for_gpus_starts_the_workers_of_a_task_on_its_slice(site: Site, tmp_path: Path) -> None:
+    small = {
+        "--gres=gpu:1": "--gres=gpu:1g.10gb:1",
+        "--mem=32G": "--mem=100M",
+        "--array=0-3%4": "--array=0-1%2",
+    }
+    packed = {
+        "#SBATCH --ntasks=1": "#SBATCH --ntasks=2",
+        "STAGGER=5": "STAGGER=1",
+        "cpus-per-task=4": "cpus-per-task=1",
+    }
+    job = by_hand(site, tmp_path, "gpu.sbatch", small | packed)
+
+    assert site.cluster.wait(job, tasks=2) == ["COMPLETED"] * 2
+    for task in range(2):
+        log = (tmp_path / "logs" / f"{site.token()}_{task}.log").read_text()
+        assert all(f"argument <{site.token()}-{job}-{worker}>" in log for worker in range(2))
+        seen = [line for line in log.splitlines() if line.startswith("CUDA_VISIBLE_DEVICES=")]
+        assert len(seen) == 2
+        assert len(set(seen)) == 1
+        assert log.count("HPC_SEARCH_MEMORY_FRACTION=0.45") == 2
 
 
 def _killed(*_args: object, **_kwargs: object) -> None:

@@ -66,6 +66,15 @@ def test_results_have_one_row_a_finished_trial_by_number(tmp_path: Path) -> None
     assert list(rows[0]) == [
         *("trial", "point", "fold", "seed", "state", "cause", "value"),
         *("param_width", "param_epochs", "metric_val_acc"),
+        *(
+            "slice_kind",
+            "slice_name",
+            "slice_count",
+            "slice_uuid",
+            "slice_memory",
+            "slice_sms",
+            "slice_driver",
+        ),
     ]
     assert float(rows[5]["value"]) == 0.2 + 0.01
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpc_search.config import Profile, dump_profile, load_profile, profile_with
+from hpc_search.config.nodes import parse
+from hpc_search.config.problems import Book
 from hpc_search.config.profile import parse_profile
+from hpc_search.config.profile_fields import FIELDS, read_fields
+from hpc_search.config.reader import Cursor
 from hpc_search.errors import ConfigError, UsageError
 
+_BLOCKS = frozenset({"slice", "request", "expect", "limits", "pack"})
 PROFILES = Path(__file__).parents[2] / "slurm" / "profiles"
 
 
@@ -26,6 +33,22 @@ def told(text: str) -> str:
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_profile_that_comes_along_loads_under_its_own_name(path: Path) -> None:
     assert load_profile(path).name == path.stem
+
+
+def test_the_profiles_that_come_along_show_every_kind_of_slice() -> None:
+    kinds = {path.stem: load_profile(path).slice.kind for path in PROFILES.glob("*.yaml")}
+
+    assert kinds == {
+        "a100-mig": "mig",
+        "cpu": "cpu",
+        "generic": "cpu",
+        "h100": "whole",
+        "mps": "mps",
+        "packed": "packed",
+        "preemptible": "whole",
+        "shared-gpu": "shard",
+        "test-cluster": "cpu",
+    }
 
 
 def test_the_test_cluster_is_as_its_script_starts_it() -> None:
@@ -84,8 +107,47 @@ def test_minutes_and_seconds_are_refused_with_both_readings() -> None:
         ("exclude: 'a b'", "node names"),
         ("gres: 'gpu:1;x'", "such as gpu:1"),
         (f"gres: {'g' * 129}", "up to 128"),
-        ("mem: 4", "write 4M for megabytes"),
-        ("mem: 4 GB", "such as 4G or 500M"),
+        ("mem: 4", "write 4M for megabytes, 4G for gigabytes"),
+        ("mem: 4 GB", "write 4G"),
+        ("mem: 10 GBs", "write 10G"),
+        ("mem: 512mib", "write 512M"),
+        ("mem: 1.5G", "a whole number with K, M, G or T"),
+        ("time: 0", "auto (learned from the trials), site (the partition's default)"),
+        ("gres: gpu h200 1", "SLURM's gres text has no spaces: gpu:h200:1"),
+        ("gres: 'gpu: h200 :1'", "write gpu:h200:1"),
+        ("gres: help", "asks for nothing"),
+        ("gres: 'gpu:1,,shard:1'", "asks for nothing"),
+        ("gres: gpu:a:1,shard:2", "write gpu:a or shard alone, or say which by slice.kind"),
+        ("gres: gpu:a:1,gpu:b:1", "asks for several kinds of GPU"),
+        ("gres: gpu:1\nslice: {request: {gres: gpu:2}}", "gres: contradicts slice.request.gres"),
+        ("gres: shard:1\nslice: {kind: mig}", "p.yaml:2: slice.kind: does not fit the request"),
+        ("gres: gpu:1\nslice: {kind: cpu}", "no GPU with cpu"),
+        ("gres: shard:1\nslice: {kind: whole}", "write kind: shard, or gres: gpu:1"),
+        ("gres: gpu:1\nslice: {kind: mps}", "gres mps:1 or more"),
+        ("gres: gpu:1g.10gb:1\nslice: {kind: whole}", "write kind: mig"),
+        ("slice: {kind: whole}", "a request for a GPU"),
+        ("gres: gpu:1\nslice: {kind: packed}", "is one, so nothing shares the GPU"),
+        ("gres: gpu:1\nslice: {kind: mig, pack: {workers: 2}}", "write kind: packed"),
+        (
+            "gres: gpu:1\nslice: {limits: {memory_fraction: 0.3}, pack: {workers: 4}}",
+            "write memory_fraction: 0.25 or less",
+        ),
+        ("gres: gpu:1\nslice: {limits: {threads_percent: 20}}", "needs MPS"),
+        ("gres: gpu:2\nslice: {expect: {count: 4}}", "4, and 2 in gres gpu:2"),
+        ("slice: {expect: {memory_gib: [9, 11]}}", "slice.expect.memory_gib: expects a GPU"),
+        ("slice: {expect: {checks: [nvlm]}}", "did you mean 'nvml'?"),
+        ("nodes: 2", "a trial runs on one node"),
+        ("nodes: 2", "start the trial by torchrun"),
+        ("extra: {nodes: 2}", "a trial runs on one node"),
+        ("extra: {ntasks: 2}", "a trial runs on one node"),
+        ("extra: {clusters: x}", "log in to that cluster"),
+        ("queue: gpu", "write partition"),
+        ("mem: 4G\nextra: {mem-per-cpu: 1G}", "is given beside extra.mem-per-cpu"),
+        ("venv: .venv", "begins with / or ~/"),
+        ("venv: $WORK/env", "nothing expands it here"),
+        ("python: ./python", "or a name without /"),
+        ("container: [apptainer, exec, $SCRATCH/a.sif]", "nothing expands it here"),
+        ("container: [env]\nconda: a", "conda: is given beside container"),
         ("cpus: 0", "between 1 and 65,536"),
         ("workers: 0", "between 1"),
         ("throttle: -1", "between 0"),
@@ -144,8 +206,17 @@ def test_an_assignment_changes_one_key() -> None:
     ("assignment", "words"),
     [
         ("tim=3", "did you mean 'time'?"),
-        ("mem", "expected key=value"),
-        ("cpus.x=1", "expected key=value"),
+        ("mem", "write --set mem=VALUE"),
+        ("cpus.x=1", "did you mean 'cpus'?"),
+        ("zzzzzz=1", "the keys are: name, partition"),
+        ("nodes=2", "a trial runs on one node"),
+        ("slice.pack.worker=4", "did you mean 'slice.pack.workers'?"),
+        ("slice={kind: mig, x: 1}", "--set: slice.x: unknown key 'x'"),
+        ("slice=3", "--set: slice: is not a mapping"),
+        ("slice.expect.memory_gib=[9]", "is no range"),
+        ("slice.pack.workers=2000", "between 1 and 64"),
+        ("slice.request.gres=gpu:a:1,shard:2", "asks for several kinds of GPU"),
+        ("extra.nodes=2", "a trial runs on one node"),
         ("time=10:30", "--set: time: is not a length of time"),
         ("partition=a\n#SBATCH", "--set: partition: is not in the allowed form"),
         ("extra.array=1", "hpc_search sets it"),
@@ -171,3 +242,102 @@ def test_a_dumped_profile_reads_back_equal(path: Path) -> None:
 
 def test_a_dumped_default_profile_reads_back_equal() -> None:
     assert read(dump_profile(Profile())) == Profile()
+
+
+def test_everything_that_contradicts_is_told_at_once_with_its_line() -> None:
+    text = "mem: 10 GBs\ntime: 60\ntime_min: 90\ngres: shard:1\nnodes: 2\nslice:\n  kind: mig\n"
+    words = told(text + "  pack: {workers: 4}\n  limits: {memory_fraction: 0.5}\n")
+
+    assert words.startswith("5 problems")
+    places = (
+        "1: mem:",
+        "3: time_min:",
+        "5: nodes:",
+        "7: slice.kind:",
+        "9: slice.limits.memory_fraction:",
+    )
+    assert all(f"p.yaml:{place}" in words for place in places), words
+
+
+def test_what_contradicts_only_a_wrong_value_is_not_told() -> None:
+    assert told("gres: gpu 1\nslice: {kind: whole}\n").startswith("1 problem ")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("", "cpu"),
+        ("gres: none", "cpu"),
+        ("gres: scratch:10G", "cpu"),
+        ("gres: gpu", "whole"),
+        ("gres: gpu:h200:2", "whole"),
+        ("gres: gres/gpu=2", "whole"),
+        ("gres: gpu:1g.10gb:1", "mig"),
+        ("gres: gpu:a100_2g.10gb", "mig"),
+        ("gres: shard:2", "shard"),
+        ("gres: mps:50", "mps"),
+        ("gres: gpu:1\nslice: {pack: {workers: 4}}", "packed"),
+        ("gres: scratch:1,gpu:1", "whole"),
+        ("gres: dcu:2\nslice: {kind: whole}", "whole"),
+        ("gres: gpu:a:1,shard:2\nslice: {kind: shard}", "shard"),
+        ("slice: {kind: whole}\nextra: {gpus-per-task: 1}", "whole"),
+        ("slice: {pack: {workers: 4}}", "cpu"),
+        ("modules: [a]\ncontainer: [apptainer, exec, a.sif]", "cpu"),
+    ],
+)
+def test_the_kind_of_a_slice_follows_its_request_unless_it_is_said(text: str, kind: str) -> None:
+    assert read(text + "\n" if text else "{}").slice.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "assignments", "kind"),
+    [
+        ("gres: gpu:1", ["slice.pack.workers=4"], "packed"),
+        ("gres: dcu:1\nslice: {kind: whole}", ["slice.pack.workers=4"], "packed"),
+        ("gres: gpu:1\nslice: {pack: {workers: 4}}", ["slice.pack.workers=1"], "whole"),
+        ("gres: gpu:1", ["gres="], "cpu"),
+        ("gres: gpu:1", ["slice.request.gres=gpu:1", "gres=shard:1"], "shard"),
+        ("gres: gpu:1", ["gres=shard:1", "slice.request.gres=gpu:1"], "whole"),
+        ("gres: gpu:1", ["slice={request: {gres: mps:10}}"], "mps"),
+    ],
+)
+def test_the_kind_follows_an_assignment(text: str, assignments: list[str], kind: str) -> None:
+    assert profile_with(read(text + "\n"), assignments).slice.kind == kind
+
+
+def test_assignments_reach_every_depth() -> None:
+    assignments = ["slice.pack.workers=4", "slice.request.gres=gpu:1", "slice.expect.memory_gib=[9,11]"]
+    changed = profile_with(Profile(extra={"nice": "1"}), [*assignments, "extra.hold=true", "time=auto"])
+
+    assert changed.slice.pack.workers == 4
+    assert changed.slice.expect.memory_gib == (9.0, 11.0)
+    assert (changed.gres, changed.slice.kind) == ("gpu:1", "packed")
+    assert changed.extra == {"nice": "1", "hold": True}
+    assert profile_with(changed, ["slice.expect.memory_gib=null"]).slice.expect.memory_gib is None
+
+
+def test_every_wrong_assignment_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        profile_with(Profile(), ["mem", "tim=3", "cpus=x", "gres=shard:1", "slice.kind=mig"])
+
+    assert len(caught.value.problems) == 4
+
+
+def test_the_generic_profile_shows_every_key_with_its_default() -> None:
+    path = PROFILES / "generic.yaml"
+    shown = read_fields(Cursor(Book("generic"), parse(path.read_bytes(), Book("generic"))))
+
+    assert shown is not None
+    assert shown.keys() == FIELDS.keys() - {"gres"}
+    profile = load_profile(path)
+    for key in set(Profile.__struct_fields__) - {"name", "time", "mem"}:
+        assert getattr(profile, key) == getattr(Profile(), key), key
+
+
+def test_every_field_is_read_at_its_own_path() -> None:
+    def paths(struct: Any, within: str = "") -> Iterator[str]:
+        for name in struct.__struct_fields__:
+            value = getattr(struct, name)
+            yield from paths(value, f"{within}{name}.") if name in _BLOCKS else [within + name]
+
+    assert set(paths(Profile())) == FIELDS.keys() - {"gres"}

@@ -14,6 +14,7 @@ from hpc_search.errors import EXIT_DAMAGED, EXIT_DONE, DamagedError, UsageError
 from hpc_search.fsck import Finding
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
+from hpc_search.planning import load_instance
 from hpc_search.planning.digests import damaged_splits
 from hpc_search.records import index
 from hpc_search.records import journal as lines
@@ -505,6 +506,19 @@ def test_a_copied_run_only_reads_until_it_is_adopted(finished: FsckRun, tmp_path
     assert "still there" in words
     assert fsck.check_run(Layout(copy)).exit_code == EXIT_DONE
     assert status(open_run(str(copy))).done == 6
+
+
+def test_the_jobs_of_an_adopted_copy_have_names_of_their_own(finished: FsckRun, tmp_path: Path) -> None:
+    copy, moved = tmp_path / "copy", tmp_path / "moved"
+    shutil.copytree(finished.layout.root, copy)
+    fsck.adopt(Layout(copy))
+    mark = load_instance(Layout(copy)).mark
+
+    assert mark not in ("", finished.plan.run_id[-8:])
+    copy.rename(moved)
+    fsck.adopt(Layout(moved))
+    assert load_instance(Layout(moved)).mark == mark
+    assert load_instance(finished.layout).mark == ""
 
 
 def test_a_copy_of_a_run_that_is_at_work_is_not_adopted(run: FsckRun, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_worker_that_was_killed_is_started_again_while_work_is_left(
     launcher.submit(asked)
     left = [9, 8, 7, 0]
 
-    launcher.wait([asked.token], lambda: None, lambda: left.pop(0) if len(left) > 1 else left[0])
+    launcher.wait(lambda: [asked.token], lambda: None, lambda: left.pop(0) if len(left) > 1 else left[0])
 
     assert starts(tmp_path) == ["local:0"] * 4
 
@@ -111,7 +111,7 @@ def test_restarts_are_bounded_while_no_trial_ends(
     clock = iter(range(0, 10**9, 100))
     monkeypatch.setattr("hpc_search.launchers.local.time.monotonic", lambda: next(clock))
 
-    waited = launcher.wait([asked.token], lambda: None, lambda: 5)
+    waited = launcher.wait(lambda: [asked.token], lambda: None, lambda: 5)
 
     assert starts(tmp_path) == ["local:0"] * (1 + RESTARTS)
     assert waited.lost == ("local:0: signal 9",)
@@ -121,7 +121,7 @@ def test_worker_that_fails_by_itself_is_not_started_again(tmp_path: Path, launch
     asked = request(tmp_path, "fail")
     launcher.submit(asked)
 
-    waited = launcher.wait([asked.token], lambda: None, lambda: 5)
+    waited = launcher.wait(lambda: [asked.token], lambda: None, lambda: 5)
 
     assert sorted(starts(tmp_path)) == ["local:0", "local:1"]
     assert waited.lost == ("local:0: exit status 1", "local:1: exit status 1")
@@ -132,7 +132,7 @@ def test_wait_ends_with_the_workers_and_ticks(tmp_path: Path, launcher: LocalLau
     launcher.submit(asked)
     ticks: list[int] = []
 
-    waited = launcher.wait([asked.token], lambda: ticks.append(1), lambda: 0)
+    waited = launcher.wait(lambda: [asked.token], lambda: ticks.append(1), lambda: 0)
 
     assert waited.lost == ()
     assert len(ticks) >= 2
@@ -144,7 +144,9 @@ def test_first_signal_asks_the_workers_to_end(tmp_path: Path, launcher: LocalLau
     wait_until(lambda: logs(tmp_path, "ready") == 2)
     before = signal.getsignal(signal.SIGINT)
 
-    waited = launcher.wait([asked.token], _once(lambda: os.kill(os.getpid(), signal.SIGINT)), lambda: 5)
+    waited = launcher.wait(
+        lambda: [asked.token], _once(lambda: os.kill(os.getpid(), signal.SIGINT)), lambda: 5
+    )
 
     assert waited.signal == signal.SIGINT
     assert waited.lost == ()
@@ -161,7 +163,7 @@ def test_second_signal_kills_the_workers_for_good(tmp_path: Path, launcher: Loca
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    waited = launcher.wait([asked.token], _once(twice), lambda: 5)
+    waited = launcher.wait(lambda: [asked.token], _once(twice), lambda: 5)
 
     assert waited.lost == ("local:0: signal 9", "local:1: signal 9")
     assert len(starts(tmp_path)) == 2

@@ -13,16 +13,23 @@ from typing import Any
 import pytest
 
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import Pack, Slice
 from hpc_search.config.slices import Request as SliceRequest
-from hpc_search.config.slices import Slice
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
 from hpc_search.launchers import slurm
-from hpc_search.launchers.base import ActiveJobs, Request, UnclearError
+from hpc_search.launchers.base import ActiveJobs, NoRoomError, Request, UnclearError
 from hpc_search.launchers.refusals import explain
-from hpc_search.launchers.slurm import SlurmLauncher, parse_squeue, sbatch_command
+from hpc_search.launchers.slurm import SlurmLauncher, counted, sbatch_command
 from hpc_search.site import environment
+from hpc_search.site.tasks import parse_tasks
 
 FAILED = "sbatch: error: Batch job submission failed: "
+NO_SOURCE = """sbatch: error: fetch_config: DNS SRV lookup failed
+sbatch: error: _establish_config_source: failed to fetch config
+sbatch: fatal: Could not establish a configuration source"""
+NO_FILE = """sbatch: error: s_p_parse_file: cannot stat file /x/slurm.conf: No such file or directory
+sbatch: error: ClusterName needs to be specified
+sbatch: fatal: Unable to process configuration file"""
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
 
@@ -81,21 +88,41 @@ def test_requeue_is_explicit(*, requeue: bool, option: str) -> None:
     assert option in directives(script(profile={"requeue": requeue}))
 
 
-def test_the_worker_is_a_step() -> None:
-    command = script(profile={"cpus": 4}).strip().splitlines()[-1]
+def step(text: str) -> list[str]:
+    (line,) = (line for line in text.splitlines() if line.startswith("srun "))
+    return shlex.split(line)
 
-    words = shlex.split(command)
-    assert words[0] == "srun"
-    assert "--cpus-per-task=4" in words
-    assert words[words.index("-P") - 1] == sys.executable
-    assert words[words.index("-m") :] == [
-        "-m",
-        "hpc_search",
-        "work",
-        "/scratch/run",
-        "--token",
-        "ex-12345678-0001",
-    ]
+
+def test_the_worker_is_a_step_with_the_cores_of_all_that_share_it() -> None:
+    packed = Slice(kind="packed", request=SliceRequest(gres="gpu:1"), pack=Pack(workers=3))
+    text = script(profile={"cpus": 4, "slice": packed})
+
+    words = step(text)
+    assert "--cpus-per-task=12" in words
+    assert directives(text)["cpus-per-task"] == "12"
+    assert f"python={sys.executable}" in text.splitlines()
+    place = words.index("$python")
+    expected = ["-P", "-m", "hpc_search", "work", "/scratch/run", "--token", "ex-12345678-0001"]
+    assert words[place + 1 :] == expected
+
+
+@pytest.mark.parametrize(
+    ("profile", "learned", "expected"),
+    [
+        ({"time": 60, "time_min": 20}, {}, ("60", "20", "USR2@120")),
+        ({"time": 4}, {}, ("4", None, "USR2@60")),
+        ({}, {}, (None, None, "USR2@120")),
+        ({"time": -1}, {}, (None, None, "USR2@120")),
+        ({}, {"minutes": 6, "minutes_min": 3}, ("6", "3", "USR2@90")),
+        ({"time_min": 30}, {"minutes": 6}, ("6", "6", "USR2@90")),
+    ],
+)
+def test_the_walltime_is_the_one_given_or_learned_or_the_sites(
+    profile: dict[str, int], learned: dict[str, int], expected: tuple[str | None, str | None, str]
+) -> None:
+    found = directives(script(profile=profile, **learned))
+
+    assert (found.get("time"), found.get("time-min"), found["signal"]) == expected
 
 
 @pytest.mark.parametrize("run", ["/a b/c'd", '/x"y', "/50%j/%a", "/$(id)/`id`;id", "/new\\line"])
@@ -121,6 +148,78 @@ def test_modules_and_prolog_come_before_the_step_and_after_the_environment() -> 
         for part in ("umask 077", "export LANG", "module load cuda/12", "source env.sh", "srun")
     ]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("profile", "python"),
+    [
+        ({}, sys.executable),
+        ({"python": "python3.12", "conda": "mine"}, "python3.12"),
+        ({"python": "~/env/bin/python"}, f"{Path.home()}/env/bin/python"),
+        ({"venv": "/a b"}, '"$VIRTUAL_ENV/bin/python3"'),
+        ({"conda": "mine"}, '"$CONDA_PREFIX/bin/python3"'),
+        ({"container": ("apptainer", "exec", "a b.sif")}, "python3"),
+    ],
+)
+def test_an_environment_has_its_own_python(profile: dict[str, Any], python: str) -> None:
+    lines = script(profile=profile, environment={"VIRTUAL_ENV": "/mine"}).splitlines()
+
+    assert f"python={python}" in lines
+    unset = "unset VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV"
+    assert (unset in lines) == bool(profile.keys() & {"venv", "conda", "container"})
+
+
+def test_a_container_stands_between_srun_and_python() -> None:
+    words = step(script(profile={"container": ("apptainer", "exec", "--nv", "a b.sif")}))
+
+    place = words.index("apptainer")
+    assert words[place - 1].startswith("--")
+    assert words[place : place + 5] == ["apptainer", "exec", "--nv", "a b.sif", "$python"]
+
+
+def run_script(folder: Path, body: str, **profile: Any) -> subprocess.CompletedProcess[str]:
+    """Run a script with *body* for srun; a pause is noted instead of waited for."""
+    install(folder, "srun", body)
+    text = script(profile={"python": "/bin/true", **profile}, environment={"PATH": f"{folder}:/usr/bin:/bin"})
+    noted = f'sleep() {{ echo "$1" >>{folder}/paused; }}\n{text}'
+    return subprocess.run(["bash", "-c", noted], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("status", "lingers"), [(0, False), (1, True), (75, True), (137, True)])
+def test_a_task_that_fails_at_once_stays_for_a_while(tmp_path: Path, status: int, *, lingers: bool) -> None:
+    done = run_script(tmp_path, f"exit {status}")
+
+    assert done.returncode == status
+    assert (tmp_path / "paused").exists() == lingers
+    if lingers:
+        assert 15 <= int((tmp_path / "paused").read_text()) <= 30
+
+
+def test_a_task_that_was_told_to_end_does_not_stay(tmp_path: Path) -> None:
+    done = run_script(tmp_path, "kill -TERM $PPID; exit 143")
+
+    assert done.returncode == 143
+    assert not (tmp_path / "paused").exists()
+
+
+def test_a_task_whose_python_is_missing_says_so_and_starts_nothing(tmp_path: Path) -> None:
+    done = run_script(tmp_path, f"touch {tmp_path}/started", python="/no/such/python")
+
+    assert done.returncode == 75
+    assert "this task cannot start on" in done.stderr
+    assert "/no/such/python is missing there" in done.stderr
+    assert (tmp_path / "paused").exists()
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_module_that_does_not_load_ends_the_task_with_its_name(tmp_path: Path) -> None:
+    install(tmp_path, "module", "echo 'Lmod has detected the following error' >&2; exit 1")
+
+    done = run_script(tmp_path, f"touch {tmp_path}/started", modules=("cuda/99",))
+
+    assert done.returncode == 75
+    assert "module load cuda/99 failed" in done.stderr
+    assert not (tmp_path / "started").exists()
 
 
 def test_extra_cannot_take_what_identifies_a_submission() -> None:
@@ -189,6 +288,7 @@ def test_submit_leaves_no_files_and_no_words_on_the_terminal(
         (f"echo '{FAILED}Socket timed out on send/recv operation' >&2; exit 1", UnclearError),
         ("echo hello", UnclearError),
         ("exit 124", UnclearError),
+        ("echo 'sbatch: fatal: Unable to process configuration file' >&2; exit 1", RefusedError),
     ],
 )
 def test_answers_of_sbatch_are_told_apart(programs: Path, body: str, kind: type[Exception]) -> None:
@@ -198,6 +298,29 @@ def test_answers_of_sbatch_are_told_apart(programs: Path, body: str, kind: type[
         SlurmLauncher().submit(request())
 
     assert type(caught.value) is kind
+
+
+def test_an_sbatch_that_hangs_is_ended_after_its_deadline_and_looked_up(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(programs, "sbatch", f"touch {tmp_path}/began; exec sleep 300")
+    monkeypatch.setattr(slurm, "SBATCH_TIMEOUT_S", 1)
+
+    with pytest.raises(UnclearError, match="did not answer in time") as caught:
+        SlurmLauncher().submit(request())
+
+    assert (tmp_path / "began").exists()
+    assert "looks the jobs up by name" in caught.value.hint
+
+
+def test_a_slurm_conf_that_is_not_there_is_told_before_anything_is_asked(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(programs, "sbatch", "exit 0")
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+
+    with pytest.raises(UsageError, match=r"slurm\.conf, and there is no such file"):
+        SlurmLauncher().check()
 
 
 def test_sbatch_absent_names_the_local_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -248,11 +371,22 @@ def test_jobs_that_only_accounting_knows_are_found(programs: Path) -> None:
 
 
 def test_names_of_states_that_are_unknown_count_as_alive() -> None:
-    text = "a|PENDING|Priority\na|RUNNING|None\na|BRAND_NEW|x\nb|PENDING|Resources\nc|COMPLETING|None\n\n"
+    text = "".join(
+        f"7|{number}|{state}|{reason}|lab|normal|low|{name}\n"
+        for number, (name, state, reason) in enumerate(
+            [
+                ("a", "PENDING", "Priority"),
+                ("a", "RUNNING", "None"),
+                ("a", "BRAND_NEW", "x"),
+                ("b|c", "PENDING", "Resources"),
+                ("c", "COMPLETING", "None"),
+            ]
+        )
+    )
 
-    assert parse_squeue(text) == {
+    assert counted(parse_tasks(f"{text}\n")) == {
         "a": ActiveJobs(1, 2, reasons={"Priority": 1}),
-        "b": ActiveJobs(1, 0, reasons={"Resources": 1}),
+        "b|c": ActiveJobs(1, 0, reasons={"Resources": 1}),
         "c": ActiveJobs(ending=1),
     }
 
@@ -262,7 +396,7 @@ def test_waiting_asks_slurm_rarely_and_ends_with_the_work(programs: Path, tmp_pa
     left = iter([3, 2, 1, 0])
     ticks: list[int] = []
 
-    SlurmLauncher(pause=lambda _: None).wait(["t"], lambda: ticks.append(1), lambda: next(left))
+    SlurmLauncher(pause=lambda _: None).wait(lambda: ["t"], lambda: ticks.append(1), lambda: next(left))
 
     assert len(ticks) == 4
     assert not (tmp_path / "calls").exists()
@@ -286,15 +420,14 @@ def test_waiting_asks_slurm_rarely_and_ends_with_the_work(programs: Path, tmp_pa
         ("sbatch: error: Invalid time limit specification", "time"),
         (f"sbatch: error: Memory specification can not be satisfied\n{FAILED}Requested node ...", "mem"),
         (f"{FAILED}Invalid job array specification", "max_array"),
-        (
-            f"sbatch: error: AssocMaxSubmitJobLimit\n{FAILED}{POLICY}",
-            "workers",
-        ),
+        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{FAILED}{POLICY}", "time"),
         (f"{FAILED}Invalid feature specification", "constraint"),
         (f"{FAILED}Requested reservation is invalid", "reservation"),
         (f"{FAILED}CPU count per node can not be satisfied", "cpus"),
         ("sbatch: unrecognized option '--frobnicate=1'", "extra"),
         ("sbatch: error: something new before sending", "profile"),
+        (NO_SOURCE, "SLURM_CONF"),
+        (NO_FILE, "SLURM_CONF"),
     ],
 )
 def test_refusals_quote_slurm_and_name_the_field(words: str, field: str) -> None:
@@ -304,6 +437,22 @@ def test_refusals_quote_slurm_and_name_the_field(words: str, field: str) -> None
     assert error.exit_code == 2
     assert words.splitlines()[-1] in str(error)
     assert field in error.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (f"sbatch: error: AssocMaxSubmitJobLimit\n{FAILED}{POLICY}", "AssocMaxSubmitJobLimit"),
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{FAILED}{POLICY}", "QOSMaxSubmitJobPerUserLimit"),
+        (f"{FAILED}{POLICY}", ""),
+    ],
+)
+def test_a_limit_of_submitted_jobs_is_no_refusal_for_good(words: str, rule: str) -> None:
+    error = explain(1, words)
+
+    assert isinstance(error, NoRoomError)
+    assert error.rule == rule
+    assert "accounting/QOS policy" in error.message
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,18 @@ from hpc_search import durable
 from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError, RefusedError, TemporaryError
 from hpc_search.launchers import nodes, submission
-from hpc_search.launchers.base import ActiveJobs, Request, Submitted, UnclearError, Waited, slug, token
+from hpc_search.launchers.base import (
+    ActiveJobs,
+    Fewer,
+    NoRoomError,
+    Request,
+    Submitted,
+    UnclearError,
+    Waited,
+    slug,
+    token,
+)
+from hpc_search.launchers.fitting import NO_LIMIT, Room
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
 from hpc_search.ledger.submits import Job
@@ -28,6 +39,12 @@ class Scheduler:
 
     name: str = "slurm"
     limit: int = 1000
+    most: int = NO_LIMIT
+    #: Whether `room` knows of `most`, or a refusal says it.
+    counts: bool = True
+    others: int = 0
+    changes: list[tuple[tuple[str, ...], Profile, Profile]] = field(default_factory=list)
+    reduced: list[tuple[tuple[str, ...], int]] = field(default_factory=list)
     jobs: dict[str, int] = field(default_factory=dict)
     answers: list[str] = field(default_factory=list)
     healthy: bool = True
@@ -39,11 +56,24 @@ class Scheduler:
     def check(self) -> None:
         pass
 
-    def workers(self, profile: Profile, threads: int, pending: int) -> int:
-        return min(4, pending)
+    def workers(self, profile: Profile, threads: int, pending: int, asked: int | None = None) -> int:
+        return min(4 if asked is None else asked, pending)
 
-    def batch(self, profile: Profile) -> int:
-        return self.limit
+    def longest(self, profile: Profile) -> int | None:
+        return None
+
+    def room(self, profile: Profile) -> Room:
+        there = sum(self.jobs.values()) + self.others
+        left = max(0, self.most - there) if self.counts else NO_LIMIT
+        return Room(left, self.limit, "MaxSubmit" if self.counts else "", self.most)
+
+    def change(self, tokens: Sequence[str], before: Profile, after: Profile) -> list[str]:
+        self.changes.append((tuple(tokens), before, after))
+        return []
+
+    def reduce(self, tokens: Sequence[str], count: int) -> Fewer:
+        self.reduced.append((tuple(tokens), count))
+        return Fewer(count)
 
     def script(self, request: Request) -> str:
         return f"{request.token} {request.tasks}\n"
@@ -56,6 +86,8 @@ class Scheduler:
             raise TemporaryError("cannot take jobs now")
         if answer == "lost":
             raise UnclearError("timed out")
+        if sum(self.jobs.values()) + self.others + request.tasks > self.most:
+            raise NoRoomError("SLURM takes no more tasks now", rule="MaxSubmit")
         self.sent.append(request)
         self.jobs[request.token] = self.jobs.get(request.token, 0) + request.tasks
         if answer == "timeout":
@@ -83,7 +115,9 @@ class Scheduler:
     def cancel(self, tokens: Sequence[str]) -> int:
         return sum(self.jobs.pop(name, 0) for name in tokens)
 
-    def wait(self, tokens: Sequence[str], tick: Callable[[], None], left: Callable[[], int]) -> Waited:
+    def wait(
+        self, tokens: Callable[[], Sequence[str]], tick: Callable[[], None], left: Callable[[], int]
+    ) -> Waited:
         return Waited()
 
 
@@ -498,3 +532,155 @@ def test_local_workers_exclude_no_node(layout: Layout, monkeypatch: pytest.Monke
     submission.submit(order(layout, scheduler))
 
     assert scheduler.sent[0].profile.exclude == ""
+
+
+# -- what does not fit
+def test_what_does_not_fit_yet_stays_wanted_and_the_text_says_by_which_rule(layout: Layout) -> None:
+    scheduler = Scheduler(limit=100, most=120)
+
+    outcome = submission.submit(order(layout, scheduler, pending=1200, workers=1200))
+
+    assert [request.tasks for request in scheduler.sent] == [100, 20]
+    assert outcome.text == "120 of 1,200 workers submitted; MaxSubmit; the rest follows as tasks end"
+    assert {(one.wanted, one.most, one.array) for one in submits.submissions(layout)} == {(1200, 120, 100)}
+
+
+def test_what_has_ended_makes_room_for_the_next_submit(layout: Layout) -> None:
+    scheduler = Scheduler(limit=100, most=120)
+    submission.submit(order(layout, scheduler, pending=1200, workers=1200))
+    scheduler.jobs[scheduler.sent[0].token] = 30
+
+    submission.submit(order(layout, scheduler, pending=800, workers=1200))
+
+    assert [request.tasks for request in scheduler.sent] == [100, 20, 70]
+
+
+def test_tasks_of_other_work_leave_less_room(layout: Layout) -> None:
+    scheduler = Scheduler(most=120, others=118)
+
+    submission.submit(order(layout, scheduler))
+
+    assert [request.tasks for request in scheduler.sent] == [2]
+
+
+def test_a_limit_that_only_a_refusal_tells_is_found_by_halves(layout: Layout) -> None:
+    scheduler = Scheduler(limit=100, most=10, counts=False)
+
+    outcome = submission.submit(order(layout, scheduler, workers=60))
+
+    assert sum(request.tasks for request in scheduler.sent) == 10
+    assert "10 of 60 workers submitted; MaxSubmit" in outcome.text
+    said = {one.outcome for one in submits.submissions(layout) if isinstance(one, submits.Answer)}
+    assert said == {"sent", "not sent"}
+
+
+def test_no_room_at_all_is_temporary_and_loses_nothing(layout: Layout) -> None:
+    scheduler = Scheduler(most=120, others=120)
+
+    with pytest.raises(TemporaryError, match="no room now for a worker: MaxSubmit"):
+        submission.submit(order(layout, scheduler))
+    scheduler.others = 0
+    submission.submit(order(layout, scheduler))
+
+    assert [request.tasks for request in scheduler.sent] == [6]
+
+
+# -- a scheduler that cannot answer now
+def test_temporary_refusals_are_tried_again_after_growing_pauses(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["busy", "busy", "busy"])
+    pauses: list[float] = []
+    said: list[str] = []
+
+    submission.submit(order(layout, scheduler, pause=pauses.append, say=said.append))
+
+    assert [request.token for request in scheduler.sent] == [token(plan(), 1)]
+    assert pauses == sorted(pauses)
+    assert all(5 * 2 / 3 <= pause <= 20 for pause in pauses)
+    assert len(said) == len(pauses) == 3
+    assert "cannot take jobs now; again in" in said[0]
+
+
+def test_a_scheduler_that_stays_busy_is_left_in_peace(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["busy"] * 9)
+
+    with pytest.raises(TemporaryError):
+        submission.submit(order(layout, scheduler))
+
+    assert len(scheduler.answers) == 9 - 5
+    (record,) = submits.submissions(layout)
+    assert isinstance(record, submits.Answer)
+    assert record.outcome == "not sent"
+
+
+# -- live control
+def named(name: str, **changes: Any) -> Profile:
+    return Profile(name=name, **changes)
+
+
+def test_two_profiles_serve_one_run_beside_each_other(layout: Layout) -> None:
+    scheduler = Scheduler()
+
+    submission.submit(order(layout, scheduler, workers=4, profile=named("a100")))
+    submission.submit(order(layout, scheduler, workers=3, profile=named("cpu")))
+    again = submission.submit(order(layout, scheduler, workers=4, profile=named("a100")))
+
+    assert [(one.profile.name, one.tasks) for one in scheduler.sent] == [("a100", 4), ("cpu", 3)]
+    assert (again.sent, again.live) == (0, 4)
+
+
+def test_fewer_workers_are_taken_back_and_the_new_number_is_kept(layout: Layout) -> None:
+    scheduler = Scheduler()
+    first = submission.submit(order(layout, scheduler, workers=6))
+
+    outcome = submission.submit(order(layout, scheduler, workers=2))
+
+    assert scheduler.reduced == [(first.tokens, 4)]
+    assert outcome.text == "2 workers wanted: 4 waiting cancelled"
+    assert outcome.changed
+    assert submits.submissions(layout)[-1].wanted == 2
+
+
+def test_a_search_that_nears_its_end_takes_no_worker_back(layout: Layout) -> None:
+    scheduler = Scheduler()
+    submission.submit(order(layout, scheduler, workers=6))
+
+    outcome = submission.submit(order(layout, scheduler, workers=6, pending=2))
+
+    assert scheduler.reduced == []
+    assert (outcome.sent, outcome.changed) == (0, False)
+
+
+def test_a_new_throttle_reaches_what_is_live_and_is_kept(layout: Layout) -> None:
+    scheduler = Scheduler()
+    first = submission.submit(order(layout, scheduler))
+
+    submission.submit(order(layout, scheduler, profile=Profile(throttle=2)))
+
+    tokens, before, after = scheduler.changes[-1]
+    assert (tokens, before.throttle, after.throttle) == (first.tokens, 0, 2)
+    assert submits.submissions(layout)[-1].profile.throttle == 2
+
+
+def test_after_a_cancel_nothing_is_wanted_any_more(layout: Layout) -> None:
+    scheduler = Scheduler(most=4)
+    submission.submit(order(layout, scheduler, workers=6))
+
+    submission.cancel(layout, scheduler)
+
+    last = submits.last_of(submits.submissions(layout), "slurm", "")
+    assert last is not None
+    assert last.wanted == 0
+    submission.submit(order(layout, scheduler, workers=2))
+    assert [request.tasks for request in scheduler.sent] == [4, 2]
+
+
+def test_a_copy_neither_counts_nor_ends_the_jobs_of_its_original(layout: Layout) -> None:
+    scheduler = Scheduler()
+    original = submission.submit(order(layout, scheduler)).tokens
+
+    copy = submission.submit(order(layout, scheduler, mark="abcdef01", workers=2))
+    ended = submission.cancel(layout, scheduler, "abcdef01")
+
+    assert (copy.sent, copy.live, ended) == (2, 0, 2)
+    assert copy.tokens[-1].endswith("-abcdef01-0002")
+    assert set(scheduler.jobs) == set(original)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpc_search.config.profile import Profile
-from hpc_search.site.limits import Limits, Place, minutes, parse, read_limits
+from hpc_search.site.limits import Limits, Place, parse, read_limits
+from hpc_search.site.partitions import minutes
 
 CONFIG = """Configuration data as of 2026-11-29T17:05:01
 AccountingStorageEnforce = associations,limits,qos,safe

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from hpc_search.ledger import liveness
+from hpc_search import durable
+from hpc_search.config.profile import Profile
+from hpc_search.ledger import liveness, submits
 from hpc_search.progress import Progress
-from hpc_search.records import index, journal
-from hpc_search.status import Rate, Status, eta, read_status, recent_rate
-from hpc_search.status.text import duration, plain
+from hpc_search.records import checked, index, journal
+from hpc_search.site.queue import Job
+from hpc_search.site.shared import Desk
+from hpc_search.status import Eta, Rate, Status, Watcher, eta, read_status, recent_rate
+from hpc_search.status.estimate import Crew, Length, by_slots, work_left
+from hpc_search.status.text import cut, duration, flow, plain, screen
 from tests.run_builder import RunBuilder, worker_id
 
 
@@ -258,3 +265,196 @@ def test_progress_in_a_terminal_is_one_bar(tmp_path: Path) -> None:
         progress.update(status)
 
     assert "4/8" in out.getvalue()
+
+
+def running(root: Path, *, heartbeat: float = 60.0) -> tuple[RunBuilder, float]:
+    """Return a run whose worker 2 runs trial 3, and the file server's time."""
+    run = RunBuilder(root, points=8, folds=0)
+    run.plan = msgspec.structs.replace(
+        run.plan, search=msgspec.structs.replace(run.plan.search, heartbeat=heartbeat)
+    )
+    for trial in range(3):
+        run.end(trial, 0.1 * trial, worker=2, seconds=20.0)
+    run.append(2, journal.Start(trial=3, attempt=1), 1100.0)
+    run.mark(3, state=index.RUNNING, attempt=1, owner=2, changed=1100)
+    run.write()
+    run.layout.cache.mkdir()
+    run.layout.heartbeat(worker_id(2)).write_bytes(b"{}")
+    return run, durable.now(run.layout.cache)
+
+
+def age(path: Path, now: float, seconds: float) -> None:
+    os.utime(path, (now - seconds, now - seconds))
+
+
+def aged(run: RunBuilder, now: float, beat: float, journal_: float) -> None:
+    age(run.layout.heartbeat(worker_id(2)), now, beat)
+    age(run.layout.journal(worker_id(2), 1), now, journal_)
+
+
+def test_a_worker_without_three_heartbeats_is_silent_and_not_counted(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    watcher = Watcher(run.layout, run.plan, ask=False)
+    aged(run, now, 100, 300)
+    fresh = watcher.look()
+    aged(run, now, 200, 300)
+    old = watcher.look()
+
+    assert (fresh.state, fresh.workers[0].state) == ("running", "live")
+    assert (old.state, old.workers[0].state, old.eta_seconds) == ("silent", "silent", None)
+    assert 199 < old.workers[0].quiet < 260
+    assert "no sign of life" in old.text()
+
+
+def submitted(run: RunBuilder, **fields: Any) -> None:
+    """Record a submission to SLURM of which worker 2 is task 3."""
+    about: dict[str, Any] = {"number": 1, "token": "example-01234567-0001", "launcher": "slurm", "tasks": 4}
+    about |= {"wanted": 4, "outcome": "sent", "profile": Profile(name="site", cpus=2)}
+    answer = submits.Answer(**(about | fields))
+    run.layout.submit_record(1).write_bytes(checked.encode(answer))
+    opening = journal.parse_line(run.lines[worker_id(2)][0][:-1])
+    assert isinstance(opening, journal.Open)
+    fields = {name: getattr(opening, name) for name in opening.__struct_fields__}
+    fields |= {"token": "example-01234567-0001", "seat": "slurm:3:0"}
+    run.lines[worker_id(2)][0] = journal.encode_line(journal.Open(**fields))
+    run.write()
+
+
+def job(state: str, tasks: str, count: int = 1, reason: str = "None", start: float = 0.0) -> Job:
+    return Job("example-01234567-0001", state, reason, "38", tasks, count, start)
+
+
+def watched(run: RunBuilder, *jobs: Job) -> Watcher:
+    desk = Desk(run.layout, lambda _tokens, _user, _timeout: jobs)
+    return Watcher(run.layout, run.plan, desk=desk)
+
+
+def test_a_worker_whose_task_slurm_does_not_know_is_gone_unless_it_beat_since(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    aged(run, now, 100, 300)
+    watcher = watched(run, job("RUNNING", "0"))
+
+    assert watcher.look().workers[0].state == "gone"
+    aged(run, now + 300, 0, 300)
+    assert watcher.look().workers[0].state == "live"
+    shutil.rmtree(run.layout.cache)
+    aged(run, now, 100, 300)
+    assert watched(run, job("SOME_NEW_STATE", "0-7")).look().workers[0].state == "live"
+    shutil.rmtree(run.layout.cache)
+    assert watched(run, job("PENDING", "3", reason="BeginTime")).look().workers[0].state == "gone"
+
+
+def test_missing_workers_are_wanted_less_live_less_waiting(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run)
+    status = watched(run, job("RUNNING", "3"), job("PENDING", "0", reason="Priority")).look()
+
+    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 1, 2)]
+    assert "2 workers are missing of profile site" in status.text(200)
+    assert status.next == "hpc-search submit RUN"
+
+
+def test_what_waits_is_explained_with_what_to_do(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    aged(run, now, 900, 900)
+    status = watched(run, job("PENDING", "0-3", 4, reason="JobHeldUser")).look()
+
+    assert status.state == "waiting"
+    assert status.queue is not None
+    assert [(one.reason, one.tasks) for one in status.queue.waiting] == [("JobHeldUser", 4)]
+    assert status.next == "scontrol release 38"
+    assert "held by you" in status.text()
+
+
+def test_time_left_counts_those_that_wait_from_when_slurm_expects_them(tmp_path: Path) -> None:
+    one = Length(mean=10.0, error=0.0, median=10.0, high=10.0)
+    work = work_left(one, 100, 1.0, 0.0)
+
+    alone = by_slots(work, one, Crew(2), 100)
+    known = by_slots(work, one, Crew(2, ((100.0, 2),)), 100)
+    unknown = by_slots(work, one, Crew(2, ((None, 2),)), 100)
+    nobody = by_slots(work, one, Crew(0, ((600.0, 10),)), 100)
+
+    assert alone == Eta(500.0, 510.0)
+    assert known == Eta(300.0, 310.0)
+    assert unknown == Eta(250.0, 510.0)
+    assert nobody == Eta(700.0, 710.0)
+    assert by_slots(work, one, Crew(0), 100) is None
+    assert by_slots(work, one, Crew(0, ((None, 10),)), 100) == Eta(100.0, None)
+
+
+def test_more_slots_than_trials_help_nobody() -> None:
+    one = Length(mean=10.0, error=0.0, median=10.0, high=10.0)
+
+    assert by_slots(work_left(one, 2, 1.0, 0.0), one, Crew(50), 2) == Eta(10.0, 20.0)
+
+
+def test_a_trial_that_is_long_or_says_nothing_is_shown(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run", heartbeat=60.0)
+    aged(run, now, 1, 50)
+    usual = Watcher(run.layout, run.plan, ask=False).look()
+    aged(run, now, 1, 100)
+    long = Watcher(run.layout, run.plan, ask=False).look()
+    aged(run, now, 1, 1000)
+    stuck = Watcher(run.layout, run.plan, ask=False).look()
+
+    assert usual.slow == ()
+    assert [(one.trial, one.node, one.stall) for one in long.slow] == [(3, "node-a", False)]
+    assert [one.stall for one in stuck.slow] == [True]
+    assert "it will be stopped as hung" in stuck.text(200)
+
+
+def test_a_failure_names_its_log_and_where(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", points=6, folds=0)
+    for trial, number in ((1, 20), (2, 30)):
+        detail = f"RuntimeError: {number}.00 MiB at 0x7f{number}"
+        run.end(trial, state="failed", cause="oom", detail=detail, worker=1, log=(trial, 100), node="n7")
+    run.write()
+    run.layout.log(worker_id(1)).write_bytes(b"x" * 200)
+
+    (failure,) = status_of(run).failures
+
+    assert (failure.count, failure.trial, failure.node, failure.log_bytes) == (2, 1, "n7", (1, 100))
+    assert failure.log == f"workers/{worker_id(1)}/log.txt"
+    assert [(node.node, node.failures) for node in status_of(run).nodes] == [("n7", {"oom": 2})]
+
+
+def test_a_refused_submission_is_told_in_slurms_words(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run")
+    run.end(0, 0.5, worker=2)
+    submitted(run, outcome="refused", words="Invalid account")
+    run.append(2, journal.Exit(reason="x"))
+    run.write()
+    status = watched(run).look()
+
+    assert status.queue is None
+    assert "was refused: Invalid account" in status.text(200)
+
+
+def test_a_screen_of_24_rows_holds_what_matters(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    for trial in range(4, 8):
+        words = "abcd"[trial - 4] * 200
+        run.end(trial, state="failed", cause="error", detail=f"E: {words}", worker=trial)
+    run.write()
+    aged(run, now, 1, 1)
+    jobs = [job("PENDING", str(n), reason=f"Reason{n}") for n in range(10)]
+    status = watched(run, job("RUNNING", "3"), *jobs).look()
+
+    for width, height in ((80, 24), (120, 40), (40, 24), (80, 12), (20, 3)):
+        rows = screen(status, width, height, "runs/x")
+        assert len(rows) <= height
+        assert max(len(row.text) for row in rows) <= max(width, 30)
+    text = status.text(80, lines=24)
+    assert text.startswith("example")
+    assert "running: 5 workers live, 10 tasks waiting in SLURM" in text
+    assert "7 of 8 trials" in text
+
+
+def test_nothing_is_cut_in_a_number() -> None:
+    assert cut("trial 12345 done", 12) == "trial..."
+    assert cut("x" * 5 + "1234567890", 12) == "xxxxx..."
+    assert flow(["123456 done", "234567 failed"], 20) == ["123456 done", "  234567 failed"]

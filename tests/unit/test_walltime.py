@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hpc_search.worker.departure import REQUEUE, requeue, requeues
+from hpc_search.ledger.seats import REQUEUE
+from hpc_search.worker.departure import requeue, requeues
 from hpc_search.worker.walltime import Walltime, parse_duration, parse_job, requeue_this_job
 from tests.ledger_run import LedgerRun
 

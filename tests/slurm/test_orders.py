@@ -1,4 +1,4 @@
-"""Pausing on a real cluster: what runs saves, what waits keeps its place, and the bits are the same."""
+"""Orders on a real cluster: a pause saves and holds, a retry and a skip change what running workers do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.searches import SteppedSearch, cancelled_at_the_end
+from tests.slurm.searches import Search, SteppedSearch, cancelled_at_the_end
 from tests.waiting import wait_until
 from tools.campaigns.checker import Rules, outcomes, verdict
 
@@ -70,3 +70,54 @@ def test_a_pause_saves_what_runs_and_holds_what_waits_and_resume_goes_on_from_th
     assert verdict(search.run, outcomes(undisturbed.layout), Rules(stamps=True)) == []
     assert set(search.resumed().values()) == {10}
     assert "not paused" in search.call("resume", search.run).stdout
+
+
+# -- retry and skip
+#: Touches more memory than the first submission gives it; trial 2 runs for ever.
+HUNGRY_TRIAL = """
+import time
+
+def train(trial):
+    if trial.params["x"] == 2:
+        while True:
+            time.sleep(0.1)
+            trial.report(0, acc=0.0)
+    filled = bytearray(trial.params["x"] * 300 << 20)
+    filled[::4096] = b"1" * len(filled[::4096])
+    return {"acc": 1.0}
+"""
+HUNGRY_SEARCH = """
+name: Hungry on SLURM
+trial: trial.py:train
+metric: {name: acc, goal: max}
+space: {x: [0, 1, 2]}
+strategy: grid
+heartbeat: 1
+lease: 8
+retry: {memory: 0}
+"""
+
+
+def test_what_ran_out_of_memory_runs_again_with_more_and_what_hangs_is_skipped(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    search = Search(slurm, tmp_path)
+    with cancelled_at_the_end(search):
+        search.write("trial.py", HUNGRY_TRIAL)
+        search.plan(HUNGRY_SEARCH)
+        search.submit("--workers=3", mem="250M")
+        wait_until(
+            lambda: search.states() == {"done": 1, "failed": 1, "running": 1}, 60, on_timeout=lambda: search
+        )
+        assert search.status()["causes"] == {"oom": 1}
+
+        assert "trial 2 skipped" in search.call("skip", search.run, "2", "--reason", "it hangs").stdout
+        search.wait_for_the_end_of_all_jobs()
+        assert search.states() == {"done": 1, "failed": 1, "pruned": 1}
+
+        assert "trial 1 will run again" in search.call("retry", search.run, "--cause", "oom").stdout
+        search.submit("--workers=1", mem="700M")
+        search.wait()
+        assert search.states() == {"done": 2, "pruned": 1}
+        assert search.collect()
+        search.call("fsck", search.run)

@@ -1,0 +1,151 @@
+"""What a worker does at its end where work is left and fewer workers are there than are wanted.
+
+It sends one array under the same protocol as `submit`, counts by the ledger instead of asking SLURM, and
+gives up at once where it cannot: the next worker that ends, or `submit`, goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from hpc_search.config.profile import Profile
+from hpc_search.errors import HpcSearchError, RefusedError
+from hpc_search.launchers import nodes, sending
+from hpc_search.launchers.base import Launcher, NoRoomError, UnclearError
+from hpc_search.launchers.fitting import NO_LIMIT
+from hpc_search.launchers.sending import Order
+from hpc_search.layout import Layout
+from hpc_search.ledger import IndexDamagedError, read_state, seats
+from hpc_search.ledger.submits import Intent, last_of, marked, of_token, submissions
+from hpc_search.locks import tried_lock
+from hpc_search.records import index as codec
+from hpc_search.records.plan import Plan
+
+#: Submissions by workers in a row, each sent by a worker of the one before.
+DEPTH: Final = 50
+#: Workers are replaced in arrays of this share of all, while others wait and where none does: one call, and
+#: one record, for many.
+_SHARE: Final = (8, 16)
+#: Workers for the work left, and some more: the next ones may do fewer trials.
+_MARGIN: Final = 1.25
+#: Smaller arrays that are tried where a limit is met: tasks that end now count for some moments.
+_TRIES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A worker of the array *token* that ends after ``done`` trials.
+
+    ``refused``: SLURM did not want to run its task again.
+    """
+
+    token: str
+    mark: str
+    chdir: str
+    done: int = 1
+    refused: bool = False
+
+
+def refill(
+    layout: Layout,
+    plan: Plan,
+    ending: Ending,
+    launcher: Launcher,
+    environ: Mapping[str, str] = os.environ,
+) -> int:
+    """Send the workers that are missing; return how many."""
+    if layout.stop.exists():
+        return 0
+    own = of_token(layout, ending.token)
+    if own is None or own.launcher != launcher.name or own.depth >= DEPTH:
+        return 0
+    with tried_lock(layout.coarse_lock("submit")) as free:
+        last = last_of(marked(submissions(layout), ending.mark), own.launcher, own.profile.name)
+        if not free or last is None or not (last.wanted and last.profile.nodes_submit):
+            return 0
+        profile = last.profile
+        if ending.refused:
+            profile = msgspec.structs.replace(profile, requeue=False)
+        exclude = nodes.merged(profile.exclude, nodes.read(layout))
+        order = Order(
+            layout=layout,
+            plan=plan,
+            launcher=launcher,
+            profile=msgspec.structs.replace(profile, exclude=exclude),
+            pending=claimable(layout, plan),
+            workers=last.wanted,
+            environ=environ,
+            chdir=ending.chdir,
+            mark=ending.mark,
+            depth=own.depth + 1,
+            minutes=last.minutes,
+            minutes_min=last.minutes_min,
+        )
+        return _send(order, last, profile, ending.done)
+
+
+def claimable(layout: Layout, plan: Plan) -> int:
+    """Return how many trials nobody has."""
+    try:
+        entries = read_state(layout, plan.trials)[1]
+    except IndexDamagedError:
+        return 0
+    return sum(entry.state in (codec.PENDING, codec.PAUSED) for entry in entries)
+
+
+def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int) -> int:
+    """Return how many workers to send: none where so many wait that a later one can send more at once.
+
+    While tasks wait, slots are what is short: no more are sent than *pending* trials need where each
+    worker does as many as the one that asks has *done*. That one is no more *there*, and yet counts in
+    SLURM where *most* tasks are taken.
+    """
+    goal = min(wanted, pending, most or NO_LIMIT)
+    if there.waiting:
+        goal = min(goal, math.ceil(_MARGIN * pending / max(1, done)))
+    lacking = goal - there.waiting - there.live
+    dozen = min(goal // _SHARE[0], there.waiting) or goal // _SHARE[1]
+    if lacking < max(1, dozen):
+        return 0
+    room = most - there.waiting - there.live - 1 if most else NO_LIMIT
+    return max(0, min(lacking, room))
+
+
+def _send(order: Order, last: Intent, profile: Profile, done: int) -> int:
+    known = marked(submissions(order.layout), order.mark)
+    mine = [
+        one for one in known if (one.launcher, one.profile.name) == (order.launcher.name, order.profile.name)
+    ]
+    there = seats.count(mine, seats.lives(order.layout), requeue=order.profile.requeue)
+    goal, left = order.tasks(order.asked), order.tasks(order.pending)
+    tasks = min(missing(goal, left, there, last.most, done), last.array or NO_LIMIT)
+    number = max(one.number for one in submissions(order.layout)) + 1
+    for _ in range(_TRIES):
+        if not tasks:
+            return 0
+        about = {"array": last.array, "most": last.most, "profile": profile}
+        intent = sending.made(order, number, tasks, **about)
+        try:
+            sending.publish(order, intent)
+            found = order.launcher.submit(sending.request(order, intent))
+        except UnclearError:
+            return tasks  # the next `submit` looks it up
+        except NoRoomError as error:
+            sending.answer(order.layout, intent, "not sent", words=error.message)
+            number, tasks = number + 1, tasks // 2
+            continue
+        except RefusedError as error:
+            sending.answer(order.layout, intent, "refused", words=error.message)
+            return 0
+        except HpcSearchError as error:
+            sending.answer(order.layout, intent, "not sent", words=error.message)
+            return 0
+        sending.answer(order.layout, intent, "sent", found.jobs)
+        return tasks
+    return 0

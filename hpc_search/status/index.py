@@ -1,0 +1,135 @@
+"""The index as a status reads it: without a lock, and without belief in what does not verify."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hpc_search import durable, stats
+from hpc_search.layout import Layout
+from hpc_search.ledger import marks, mode, rebuild
+from hpc_search.planning.numbers import split_number
+from hpc_search.records import index as codec
+from hpc_search.records.index import Entry
+from hpc_search.records.plan import Plan
+from hpc_search.status.model import Best, BestPoint
+
+
+class Read(NamedTuple):
+    """Entries by trial, None for one that does not verify; where they are from; what to say of that."""
+
+    entries: Sequence[Entry | None]
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def read_entries(layout: Layout, trials: int) -> Read:
+    """Return the entries of the index, or of the journals where it is not used or not whole."""
+    if mode.exclusive(layout):
+        # Before the journals are read: an end stands in its journal before a name says so.
+        ended = marks.finals(layout)
+        entries_now = rebuild.entries(layout, trials)[1]
+        lost = ended - sum(entry.final for entry in entries_now)
+        note = f"{lost} trials ended by ledger/open, but no journal holds their results: `hpc-search fsck`"
+        return Read(entries_now, "journals", (note,) if lost > 0 else ())
+    entries = _entries_of(layout, trials)
+    if entries is not None and None in entries:
+        # A torn record is one that was being written: it is whole a moment later.
+        again = _entries_of(layout, trials) or entries
+        entries = [new if old is None else old for old, new in zip(entries, again, strict=True)]
+    if entries is not None:
+        bad = entries.count(None)
+        return Read(entries, "index", (f"{bad} records of the index do not verify",) if bad else ())
+    note = "the index (ledger/claims.bin) is missing or damaged: counted from the journals"
+    return Read(rebuild.entries(layout, trials)[1], "journals", (note,))
+
+
+def ended(layout: Layout, trials: int) -> bool:
+    """Return whether the head of the index says that every trial is final; it may lag behind."""
+    try:
+        header = codec.parse_header(durable.read_bytes(layout.claims, 0, codec.HEADER_BYTES))
+    except OSError:
+        return False
+    return header is not None and header.finals == header.trials == trials
+
+
+def _entries_of(layout: Layout, trials: int) -> list[Entry | None] | None:
+    try:
+        data = layout.claims.read_bytes()
+    except OSError:
+        return None
+    header = codec.parse_header(data)
+    whole = header is not None and header.trials == trials and len(data) >= codec.index_bytes(trials)
+    return parse_entries(data, trials) if whole else None
+
+
+def parse_entries(data: bytes, trials: int) -> list[Entry | None]:
+    """Return the entries of an index's bytes, None for a record that does not verify."""
+    return codec.parse_entries(data[codec.HEADER_BYTES : codec.index_bytes(trials)])
+
+
+def held_trials(entries: Sequence[Entry | None]) -> dict[int, list[int]]:
+    """Return owner -> the trials that it holds, running ones first."""
+    held: defaultdict[int, list[tuple[bool, int]]] = defaultdict(list)
+    for number, entry in enumerate(entries):
+        if entry is not None and entry.state in (codec.CLAIMED, codec.RUNNING):
+            held[entry.owner].append((entry.state != codec.RUNNING, number))
+    return {owner: [number for _, number in sorted(trials)] for owner, trials in held.items()}
+
+
+def failed_trials(entries: Sequence[Entry | None]) -> dict[int, Entry]:
+    """Return trial -> entry of the failed trials."""
+    return {
+        number: entry
+        for number, entry in enumerate(entries)
+        if entry is not None and entry.state == codec.FAILED
+    }
+
+
+def cause_of(entry: Entry) -> str:
+    """Return the cause in words; "?" for one of a newer version."""
+    return codec.CAUSES[entry.cause] if entry.cause < len(codec.CAUSES) else "?"
+
+
+def causes(finals: Sequence[Entry]) -> dict[str, int]:
+    """Return how many trials failed, by cause."""
+    return dict(sorted(Counter(cause_of(entry) for entry in finals if entry.state == codec.FAILED).items()))
+
+
+def best_trial(plan: Plan, entries: Sequence[Entry | None]) -> Best | None:
+    """Return the done trial with the best finite value, the lowest number of equal ones."""
+    sign = 1 if plan.metric.goal == "max" else -1
+    ranked = (
+        (sign * entry.value, -number, entry.value)
+        for number, entry in enumerate(entries)
+        if entry is not None and entry.state == codec.DONE and math.isfinite(entry.value)
+    )
+    best = max(ranked, default=None)
+    if best is None:
+        return None
+    number = -best[1]
+    block = next(block for block in reversed(plan.blocks) if block.first <= number)
+    return Best(number, block.first_point + split_number(block, number)[0], best[2])
+
+
+def best_point(plan: Plan, entries: Sequence[Entry | None], best: Best | None) -> BestPoint | None:
+    """Return the point with the best mean of those whose trials are all done."""
+    if plan.trials == plan.points:
+        # Every point has one trial.
+        return None if best is None else BestPoint(best.point, best.value, 1)
+    values: defaultdict[int, list[float]] = defaultdict(list)
+    expected: Counter[int] = Counter()
+    for block in plan.blocks:
+        seeds, points, first = len(block.seeds), block.points, block.first_point
+        expected.update(dict.fromkeys(range(first, first + points), block.trials // points))
+        for place, entry in enumerate(entries[block.first : block.first + block.trials]):
+            if entry is not None and entry.state == codec.DONE:
+                values[first + place // seeds % points].append(entry.value)
+    sign = -1 if plan.metric.goal == "max" else 1
+    complete = [(sign * stats.mean(v), point) for point, v in values.items() if len(v) == expected[point]]
+    if not complete:
+        return None
+    mean, point = min(complete)
+    return BestPoint(point, sign * mean, expected[point])

@@ -1,0 +1,127 @@
+"""The state of a run in one word, what is unusual in sentences, and the command to type next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from hpc_search.layout import Layout
+from hpc_search.ledger import paused
+from hpc_search.ledger.submits import Answer, Intent
+from hpc_search.status.model import QueueView, Slots, State
+from hpc_search.status.workers import LiveWorker
+
+_START: Final = "hpc-search submit RUN"
+#: A command in a next step that can be typed as it is.
+_COMMAND: Final = re.compile(r"`((?:submit|cancel|resume) RUN[^`]*|scontrol release [^`]*)`")
+
+
+def stop_mark(layout: Layout) -> str | None:
+    """Return why workers claim nothing more, None where they do."""
+    try:
+        return layout.stop.read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def state(
+    layout: Layout, left: int, workers: Sequence[LiveWorker], view: QueueView | None, *, begun: bool
+) -> State:
+    """Return what the run does now."""
+    if not left:
+        return "finished"
+    if layout.stop.exists():
+        return "stopped"
+    if layout.paused.exists():
+        return "paused"
+    if any(worker.state == "live" for worker in workers):
+        return "running"
+    if view is not None and view.running:
+        return "starting"
+    if view is not None and view.waiting:
+        return "waiting"
+    if any(worker.state == "silent" for worker in workers):
+        return "silent"
+    return "idle" if begun or view is not None else "new"
+
+
+def notes(
+    layout: Layout, now: State, view: QueueView | None, seats: Sequence[Slots], known: Sequence[Intent]
+) -> tuple[str, ...]:
+    """Return what is unusual, in sentences."""
+    found = [*_why(layout, now, known), *_slurm(view)]
+    if now in ("running", "starting", "waiting"):
+        found += [_missing(one) for one in seats if one.missing]
+    found += _refusal(known) if now != "finished" else []
+    return tuple(found)
+
+
+def _why(layout: Layout, now: State, known: Sequence[Intent]) -> list[str]:
+    match now:
+        case "stopped":
+            first, _, rest = (stop_mark(layout) or "").partition("\n")
+            more = " (all of it: ledger/stop)" if rest else ""
+            return [
+                f"stopped: {first or 'no reason given'}{more}; `submit RUN` clears that and starts workers"
+            ]
+        case "paused":
+            return [f"{paused(layout)}; `resume RUN` goes on"]
+        case "idle":
+            return ["nothing runs: no live worker; `submit RUN` starts workers for what is left"]
+        case "new" if any(one.launcher == "slurm" for one in known):
+            return ["no worker runs, and SLURM was not asked; `submit RUN` starts what is missing"]
+        case "new":
+            return ["nothing was started yet: `submit RUN` starts workers"]
+        case "silent":
+            why = "no worker beats any more: killed, or their nodes or the file system stand still"
+            return [f"{why}; `submit RUN` starts workers where they are gone"]
+        case "starting":
+            return ["tasks run, but no worker is seen yet: they start, or fail early: see RUN/submitit"]
+        case _:
+            return []
+
+
+def _slurm(view: QueueView | None) -> list[str]:
+    if view is None or view.answers:
+        return []
+    if view.age is None:
+        return ["SLURM does not answer, so what waits in its queue is not known"]
+    return [f"SLURM does not answer; what is said of its queue is as of {age(view.age)} ago"]
+
+
+def _missing(one: Slots) -> str:
+    workers = "1 worker is" if one.missing == 1 else f"{one.missing} workers are"
+    name = f" of profile {one.profile}" if one.profile else ""
+    return f"{workers} missing{name}: {one.wanted} wanted, {one.live} live, {one.waiting} waiting"
+
+
+def _refusal(known: Sequence[Intent]) -> list[str]:
+    last = next((one for one in reversed(known) if one.tasks), None)
+    if isinstance(last, Answer) and last.outcome in ("refused", "not sent"):
+        verb = "was refused" if last.outcome == "refused" else "was not sent"
+        return [f"the last submission, {last.token}, {verb}: {last.words}"]
+    return []
+
+
+def age(seconds: float) -> str:
+    """Return *seconds* in one unit."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def next_step(now: State, view: QueueView | None, seats: Sequence[Slots]) -> str:
+    """Return the command to type; "" where there is nothing to do but wait."""
+    match now:
+        case "finished":
+            return "hpc-search collect RUN"
+        case "running" | "starting":
+            return _START if any(one.missing for one in seats) else "hpc-search status RUN --watch"
+        case "waiting":
+            stuck = [
+                one for one in (view.waiting if view is not None else ()) if not one.next.startswith("wait")
+            ]
+            return stuck[0].next.strip("`") if stuck and stuck[0].next.startswith("`") else ""
+        case "paused":
+            return "hpc-search resume RUN"
+        case _:
+            return _START

@@ -1,0 +1,68 @@
+"""SLURM's reasons in plain words."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpc_search.site.reasons import explain
+
+#: As the test cluster's 22.05 and newer ones write them.
+WAITING = (
+    *("None", "Priority", "Resources", "BeginTime", "Dependency", "Licenses", "Cleaning", "NodeDown"),
+    *("QOSMaxJobsPerUserLimit", "QOSMaxSubmitJobPerUserLimit", "QOSGrpNodeLimit", "QOSGrpCpuLimit"),
+    *("QOSMaxCpuPerUserLimit", "QOSMaxGRESPerUser", "QOSMaxMemoryPerUser", "QOSMaxNodePerUserLimit"),
+    *("AssocMaxJobsLimit", "AssocGrpCpuLimit", "AssocGrpGRES", "AssocMaxSubmitJobLimit", "AssocGrpMemLimit"),
+    *("AssocGrpCPURunMinutesLimit", "ReqNodeNotAvail", "PartitionDown", "PartitionInactive", "Reservation"),
+)
+STUCK = (
+    *("DependencyNeverSatisfied", "PartitionTimeLimit", "PartitionNodeLimit", "JobHeldUser", "JobHeldAdmin"),
+    *("launch failed requeued held", "InvalidAccount", "InvalidQOS", "AccountNotAllowed", "BadConstraints"),
+    *(
+        "MaxMemPerLimit",
+        "NonZeroExitCode",
+        "OutOfMemory",
+        "JobArrayTaskLimit",
+        "QOSMaxWallDurationPerJobLimit",
+    ),
+    *("QOSMinGRES", "AssocGrpCPUMinutesLimit", "QOSMaxCpuPerJobLimit", "QOSMaxCpuPerNode"),
+)
+
+
+@pytest.mark.parametrize("reason", WAITING)
+def test_a_reason_that_passes_by_itself_says_wait(reason: str) -> None:
+    found = explain(reason)
+
+    assert found.meaning
+    assert found.waits
+    assert found.step.startswith("wait")
+
+
+@pytest.mark.parametrize("reason", STUCK)
+def test_a_reason_that_does_not_pass_says_what_to_do(reason: str) -> None:
+    found = explain(reason)
+
+    assert found.meaning
+    assert found.step
+    assert not found.waits
+
+
+def test_our_own_throttle_says_how_it_is_raised() -> None:
+    assert "submit RUN --set throttle=N" in explain("JobArrayTaskLimit").step
+
+
+def test_nodes_that_are_not_available_are_named() -> None:
+    assert explain("ReqNodeNotAvail, UnavailableNodes:node[1-2]").meaning.endswith(": node[1-2]")
+    assert explain("(ReqNodeNotAvail, Reserved for maintenance)").meaning
+    assert not explain("ReqNodeNotAvail").meaning.endswith(":")
+
+
+def test_limits_name_who_sets_them_and_what_they_count() -> None:
+    assert "QOS" in explain("QOSMaxJobsPerUserLimit").meaning
+    assert "jobs that run at once of one user" in explain("QOSMaxJobsPerUserLimit").meaning
+    assert "all of its users together" in explain("AssocGrpGRES").meaning
+    assert "GPUs" in explain("AssocGrpGRES").meaning
+    assert "`submit RUN` sends the rest" in explain("AssocMaxSubmitJobLimit").step
+
+
+def test_a_reason_that_is_not_known_is_left_as_it_is() -> None:
+    assert explain("SomethingNewIn25") == ("", "", True)
