@@ -73,18 +73,18 @@ def test_a_pause_saves_what_runs_and_holds_what_waits_and_resume_goes_on_from_th
 
 
 # -- retry and skip
-#: Touches more memory than the first submission gives it; trial 2 runs for ever.
+#: Takes 300 MiB, from no more than SLURM gives; trial 2 runs for ever.
 HUNGRY_TRIAL = """
-import time
+import os, resource, time
 
 def train(trial):
     if trial.params["x"] == 2:
         while True:
             time.sleep(0.1)
             trial.report(0, acc=0.0)
-    filled = bytearray(trial.params["x"] * 300 << 20)
-    filled[::4096] = b"1" * len(filled[::4096])
-    return {"acc": 1.0}
+    given = int(os.environ["SLURM_MEM_PER_NODE"]) << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (given, given))
+    return {"acc": len(bytearray(trial.params["x"] * 300 << 20)) * 1.0}
 """
 HUNGRY_SEARCH = """
 name: Hungry on SLURM
@@ -94,7 +94,6 @@ space: {x: [0, 1, 2]}
 strategy: grid
 heartbeat: 1
 lease: 8
-retry: {memory: 0}
 """
 
 
