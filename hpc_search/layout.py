@@ -163,6 +163,25 @@ class Layout:
         return self.ledger / "stop"
 
     @property
+    def paused(self) -> Path:
+        """Present while the run is paused: workers save, end, and claim nothing until `resume`."""
+        return self.ledger / "paused"
+
+    @property
+    def skipped(self) -> Path:
+        """Present once trials were skipped: what is owned may have ended."""
+        return self.ledger / "skipped"
+
+    @property
+    def retries(self) -> Path:
+        """Published lists of failures that were taken back."""
+        return self.ledger / "retries"
+
+    def retry(self, number: int) -> Path:
+        """The failures that retry *number* (from 1) took back."""
+        return self.retries / f"{number:04d}.json"
+
+    @property
     def archive(self) -> Path:
         """Journals and logs of workers that are gone, folded."""
         return self.ledger / "archive"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hpc_search.cli.options import Verbs, add_run, count, verb
+from hpc_search.errors import EXIT_DONE, EXIT_USAGE
 
 
 def add(verbs: Verbs) -> None:
@@ -31,9 +32,13 @@ def add(verbs: Verbs) -> None:
 def run(given: argparse.Namespace) -> int:
     """Work."""
     from hpc_search import search
-    from hpc_search.worker import Supervisor, WorkerOptions, pack
 
     found = search.writable(search.open_run(given.run_dir))
+    if words := search.closed(found):
+        # A task that was waiting: it leaves before it is a worker, and nothing is used up.
+        print(words)
+        return EXIT_DONE if given.token else EXIT_USAGE
+    from hpc_search.worker import Supervisor, WorkerOptions, pack
 
     def refill(done: int, refused: bool) -> None:
         search.refill(found, given.token, done, refused=refused)

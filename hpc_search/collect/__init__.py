@@ -21,7 +21,7 @@ from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, last_seal, seal_results
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, superblocks
+from hpc_search.ledger import marks, mode
 from hpc_search.ledger.index import read_header
 from hpc_search.planning import digest, load_plan
 from hpc_search.records import checked
@@ -175,7 +175,7 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
 def _ended(layout: Layout) -> int:
     """Return how many trials ended by what workers claim by, 0 where that cannot be read."""
     if mode.exclusive(layout):
-        return superblocks.finals(layout)
+        return marks.finals(layout)
     header = read_header(layout)
     return header.finals if header is not None else 0
 

@@ -10,7 +10,7 @@ import msgspec
 import xxhash
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, snapshots
+from hpc_search.ledger import history, retries, snapshots
 from hpc_search.records import journal as codec
 from hpc_search.slices import observed
 from hpc_search.slices.observed import Observed
@@ -134,7 +134,12 @@ def _slice(data: bytes) -> Observed | None:
 
 
 def _results(layout: Layout, ends: list[Attempt]) -> dict[int, Attempt]:
-    finals = [end for end in ends if end.state in codec.FINAL]
+    known = retries.read(layout)
+    finals = [
+        end
+        for end in ends
+        if end.state in codec.FINAL and not (known and known.retired(end.trial, end.attempt, end.state))
+    ]
     results = {end.trial: end for end in finals}
     if len(results) == len(finals):
         return results

@@ -20,6 +20,7 @@ from hpc_search.fsck import (
     known,
     planned,
     results,
+    retries,
     seals,
     shapes,
     snapshots,
@@ -39,7 +40,7 @@ _NUMBERS: Final = re.compile(r"\d[\d, ]*(and \d+ more)?")
 
 #: Where results stand.
 _TRUTH: Final = re.compile(
-    r"plan\.json|workers(/[0-9a-f]{16}(/journal\..*)?)?|ledger(/(archive|seals|open)(/.*)?)?"
+    r"plan\.json|workers(/[0-9a-f]{16}(/journal\..*)?)?|ledger(/(archive|seals|retries|open)(/.*)?)?"
 )
 #: Evidence of cases that say that something is lost.
 _FOLLOWS: Final = ("lost/", "head/", "gap/")
@@ -83,7 +84,10 @@ def examine(layout: Layout, live: Collection[str] = ()) -> Checkup:
     # The index is read first: what it calls final stands in the journals by then.
     data = disk.read(layout.claims)
     written = results.read_written(disk)
-    checkup.seals = seals.read_seals(disk, written.seals if written is not None else 0)
+    again = retries.read_retries(disk)
+    checkup.cases += again.cases
+    checkup.facts.again = again.known
+    checkup.seals = seals.read_seals(disk, written.seals if written is not None else 0, again.known)
     checkup.cases += checkup.seals.cases
     _read_journals(disk, checkup, live)
     if checkup.plan is not None:
@@ -174,7 +178,7 @@ def _others(
     checkup.cases += documents.check_profile(disk, slurm=documents.used_slurm(disk))
     checkup.cases += documents.check_doctor(disk)
     checkup.cases += documents.check_locks(disk)
-    checkup.cases += documents.stop_mark(disk)
+    checkup.cases += documents.stop_marks(disk)
 
 
 def _ledger(disk: Disk, checkup: Checkup, plan: Plan, data: bytes | None) -> None:

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from hpc_search.errors import RefusedError, TemporaryError
+from hpc_search.errors import RefusedError, TemporaryError, UsageError
 from hpc_search.launchers import leftovers, nodes, processes, sending, timing, wording
 from hpc_search.launchers.base import ActiveJobs, Fewer, Launcher, NoRoomError
 from hpc_search.launchers.fitting import Filling, Room, sizes
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
+from hpc_search.ledger import paused
 from hpc_search.ledger.gone import owners
 from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, submissions
 from hpc_search.locks import LockUnavailableError, coarse_lock
@@ -58,12 +59,13 @@ def submit(order: Order) -> Outcome:
     Raises:
         RefusedError: The scheduler refused for good; nothing more is sent.
         TemporaryError: The scheduler does not answer, or has no room; a later `submit` goes on from here.
-        UsageError: The launcher cannot be used on this machine.
+        UsageError: The launcher cannot be used on this machine, or the run is paused.
     """
     if order.pending <= 0:
         return Outcome(
             0, 0, f"nothing is left to do; `hpc-search collect {order.layout.root}` merges the results"
         )
+    refuse_paused(order.layout)
     order.launcher.check()
     for directory in (order.layout.submits, order.layout.submitit):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,6 +77,17 @@ def submit(order: Order) -> Outcome:
         _tidy(order.layout, known, gone)
         outcome = _act(timing.learned(order), known, active, gone)
         return replace(outcome, text="\n".join([outcome.text, *troubles]))
+
+
+def refuse_paused(layout: Layout) -> None:
+    """Start nothing that would end at once.
+
+    Raises:
+        UsageError: The run is paused.
+    """
+    if words := paused(layout):
+        message = f"{layout.root} is {words}; nothing was started"
+        raise UsageError(message, hint=f"`hpc-search resume {layout.root}` goes on")
 
 
 def preview(order: Order) -> str:

@@ -32,15 +32,13 @@ from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.pace import Pace
 from hpc_search.worker.slice import SliceCheck
-from hpc_search.worker.verdict import TIME_LIMIT
+from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
 #: Marks wait at most this long for the next claim.
 _FLUSH: Final = 0.5
 #: A worker that looks this share of the lease too late was stopped, or a file server stood still.
 _LATE: Final = 1 / 3
-
-
 #: Claims in a row that gave nothing though there was something, and seconds between the later ones.
 _FRUITLESS: Final = (3, 0.25)
 #: Seconds between two looks whether the others have ended everything.
@@ -197,12 +195,12 @@ class Supervisor:
                 return leaving
         if self._stopping:
             return self._stopping
-        return "stopped" if self._layout.stop.exists() else "no work left"
+        return "stopped" if self._ledger.closed else "no work left"
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
         most = 1 if self._options.only is not None else self._options.limit
-        return (most is not None and self._attempts >= most) or self._layout.stop.exists()
+        return (most is not None and self._attempts >= most) or self._ledger.closed
 
     def _finds_work(self) -> bool:
         """Return whether to claim again where nothing could be claimed."""
@@ -250,9 +248,10 @@ class Supervisor:
 
     def _stop(self, reason: str, number: int = 0) -> None:
         if not self._stopping:
-            self._stopping = reason
-            self._stop_signal = number
-            self._events.stop_running(reason)
+            # Of a run that is paused no task is run again, whatever else is heard.
+            paused = self._ledger.paused
+            self._stopping, self._stop_signal = (PAUSED, 0) if paused else (reason, number)
+            self._events.stop_running(self._stopping)
 
     # -- claiming
     def _claim(self) -> list[Claimed]:
@@ -370,6 +369,8 @@ class Supervisor:
         if self._ledger.waiting and now - self._last_flush > _FLUSH:
             # A long trial does not keep the ones before it out of the index.
             self._started()
+        if self._ledger.paused:
+            self._stop(PAUSED)
         left = self._walltime.left()
         if left <= 0:
             self._stop(TIME_LIMIT, signal.SIGUSR2)

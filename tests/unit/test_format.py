@@ -20,6 +20,7 @@ EXAMPLES = {
     "snapshot_record": (1,),
     "superblock": (0,),
     "superblock_seal": (0, 128),
+    "retry": (1,),
     "submit_intent": (1,),
     "submit_record": (1,),
     "archive_file": (1,),
@@ -35,7 +36,8 @@ EXAMPLES = {
 }
 #: Directories that hold nothing but files named otherwise.
 CONTAINERS = {
-    "splits", "vault", "ledger", "open", "seals", "submits", "snapshots", "archive", "workers", "worker",
+    "splits", "vault", "ledger", "open", "seals", "retries", "submits", "snapshots", "archive", "workers",
+    "worker",
     "checkpoints", "checkpoint_dir", "results", "cache",
 }  # fmt: skip
 
