@@ -74,6 +74,7 @@ ENTRIES = st.builds(
     batch=st.integers(0, 2**32 - 1),
     kills=st.integers(0, 255),
     hangs=st.integers(0, 255),
+    again=st.integers(0, 2**32 - 1),
 )
 
 
