@@ -138,7 +138,10 @@ def _state(status: Status) -> list[str]:
     parts += [f"{states[state]} {state}" for state in ("silent", "gone") if states[state]]
     if status.queue is not None:
         waiting = sum(group.tasks for group in status.queue.waiting)
-        parts.append(f"{_count(waiting, 'task')} waiting in SLURM" if waiting else "")
+        # In steps of 10 s, so that a live view does not send it with every refresh.
+        age = int(status.queue.age or 0) // 10 * 10
+        asked = f" ({duration(age)} ago)" if age else ""
+        parts.append(f"{_count(waiting, 'task')} waiting in SLURM{asked}" if waiting else "")
         if status.queue.running and not live:
             parts.append(f"{_count(status.queue.running, 'task')} started")
     wanted = sum(one.wanted for one in status.slots)
