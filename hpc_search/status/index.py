@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from hpc_search import durable, stats
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, rebuild, superblocks
+from hpc_search.ledger import marks, mode, rebuild
 from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
@@ -43,7 +43,7 @@ def read_entries(layout: Layout, trials: int) -> Read:
     """Return the entries of the index, or of the journals where it is not used or not whole."""
     if mode.exclusive(layout):
         # Before the journals are read: an end stands in its journal before a name says so.
-        ended = superblocks.finals(layout)
+        ended = marks.finals(layout)
         entries_now = rebuild.entries(layout, trials)[1]
         lost = ended - sum(entry.final for entry in entries_now)
         note = f"{lost} trials ended by ledger/open, but no journal holds their results: `hpc-search fsck`"

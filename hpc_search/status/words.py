@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hpc_search.layout import Layout
+from hpc_search.ledger import paused
 from hpc_search.ledger.mismatches import Missing
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.status.model import QueueView, Slots, State
@@ -14,7 +15,7 @@ from hpc_search.status.workers import LiveWorker
 
 _START: Final = "hpc-search submit RUN"
 #: A command in a next step that can be typed as it is.
-_COMMAND: Final = re.compile(r"`((?:submit|cancel) RUN[^`]*|scontrol release [^`]*)`")
+_COMMAND: Final = re.compile(r"`((?:submit|cancel|resume) RUN[^`]*|scontrol release [^`]*)`")
 
 
 def stop_mark(layout: Layout) -> str | None:
@@ -33,6 +34,8 @@ def state(
         return "finished"
     if layout.stop.exists():
         return "stopped"
+    if layout.paused.exists():
+        return "paused"
     if any(worker.state == "live" for worker in workers):
         return "running"
     if view is not None and view.running:
@@ -65,6 +68,8 @@ def _why(layout: Layout, now: State) -> list[str]:
             return [
                 f"stopped: {first or 'no reason given'}{more}; `submit RUN` clears that and starts workers"
             ]
+        case "paused":
+            return [f"{paused(layout)}; `resume RUN` goes on"]
         case "idle":
             return ["nothing runs: no live worker; `submit RUN` starts workers for what is left"]
         case "new":
@@ -133,5 +138,7 @@ def next_step(now: State, view: QueueView | None, seats: Sequence[Slots]) -> str
             return stuck[0].next.strip("`") if stuck and stuck[0].next.startswith("`") else ""
         case "unknown":
             return ""
+        case "paused":
+            return "hpc-search resume RUN"
         case _:
             return _START
