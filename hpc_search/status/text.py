@@ -192,7 +192,7 @@ def _hours(hours: Hours) -> list[str]:
 
 
 def _amount(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 else "0"
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 else f"{hours:.1g}"
 
 
 def _best(status: Status, width: int) -> list[Line]:
@@ -254,7 +254,7 @@ def _nodes(status: Status, width: int, shown: int) -> list[Line]:
         causes = ", ".join(f"{count:,} {cause}" for cause, count in node.failures.items())
         parts = [
             f"{node.live} live" if node.live else "",
-            f"{node.silent} silent" if node.silent else "",
+            f"{node.silent} silent or gone" if node.silent else "",
             f"{_count(bad, 'attempt')} without a result ({causes})" if bad else "",
         ]
         rows.append(Line(cut(f"  {node.node}: {', '.join(filter(None, parts))}", width)))
