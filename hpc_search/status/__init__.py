@@ -159,7 +159,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     rate = recent_rate([entry.changed for entry in finals[-_RECENT:]], facts.now if active else None)
     one = estimate.length(finals)
     best = index.best_trial(plan, facts.entries)
-    view = slots.view(facts.queue, facts.now)
+    view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())
     seats = slots.slots(facts.known, facts.workers, facts.queue, left) if left else ()
     spent = _spent(facts)
     begun = bool(facts.known) or any(entry.attempt for entry in known)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from hpc_search.config.profile import Profile
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.site.queue import Job
-from hpc_search.site.reasons import explain
+from hpc_search.site.reasons import Explained, explain
 from hpc_search.site.shared import Queue
 from hpc_search.status.hours import Sums
 from hpc_search.status.model import Eta, Hours, QueueView, Slots, Waiting
@@ -68,8 +68,11 @@ def queued_tokens(known: Sequence[Intent]) -> tuple[str, ...]:
     )
 
 
-def view(queue: Queue | None, now: float) -> QueueView | None:
-    """Return what *queue* says at *now* (seconds of the wall clock), waiting tasks by reason."""
+def view(queue: Queue | None, now: float, *, paused: bool = False) -> QueueView | None:
+    """Return what *queue* says at *now* (seconds of the wall clock), waiting tasks by reason.
+
+    In a *paused* run it is `pause` that holds tasks, and `resume` that releases them.
+    """
     if queue is None:
         return None
     waiting: defaultdict[str, list[Job]] = defaultdict(list)
@@ -85,13 +88,15 @@ def view(queue: Queue | None, now: float) -> QueueView | None:
         answers=queue.answers,
         running=kinds["running"],
         ending=kinds["ending"],
-        waiting=tuple(_waiting(reason, jobs, now) for reason, jobs in groups),
+        waiting=tuple(_waiting(reason, jobs, now, paused=paused) for reason, jobs in groups),
         unasked=len(queue.unasked),
     )
 
 
-def _waiting(reason: str, jobs: Sequence[Job], now: float) -> Waiting:
+def _waiting(reason: str, jobs: Sequence[Job], now: float, *, paused: bool) -> Waiting:
     found = explain(reason)
+    if paused and reason.startswith("JobHeld"):
+        found = Explained("held by `pause`", "`resume RUN`", waits=False)
     starts = [max(0.0, job.start - now) for job in jobs if job.start]
     return Waiting(
         reason=reason,

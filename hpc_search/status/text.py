@@ -138,7 +138,10 @@ def _state(status: Status) -> list[str]:
     parts += [f"{states[state]} {state}" for state in ("silent", "gone") if states[state]]
     if status.queue is not None:
         waiting = sum(group.tasks for group in status.queue.waiting)
-        parts.append(f"{_count(waiting, 'task')} waiting in SLURM" if waiting else "")
+        # In steps of 10 s, so that a live view does not send it with every refresh.
+        age = int(status.queue.age or 0) // 10 * 10
+        asked = f" ({duration(age)} ago)" if age else ""
+        parts.append(f"{_count(waiting, 'task')} waiting in SLURM{asked}" if waiting else "")
         if status.queue.running and not live:
             parts.append(f"{_count(status.queue.running, 'task')} started")
     wanted = sum(one.wanted for one in status.slots)
@@ -189,7 +192,7 @@ def _hours(hours: Hours) -> list[str]:
 
 
 def _amount(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 else "0"
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 else f"{hours:.1g}"
 
 
 def _best(status: Status, width: int) -> list[Line]:
@@ -251,7 +254,7 @@ def _nodes(status: Status, width: int, shown: int) -> list[Line]:
         causes = ", ".join(f"{count:,} {cause}" for cause, count in node.failures.items())
         parts = [
             f"{node.live} live" if node.live else "",
-            f"{node.silent} silent" if node.silent else "",
+            f"{node.silent} silent or gone" if node.silent else "",
             f"{_count(bad, 'attempt')} without a result ({causes})" if bad else "",
         ]
         rows.append(Line(cut(f"  {node.node}: {', '.join(filter(None, parts))}", width)))

@@ -126,6 +126,8 @@ def test_a_worker_that_was_killed_on_its_node_is_gone_once_slurm_does_not_know_i
 
     for pid in on_the_nodes(token):
         os.kill(pid, signal.SIGKILL)
+    # The script stays a while where its worker died.
+    search.cluster.run("scancel", f"--name={token}")
     search.wait_for_the_end_of_all_jobs()
     found = wait_until(lambda: _when(status_now(search), "gone"), 30, on_timeout=lambda: search)
 

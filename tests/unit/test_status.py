@@ -368,6 +368,19 @@ def test_what_waits_is_explained_with_what_to_do(tmp_path: Path) -> None:
     assert "held by you" in status.text()
 
 
+def test_tasks_that_pause_holds_are_released_by_resume(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run)
+    run.layout.paused.write_text("paused by alice at noon\n")
+    status = watched(run, job("PENDING", "0-3", 4, reason="JobHeldUser")).look()
+
+    assert status.state == "paused"
+    assert status.queue is not None
+    assert status.queue.waiting[0].next == "`resume RUN`"
+    assert "paused by alice at noon" in status.text()
+    assert "scontrol" not in status.text()
+
+
 def test_time_left_counts_those_that_wait_from_when_slurm_expects_them(tmp_path: Path) -> None:
     one = Length(mean=10.0, error=0.0, median=10.0, high=10.0)
     work = work_left(one, 100, 1.0, 0.0)
