@@ -105,7 +105,8 @@ def _sent(request: Request, temporary: Path, config: Config, *, signals: bool) -
 
     calls = follow.Calls(queue, cancel)
     kill_wait = config.number("KillWait") or _KILL_WAIT_S
-    followed = follow.follow(temporary, calls, signals=signals, kill_wait=kill_wait)
+    wait = config.requeue_wait_s or 0
+    followed = follow.follow(temporary, calls, signals=signals, kill_wait=kill_wait, requeue_wait=wait)
     words = _words(followed, request, temporary, jobs[0].id)
     return Tried(
         outcome=followed.outcome,

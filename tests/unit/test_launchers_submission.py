@@ -699,3 +699,12 @@ def test_packed_workers_are_sent_as_tasks_that_they_share(layout: Layout) -> Non
     (answer,) = submits.submissions(layout)
     assert answer.wanted == 10
     assert submission.submit(wanted).sent == 0
+
+
+def test_a_cancel_says_whose_trials_are_free(layout: Layout, departed: tuple[Scheduler, str]) -> None:
+    scheduler, name = departed
+    scheduler.over = frozenset([name])
+
+    submission.cancel(layout, scheduler)
+
+    assert taken(layout) == (f"worker of {name}",)

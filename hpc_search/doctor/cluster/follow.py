@@ -12,12 +12,13 @@ import msgspec
 
 from hpc_search.doctor.cluster.found import Event, Look, Outcome, Timing
 
-#: Seconds until the first task has to run, until all has happened after that (beyond KillWait and the
-#: limit of a minute), between looks at the records, between questions to SLURM, and without a sign of
-#: life until a task counts as killed.
+#: Seconds until the first task has to run, and until all has happened after that, KillWait not counted:
+#: the limit of a minute, which SLURM looks at every 30 s, and the rest.
 START_S: Final = 60.0
+_LIMIT_S: Final = 95.0
 _REST_S: Final = 20.0
-_LIMIT_S: Final = 65.0
+#: Seconds between looks at the records, between questions to SLURM, and without a sign of life until a
+#: task counts as killed.
 _POLL_S: Final = 0.1
 _ASK_S: Final = 15.0
 _QUIET_S: Final = 2.5
@@ -74,10 +75,10 @@ class Records:
         """Return what the first task saw."""
         return next((one.look for events in self.events.values() for one in events if one.look), None)
 
-    def complete(self, *, signals: bool) -> bool:
-        """Return whether everything that is waited for has happened."""
+    def complete(self, *, signals: bool, patient: bool) -> bool:
+        """Return whether all has happened; *patient*: a requeued task is waited for until it is back."""
         asked = self.first("requeue-0", "requeue")
-        refused = asked is not None and bool(asked.words)
+        refused = asked is not None and (bool(asked.words) or not patient)
         back = self.first("requeue-1", "start") is not None
         limit = self.ended("limit-0") if signals else self.look() is not None
         return (back or refused) and self.ended("cancel-0") and limit
@@ -93,11 +94,22 @@ class Followed(NamedTuple):
     cancelled_at: float | None = None
 
 
-def follow(directory: Path, calls: Calls, *, signals: bool, kill_wait: float) -> Followed:
-    """Wait for what the tasks write into *directory*; every wait has an end."""
+def follow(
+    directory: Path, calls: Calls, *, signals: bool, kill_wait: float, requeue_wait: float = 0.0
+) -> Followed:
+    """Wait for what the tasks write into *directory*; every wait has an end.
+
+    Args:
+        directory: Where the records are.
+        calls: What is asked of SLURM.
+        signals: Whether the time limit is waited for.
+        kill_wait: Seconds from TERM to KILL, as configured.
+        requeue_wait: Seconds that a requeued task waits, as configured; too long a time is not waited for.
+    """
     records, sent = Records(directory), time.monotonic()
     asked, cancelled, began = sent - _ASK_S + 3.0, None, None
     rest = (_LIMIT_S if signals else 0.0) + kill_wait + _REST_S
+    patient = requeue_wait < rest - _REST_S / 2
     while True:
         records.read()
         now = time.monotonic()
@@ -106,7 +118,7 @@ def follow(directory: Path, calls: Calls, *, signals: bool, kill_wait: float) ->
         if cancelled is None and records.first("cancel-0", "start"):
             cancelled = time.monotonic()
             calls.cancel()
-        if began is not None and (records.complete(signals=signals) or now - began > rest):
+        if began is not None and (records.complete(signals=signals, patient=patient) or now - began > rest):
             return Followed("ran", "", began - sent, records, cancelled)
         if began is None and now - asked > _ASK_S:
             asked, queue = now, calls.queue()
