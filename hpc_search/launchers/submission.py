@@ -265,7 +265,8 @@ def _send_missing(
         message = f"no room now for a worker: {rule}; nothing was sent"
         hint = "the same command again when other jobs of yours have ended: `squeue --me` shows them"
         raise TemporaryError(message, hint=hint)
-    words = wording.sent(count.missing, count.already, [one.token for one in answers], avoided)
+    packed = profile.slice.pack.workers
+    words = wording.sent(count.missing, count.already, [one.token for one in answers], avoided, packed)
     if sent < count.missing:
         goes_on = order.profile.nodes_submit and order.launcher.name == "slurm"
         words = wording.partly(sent, count.missing, rule, by_workers=goes_on)

@@ -23,12 +23,16 @@ def already(active: Mapping[str, ActiveJobs], pending: int) -> str:
     return f"already submitted: {workers}; nothing was sent"
 
 
-def sent(missing: int, there: int, tokens: Sequence[str], avoided: Mapping[str, str]) -> str:
-    """Return the sentence on *missing* workers sent under *tokens*, and on the nodes *avoided*, with why."""
+def sent(missing: int, there: int, tokens: Sequence[str], avoided: Mapping[str, str], packed: int = 1) -> str:
+    """Return the sentence on *missing* workers sent under *tokens*, and on the nodes *avoided*, with why.
+
+    Where *packed* workers share a task, tasks are missing.
+    """
+    what = _workers(missing) if packed == 1 else f"{'task' if missing == 1 else 'tasks'} of {packed} workers"
     more = f", {there} were there already" if there else ""
     nodes = "; ".join(f"{name}: {why}" for name, why in avoided.items())
     without = f"; not on {nodes}, again and again (`--set exclude=` allows all nodes)" if nodes else ""
-    return f"{missing} {_workers(missing)} submitted as {_names(tokens)}{more}{without}"
+    return f"{missing} {what} submitted as {_names(tokens)}{more}{without}"
 
 
 def partly(sent: int, missing: int, rule: str, *, by_workers: bool) -> str:

@@ -132,7 +132,7 @@ def submit(run: Run, wish: Wish) -> Sent:
 
     order = _order(run, wish, pending(run))
     if not wish.force and order.pending > 0:
-        room.check(run.path, order.pending, order.wanted)
+        room.check(run.path, order.pending, min(order.asked, order.pending))
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
     failed = counted(run).failed if order.pending <= 0 else 0

@@ -25,7 +25,7 @@ _MIB: Final = 1 << 20
 
 def fraction(wanted: Slice) -> float:
     """Return the share of the memory that each worker may use; 0 where nothing limits it."""
-    if wanted.limits.memory_fraction or wanted.pack.workers == 1:
+    if wanted.limits.memory_fraction or wanted.pack.workers == 1 or wanted.kind == "cpu":
         return wanted.limits.memory_fraction
     return round(_DIVIDED / wanted.pack.workers, 3)
 

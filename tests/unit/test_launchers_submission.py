@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hpc_search import durable
+from hpc_search.config import slices
 from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError, RefusedError, TemporaryError
 from hpc_search.launchers import nodes, submission
@@ -684,6 +685,20 @@ def test_a_copy_neither_counts_nor_ends_the_jobs_of_its_original(layout: Layout)
     assert (copy.sent, copy.live, ended) == (2, 0, 2)
     assert copy.tokens[-1].endswith("-abcdef01-0002")
     assert set(scheduler.jobs) == set(original)
+
+
+def test_packed_workers_are_sent_as_tasks_that_they_share(layout: Layout) -> None:
+    block = slices.Slice(kind="packed", request=slices.Request(gres="gpu:1"), pack=slices.Pack(workers=4))
+    scheduler = Scheduler()
+    wanted = order(layout, scheduler, profile=Profile(slice=block), workers=10)
+
+    outcome = submission.submit(wanted)
+
+    assert [request.tasks for request in scheduler.sent] == [3]
+    assert "3 tasks of 4 workers submitted" in outcome.text
+    (answer,) = submits.submissions(layout)
+    assert answer.wanted == 10
+    assert submission.submit(wanted).sent == 0
 
 
 def test_a_cancel_says_whose_trials_are_free(layout: Layout, departed: tuple[Scheduler, str]) -> None:

@@ -254,6 +254,7 @@ def test_packed_workers_divide_the_memory_and_leave_room_for_contexts() -> None:
     given = "{request: {gres: 'gpu:1'}, pack: {workers: 4}, limits: {memory_fraction: 0.2}}"
     assert limits.fraction(profile_slice(given)) == 0.2
     assert limits.fraction(profile_slice("{request: {gres: 'gpu:1'}}")) == 0
+    assert limits.fraction(profile_slice("{pack: {workers: 4}}")) == 0
 
 
 def test_limits_reach_torch_jax_and_the_clients_of_an_own_daemon() -> None:
