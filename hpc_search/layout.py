@@ -47,6 +47,24 @@ class Layout:
         return self.root / "code.zip"
 
     @property
+    def provenance(self) -> Path:
+        """Where the sources come from, and the packages that were installed."""
+        return self.root / "provenance.json"
+
+    @property
+    def code_diff(self) -> Path:
+        """What no commit had of the sources."""
+        return self.root / "code.diff"
+
+    def later_code(self, digest: str) -> Path:
+        """The user's sources as taken again, with this *digest*."""
+        return self.root / f"code.{digest[:8]}.zip"
+
+    def later_diff(self, digest: str) -> Path:
+        """What no commit had of them then."""
+        return self.root / f"code.{digest[:8]}.diff"
+
+    @property
     def splits(self) -> Path:
         """Manifests of the folds."""
         return self.root / "splits"
@@ -131,9 +149,37 @@ class Layout:
         return self.submits / f"{number:04d}.jobs.json"
 
     @property
+    def snapshots(self) -> Path:
+        """Published records of sources that were taken again."""
+        return self.ledger / "snapshots"
+
+    def snapshot_record(self, number: int) -> Path:
+        """Which sources workers run that start after snapshot *number* (from 1)."""
+        return self.snapshots / f"{number:04d}.json"
+
+    @property
     def stop(self) -> Path:
         """Present when workers shall claim nothing more (cancel, circuit breaker)."""
         return self.ledger / "stop"
+
+    @property
+    def paused(self) -> Path:
+        """Present while the run is paused: workers save, end, and claim nothing until `resume`."""
+        return self.ledger / "paused"
+
+    @property
+    def skipped(self) -> Path:
+        """Present once trials were skipped: what is owned may have ended."""
+        return self.ledger / "skipped"
+
+    @property
+    def retries(self) -> Path:
+        """Published lists of failures that were taken back."""
+        return self.ledger / "retries"
+
+    def retry(self, number: int) -> Path:
+        """The failures that retry *number* (from 1) took back."""
+        return self.retries / f"{number:04d}.json"
 
     @property
     def archive(self) -> Path:

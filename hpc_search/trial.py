@@ -103,9 +103,9 @@ class Spec:
     save_interval: float = 300.0
     save_in_background: bool = False
     keep_checkpoints: bool = False
-    code: str = ""
+    #: Directories that the trial's code is imported from first.
+    code: tuple[str, ...] = ()
     directory: str = ""
-    modules: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

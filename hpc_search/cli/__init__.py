@@ -12,11 +12,26 @@ from collections.abc import Sequence
 from typing import Final
 
 from hpc_search import __version__
-from hpc_search.cli import cancel, collect, doctor, fsck, plan, rerun, show, status, submit, work
+from hpc_search.cli import (
+    cancel,
+    collect,
+    doctor,
+    fsck,
+    pause,
+    plan,
+    rerun,
+    resume,
+    retry,
+    show,
+    skip,
+    status,
+    submit,
+    work,
+)
 from hpc_search.durable import NO_SPACE
 from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, PASSING, HpcSearchError
 
-_VERBS = (plan, submit, status, collect, show, rerun, cancel, doctor, fsck, work)
+_VERBS = (plan, submit, status, collect, show, rerun, pause, resume, retry, skip, cancel, doctor, fsck, work)
 #: Allocations between two looks for garbage: reading an index makes 50,000 objects that all stay.
 _GARBAGE: Final = 200_000
 _ROOT: Final = "HPC_SEARCH_ROOT"
@@ -26,6 +41,8 @@ examples:
   hpc-search submit NAME                       start workers: SLURM where there is sbatch, else here
   hpc-search status NAME                       what is done, what runs, what fails and why
   hpc-search collect NAME                      results and the best hyperparameters
+  hpc-search pause NAME, resume NAME           stop for a while, go on
+  hpc-search retry NAME --cause oom            let failed trials run again
   hpc-search doctor DIR                        whether runs can live in a directory
 
 exit codes: 0 done; 1 the search ended with failures; 2 wrong usage or configuration; 4 a damaged file;

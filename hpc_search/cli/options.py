@@ -41,7 +41,7 @@ def count(text: str) -> int:
 def trial_number(text: str) -> int:
     """Return the number of a trial."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a trial, such as 17")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 17")
     return int(text)
 
 

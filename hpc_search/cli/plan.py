@@ -35,7 +35,8 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.planning.describe import describe
 
     planned = search.plan_search(given.config, given.run_dir, dry_run=given.dry_run)
-    print(describe(planned.run.plan, str(planned.run.path), fresh=planned.fresh, dry=given.dry_run))
+    path = str(planned.run.path)
+    print(describe(planned.run.plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code))
     for text in planned.warnings:
         print(f"warning: {text}", file=sys.stderr)
     if given.dry_run:

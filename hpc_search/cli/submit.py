@@ -17,7 +17,8 @@ def add(verbs: Verbs) -> None:
         "start workers for the work that is left; safe to repeat at any time",
         "  hpc-search submit runs/digits --profile slurm/profiles/SITE.yaml\n"
         "  hpc-search submit runs/digits --launcher local --wait\n"
-        "  hpc-search submit runs/digits --dry-run            print the sbatch script",
+        "  hpc-search submit runs/digits --dry-run            print the sbatch script\n"
+        "  hpc-search submit runs/digits --resnapshot         new workers run the code as it is now",
     )
     add_run(parser)
     parser.add_argument(
@@ -49,11 +50,25 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--force", action="store_true", help="even where the file system has less room than the plan needs"
     )
+    _add_code(parser)
     parser.add_argument("--wait", action="store_true", help="stay until the work ends, with a progress bar")
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be submitted, submit nothing"
     )
     parser.set_defaults(run=run)
+
+
+def _add_code(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resnapshot",
+        action="store_true",
+        help="take the sources again from where they were planned; workers that start from now on run them",
+    )
+    parser.add_argument(
+        "--allow-different-packages",
+        action="store_true",
+        help="let workers start where installed packages are not those of the plan",
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -71,7 +86,11 @@ def run(given: argparse.Namespace) -> int:
     if given.dry_run:
         print(search.preview(found, wish), end="")
         return EXIT_DONE
-    sent = search.submit(search.writable(found), wish)
+    for text in search.change_code(
+        search.writable(found), again=given.resnapshot, any_packages=given.allow_different_packages
+    ):
+        print(text)
+    sent = search.submit(found, wish)
     print(sent.outcome.text)
     if not given.wait:
         return EXIT_DONE

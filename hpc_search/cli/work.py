@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hpc_search.cli.options import Verbs, add_run, count, verb
+from hpc_search.errors import EXIT_DONE, EXIT_USAGE
 
 
 def add(verbs: Verbs) -> None:
@@ -19,6 +20,11 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
     parser.add_argument("--seat", default="", help=argparse.SUPPRESS)
     parser.add_argument("--packed", default="", metavar="SEAT", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--allow-different-packages",
+        action="store_true",
+        help="also where installed packages are not those of the plan",
+    )
     parser.add_argument("--trials", type=count, metavar="N", help="stop after N trials")
     parser.set_defaults(run=run)
 
@@ -26,9 +32,13 @@ def add(verbs: Verbs) -> None:
 def run(given: argparse.Namespace) -> int:
     """Work."""
     from hpc_search import search
-    from hpc_search.worker import Supervisor, WorkerOptions, pack
 
     found = search.writable(search.open_run(given.run_dir))
+    if words := search.closed(found):
+        # A task that was waiting: it leaves before it is a worker, and nothing is used up.
+        print(words)
+        return EXIT_DONE if given.token else EXIT_USAGE
+    from hpc_search.worker import Supervisor, WorkerOptions, pack
 
     def refill(done: int, refused: bool) -> None:
         search.refill(found, given.token, done, refused=refused)
@@ -41,6 +51,7 @@ def run(given: argparse.Namespace) -> int:
         seat=given.packed or given.seat,
         packed=bool(given.packed),
         limit=given.trials,
+        any_packages=given.allow_different_packages,
         refill=refill,
     )
     code = Supervisor(found.layout, found.plan, options).run()

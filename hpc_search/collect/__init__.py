@@ -21,7 +21,7 @@ from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, last_seal, seal_results
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, superblocks
+from hpc_search.ledger import marks, mode
 from hpc_search.ledger.index import read_header
 from hpc_search.planning import digest, load_plan
 from hpc_search.records import checked
@@ -157,7 +157,7 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
     with _collector_paused():
         try:
             sealed = seal_results(layout)
-            found = documents.outcome(plan, sealed.attempts.results, sealed.attempts.slices)
+            found = documents.outcome(plan, sealed.attempts)
             contents, notes = _write_results(layout, found, sealed)
             merged = b""
             if audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES)):
@@ -168,13 +168,14 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
         except OSError as error:
             raise _unwritable(layout, error) from error
         files = tuple(name for name in _FILES if name in contents)
-        return _collected(layout, found, files, (*notes, *_warnings(plan, sealed, ended)))
+        notes += [*_warnings(plan, sealed, ended), *_mixed(found)]
+        return _collected(layout, found, files, tuple(notes))
 
 
 def _ended(layout: Layout) -> int:
     """Return how many trials ended by what workers claim by, 0 where that cannot be read."""
     if mode.exclusive(layout):
-        return superblocks.finals(layout)
+        return marks.finals(layout)
     header = read_header(layout)
     return header.finals if header is not None else 0
 
@@ -209,9 +210,7 @@ def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[dict
         "results.csv": csv_text(columns),
         "search_results.json": documents.search_results(found),
         "summary.csv": csv_text(documents.summary_columns(found)),
-        "attempts.csv": csv_text(
-            documents.attempt_columns(attempts.ends, attempts.results, attempts.openings)
-        ),
+        "attempts.csv": csv_text(documents.attempt_columns(attempts)),
         "top_k.json": documents.top_k(found),
         "best_hyperparams.json": documents.best_hyperparams(found),
     }
@@ -235,6 +234,16 @@ def _warnings(plan: Plan, sealed: Sealed, ended: int) -> list[str]:
         "results have numbers that the plan does not have and were left out": foreign,
     }
     return [f"warning: {count} {what}" for what, count in counted.items() if count]
+
+
+def _mixed(found: Outcome) -> list[str]:
+    """Return a warning where values of several snapshots of the sources are compared."""
+    if not found.mixed:
+        return []
+    counts = Counter(code[:8] or "unknown" for code in found.codes)
+    shown = ", ".join(f"{count} of code {code}" for code, count in sorted(counts.items()))
+    words = f"warning: results of several snapshots of the code are mixed: {shown}"
+    return [f"{words} (column `code` of results.csv)"]
 
 
 def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tuple[str, ...]) -> Collected:

@@ -11,11 +11,10 @@ import msgspec
 
 from hpc_search.collect.columns import Column, json_text, picked, spread
 from hpc_search.collect.provenance import Provenance, distinct, slice_columns
-from hpc_search.collect.reading import Attempt
+from hpc_search.collect.reading import Attempt, Attempts
 from hpc_search.collect.times import iso_seconds
 from hpc_search.records import journal as codec
 from hpc_search.records.plan import Plan
-from hpc_search.slices.observed import Observed
 from hpc_search.stats import FoldValue, PointScore, rank_points
 
 #: How many points stand in top_k.json.
@@ -43,6 +42,13 @@ class Outcome(NamedTuple):
     #: The differing devices behind the results; ``on[i]`` is the place of those of ``ends[i]``.
     slices: list[Provenance]
     on: list[int]
+    #: Digest of the sources of each of ``ends``.
+    codes: list[str]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether results of several snapshots of the sources are compared with each other."""
+        return len(set(self.codes)) > 1
 
     @property
     def best(self) -> PointScore | None:
@@ -63,18 +69,16 @@ class Outcome(NamedTuple):
         return f"no point is complete: of its trials are missing {missing}"
 
 
-def outcome(plan: Plan, results: Mapping[int, Attempt], slices: Mapping[str, Observed]) -> Outcome:
-    """Return the outcome of *results*; numbers that the plan does not have are left out.
-
-    *slices* is what each worker saw of its devices.
-    """
+def outcome(plan: Plan, attempts: Attempts) -> Outcome:
+    """Return the outcome of the results of *attempts*; numbers that the plan does not have are left out."""
+    results = attempts.results
     ends = [results[number] for number in sorted(results) if 0 <= number < plan.trials]
     scores = rank_points(ends, plan.metric.goal, lambda point: trials_of_point(plan, point))
     # Trials of one point have the same parameters, mostly in the same bytes: those are parsed once.
     texts = [bytes(end.params) for end in ends]
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     which = [places[text] for text in texts]
-    seen, of_worker = distinct(slices, {end.worker for end in ends})
+    seen, of_worker = distinct(attempts.slices, {end.worker for end in ends})
     params = list(map(msgspec.json.Decoder(dict[str, Any]).decode, places))
     return Outcome(
         plan,
@@ -89,6 +93,7 @@ def outcome(plan: Plan, results: Mapping[int, Attempt], slices: Mapping[str, Obs
         sum([score.complete for score in scores]),
         seen,
         [of_worker[end.worker] for end in ends],
+        [attempts.codes.get(end.worker, "") for end in ends],
     )
 
 
@@ -112,7 +117,10 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def result_columns(found: Outcome) -> list[Column]:
-    """Return results.csv: one row a finished trial by number, nothing about how it came to be."""
+    """Return results.csv: one row a finished trial by number, nothing about how it came to be.
+
+    But for ``code``, the digest of its sources, where they are not the same for all.
+    """
     ends = found.ends
     nothing: dict[str, Any] = {}
     metrics = [end.metrics or nothing for end in ends]
@@ -128,6 +136,7 @@ def result_columns(found: Outcome) -> list[Column]:
         *_effective_columns(ends),
         *spread("metric_", sorted(_keys(metrics)), metrics),
         *picked(slice_columns(found.slices), found.on),
+        *([Column("code", found.codes, kind="str")] if found.mixed else []),
     ]
 
 
@@ -142,11 +151,10 @@ def _effective_columns(ends: Sequence[Attempt]) -> list[Column]:
     return columns
 
 
-def attempt_columns(
-    attempts: Sequence[Attempt], results: Mapping[int, Attempt], openings: Mapping[str, codec.Open]
-) -> list[Column]:
+def attempt_columns(attempts: Attempts) -> list[Column]:
     """Return attempts.csv: one row an attempt that ended, the ones given back included."""
-    ends = sorted(attempts, key=attrgetter("trial", "attempt", "worker", "checksum"))
+    results, openings = attempts.results, attempts.openings
+    ends = sorted(attempts.ends, key=attrgetter("trial", "attempt", "worker", "checksum"))
     jobs = {worker: (opening.job_id, opening.seat) for worker, opening in openings.items()}
     opened = [jobs.get(end.worker, ("", "")) for end in ends]
     return [
@@ -165,6 +173,7 @@ def attempt_columns(
         Column("device", [end.device for end in ends]),
         Column("job", [job for job, _ in opened]),
         Column("seat", [seat for _, seat in opened]),
+        Column("code", [attempts.codes.get(end.worker, "") for end in ends]),
         Column("detail", [end.detail and codec.headline(end.detail) for end in ends]),
     ]
 
@@ -204,6 +213,7 @@ def header(found: Outcome, kind: str) -> dict[str, Any]:
         **{state: found.states[state] for state in codec.FINAL},
         "points": plan.points,
         "points_complete": found.complete,
+        "code": dict(sorted(Counter(found.codes).items())),
     }
 
 

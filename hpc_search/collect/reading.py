@@ -10,7 +10,7 @@ import msgspec
 import xxhash
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.ledger import history, retries, snapshots
 from hpc_search.records import journal as codec
 from hpc_search.slices import observed
 from hpc_search.slices.observed import Observed
@@ -50,6 +50,8 @@ class Attempt(Row, gc=False, kw_only=True, rename={"ended": "t", "checksum": "c"
 
 #: The line of the note with what a worker saw of its devices; a quote within a text is escaped.
 _SLICE: Final = b',"event":"slice",'
+#: It is among the first lines of a journal.
+_SLICE_BYTES: Final = 64 << 10
 _DECODER: Final = msgspec.json.Decoder(Attempt)
 
 
@@ -60,6 +62,7 @@ class Attempts(NamedTuple):
     ``openings`` is worker -> the newest opening record, ``slices`` what it saw of its
     devices. ``damaged`` counts whole end records whose checksum fails. ``heads`` is "WORKER.SEGMENT" ->
     (bytes, xxh3-64) of the journals that have a file.
+    ``codes`` is worker -> digest of the sources that it ran.
     """
 
     ends: list[Attempt]
@@ -68,6 +71,7 @@ class Attempts(NamedTuple):
     slices: dict[str, Observed]
     damaged: int
     heads: dict[str, tuple[int, str]]
+    codes: dict[str, str]
 
 
 def read_attempts(layout: Layout) -> Attempts:
@@ -77,6 +81,7 @@ def read_attempts(layout: Layout) -> Attempts:
     openings: dict[str, codec.Open] = {}
     slices: dict[str, Observed] = {}
     heads: dict[str, tuple[int, str]] = {}
+    codes: dict[str, str] = {}
     damaged = 0
     for file in history.journal_files(layout):
         if not file.archived:
@@ -84,6 +89,8 @@ def read_attempts(layout: Layout) -> Attempts:
             digest = xxhash.xxh3_64_hexdigest(file.data)
             heads[f"{file.worker}.{file.segment}"] = len(file.data), digest
         damaged += _take_ends(file.data, file.worker, ends[file.worker])
+        if code := snapshots.code_of(file.data):
+            codes[file.worker] = code
         if file.worker not in slices and (seen := _slice(file.data)) is not None:
             slices[file.worker] = seen
         opening = _opening(file.data)
@@ -91,7 +98,7 @@ def read_attempts(layout: Layout) -> Attempts:
         if opening is not None and (before is None or before.segment < opening.segment):
             openings[file.worker] = opening
     found = [end for of_worker in ends.values() for end in of_worker.values()]
-    return Attempts(found, _results(layout, found), openings, slices, damaged, heads)
+    return Attempts(found, _results(layout, found), openings, slices, damaged, heads, codes)
 
 
 def _take_ends(data: bytes, worker: str, ends: dict[str, Attempt]) -> int:
@@ -119,7 +126,7 @@ def _opening(data: bytes) -> codec.Open | None:
 
 
 def _slice(data: bytes) -> Observed | None:
-    place = data.find(_SLICE)
+    place = data.find(_SLICE, 0, _SLICE_BYTES)
     if place < 0:
         return None
     record = codec.parse_line(data[data.rfind(b"\n", 0, place) + 1 : data.find(b"\n", place)])
@@ -127,7 +134,12 @@ def _slice(data: bytes) -> Observed | None:
 
 
 def _results(layout: Layout, ends: list[Attempt]) -> dict[int, Attempt]:
-    finals = [end for end in ends if end.state in codec.FINAL]
+    known = retries.read(layout)
+    finals = [
+        end
+        for end in ends
+        if end.state in codec.FINAL and not (known and known.retired(end.trial, end.attempt, end.state))
+    ]
     results = {end.trial: end for end in finals}
     if len(results) == len(finals):
         return results

@@ -116,7 +116,7 @@ def _rules(search: Search) -> dict[str, Any]:
     plain = ("threads", "max_trials", "expect_points", "stop_after", "log_bytes", "save_in_background")
     times = ("heartbeat", "lease", "save_interval", "stall")
     rules: dict[str, Any] = {"seeds": search.seeds, "retry": _retry(search.retry)}
-    rules |= {key: getattr(search, key) for key in (*plain, *times, "keep_checkpoints")}
+    rules |= {key: getattr(search, key) for key in (*plain, *times, "keep_checkpoints", "snapshot")}
     return {key: value for key, value in rules.items() if value is not None}
 
 

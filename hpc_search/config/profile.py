@@ -16,7 +16,7 @@ import xxhash
 from hpc_search.config.dump import block
 from hpc_search.config.files import read_bytes
 from hpc_search.config.nodes import Node, Scalar, parse
-from hpc_search.config.problems import Book, near_miss
+from hpc_search.config.problems import Book, near_miss, shown
 from hpc_search.config.profile_checks import conflicts
 from hpc_search.config.profile_fields import (
     FIELDS,
@@ -176,7 +176,9 @@ def _assigned(book: Book, text: str) -> dict[str, Given]:
     head, dot, option = name.strip().partition(".")
     key = head.replace("-", "_")
     if not equals:
-        book.add(0, name, "is no assignment", expected="KEY=VALUE", hint=f"write --set {name}=VALUE")
+        key, _, rest = name.partition(":")
+        hint = f"write --set {key.strip()}={rest.strip() or 'VALUE'}"
+        book.add(0, key, "is no assignment", found=shown(text), expected="KEY=VALUE", hint=hint)
         return {}
     if key == "extra" and dot:
         setting = read_option(Scalar(0, option, option), Cursor(book, _node(value), f"extra.{option}"))

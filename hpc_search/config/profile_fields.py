@@ -63,10 +63,8 @@ OWNED: Final[dict[str, str]] = {
 _TIME: Final = re.compile(
     r"(?:([0-9]{1,4})-)?([0-9]{1,4}):([0-5][0-9]):([0-5][0-9])|([0-9]{1,4})-([0-9]{1,2})"
 )
-_TIME_WORDS: Final = (
-    "auto (learned from the trials), site (the partition's default), or minutes as a number, "
-)
-_MINUTES_WORDS: Final = "2:00:00, 1-00:00:00, 30 min"
+_MINUTES_WORDS: Final = "minutes as a number, or 2:00:00, 1-00:00:00, 30 min"
+_TIME_WORDS: Final = f"auto (learned from the trials), site (the partition's default), {_MINUTES_WORDS}"
 _MEM: Final = re.compile(r"[0-9]{1,9}[KMGT]")
 _NEARLY_MEM: Final = re.compile(r"([0-9]{1,9}) *([KMGT])(?:i?B?s?|igabytes?)", re.IGNORECASE)
 _NAMES: Final = re.compile(r"[A-Za-z0-9_.,@+-]{1,200}")
@@ -167,7 +165,7 @@ def _minutes(cursor: Cursor, expected: str) -> int | None:
         cursor.add("is not a length of time", expected=expected, hint=hint if minutes_and_seconds else "")
         return None
     if not 1 <= total <= _MOST_MINUTES:
-        cursor.add("is out of range", expected=f"{expected}, up to {_MOST_MINUTES:,} minutes")
+        cursor.add("is out of range", expected=f"{expected}; 1 to {_MOST_MINUTES:,} minutes")
         return None
     return total
 
@@ -181,7 +179,7 @@ def _time(cursor: Cursor) -> int | None:
 
 def _time_min(cursor: Cursor) -> int | None:
     none = isinstance(cursor.node, Scalar) and cursor.node.value == 0 and cursor.node.value is not False
-    return 0 if none else _minutes(cursor, f"0 (none), or {_MINUTES_WORDS}")
+    return 0 if none else _minutes(cursor, f"0 (none), {_MINUTES_WORDS}")
 
 
 def _empty(cursor: Cursor) -> bool:

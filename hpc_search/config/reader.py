@@ -204,7 +204,8 @@ class Cursor:
                 hint = instead.get(key.text, "")
                 near = "" if hint else near_miss(key.text, known)
                 message = f"unknown key {shown(key.text)}" + (f"; {near}" if near else "")
-                self.book.add(key.line, value.path, message, expected=words(known, "or"), hint=hint)
+                expected = "" if hint else words(known, "or")
+                self.book.add(key.line, value.path, message, expected=expected, hint=hint)
         return {key.text: value for key, value in entries if key.text in known}
 
     def plain(self) -> Any:

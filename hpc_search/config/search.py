@@ -341,10 +341,11 @@ _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "log_bytes": lambda c: c.integer(1),
     "save_in_background": lambda c: c.boolean(),
     "keep_checkpoints": lambda c: c.boolean(),
+    "snapshot": lambda c: c.one_of(("sources", "none")),
 }
 _KEYS: Final = (
     *("name", "description", "trial", "command", "metric_file", "files", "metric"),
     *("space", "linked", "fixed", "strategy", "data", "folds", "seeds", "threads", "retry"),
     *("max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall"),
-    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints"),
+    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot"),
 )

@@ -34,9 +34,10 @@ def adopt(layout: Layout, absent: Absent = lambda _: False) -> str:
             message = f"{original.root}, from which this was copied, is at work: worker {worker} on {where}"
             raise UsageError(message, hint="adopt the copy when the original has ended")
     origin = old.origin if old is not None else os.getcwd()
+    sources = old.sources if old is not None else ()
     # A copy has the run id of its original: its jobs need names of their own.
     mark = secrets.token_hex(4) if original is not None else old.mark if old is not None else ""
-    content = encode_instance(Instance(secrets.token_hex(8), str(here), origin, mark))
+    content = encode_instance(Instance(secrets.token_hex(8), str(here), origin, mark, sources))
     durable.replace(layout.instance, content)
     return _words(here, old, original, origin)
 

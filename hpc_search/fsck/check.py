@@ -20,8 +20,10 @@ from hpc_search.fsck import (
     known,
     planned,
     results,
+    retries,
     seals,
     shapes,
+    snapshots,
     strangers,
 )
 from hpc_search.fsck.disk import Disk
@@ -38,7 +40,7 @@ _NUMBERS: Final = re.compile(r"\d[\d, ]*(and \d+ more)?")
 
 #: Where results stand.
 _TRUTH: Final = re.compile(
-    r"plan\.json|workers(/[0-9a-f]{16}(/journal\..*)?)?|ledger(/(archive|seals|open)(/.*)?)?"
+    r"plan\.json|workers(/[0-9a-f]{16}(/journal\..*)?)?|ledger(/(archive|seals|retries|open)(/.*)?)?"
 )
 #: Evidence of cases that say that something is lost.
 _FOLLOWS: Final = ("lost/", "head/", "gap/")
@@ -82,7 +84,10 @@ def examine(layout: Layout, live: Collection[str] = ()) -> Checkup:
     # The index is read first: what it calls final stands in the journals by then.
     data = disk.read(layout.claims)
     written = results.read_written(disk)
-    checkup.seals = seals.read_seals(disk, written.seals if written is not None else 0)
+    again = retries.read_retries(disk)
+    checkup.cases += again.cases
+    checkup.facts.again = again.known
+    checkup.seals = seals.read_seals(disk, written.seals if written is not None else 0, again.known)
     checkup.cases += checkup.seals.cases
     _read_journals(disk, checkup, live)
     if checkup.plan is not None:
@@ -165,6 +170,7 @@ def _others(
     if plan is not None:
         keep = plan.search.keep_checkpoints
         checkup.cases += files.check_checkpoints(disk, facts, plan.run_id, keep=keep)
+        checkup.cases += snapshots.check_snapshots(disk, plan)
     checkup.cases += files.check_workers(disk, live=set(live))
     checkup.cases += files.check_reports(disk)
     tokens = {opening.token for opening in facts.openings.values() if opening.token}
@@ -172,7 +178,7 @@ def _others(
     checkup.cases += documents.check_profile(disk, slurm=documents.used_slurm(disk))
     checkup.cases += documents.check_doctor(disk)
     checkup.cases += documents.check_locks(disk)
-    checkup.cases += documents.stop_mark(disk)
+    checkup.cases += documents.stop_marks(disk)
 
 
 def _ledger(disk: Disk, checkup: Checkup, plan: Plan, data: bytes | None) -> None:

@@ -179,9 +179,10 @@ def check_locks(disk: Disk) -> Iterator[Case]:
         yield Case(Finding(path=disk.name(lock), what="it is missing"), "write", b"")
 
 
-def stop_mark(disk: Disk) -> Iterator[Case]:
-    """Yield that the search was stopped, and why."""
-    data = disk.read(disk.layout.stop)
-    if data is not None:
-        first = data.decode(errors="replace").partition("\n")[0]
-        yield note(disk.name(disk.layout.stop), f"the search was stopped: {first}")
+def stop_marks(disk: Disk) -> Iterator[Case]:
+    """Yield that the search was stopped or paused, and why."""
+    for path, words in ((disk.layout.stop, "the search was stopped: "), (disk.layout.paused, "the run is ")):
+        data = disk.read(path)
+        if data is not None:
+            first = data.decode(errors="replace").partition("\n")[0]
+            yield note(disk.name(path), f"{words}{first}")

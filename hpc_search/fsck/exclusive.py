@@ -17,9 +17,9 @@ from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.journals import Facts
 from hpc_search.fsck.seals import mended_lines
-from hpc_search.fsck.superblock import entry_of, read_names
+from hpc_search.fsck.superblock import entry_at, entry_of, read_names
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, names
+from hpc_search.ledger import mode, names, retries
 from hpc_search.ledger.superblocks import SUPERBLOCK
 from hpc_search.records.plan import Plan
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
@@ -44,35 +44,39 @@ def check_names(disk: Disk, plan: Plan, facts: Facts) -> Marks:
     """Return what the names say; a seal that is damaged is completed from the journals."""
     marks = Marks()
     covered: set[int] = set()
+    known = [range(plan.trials), *facts.again.places]
     for path in disk.listed(disk.layout.open):
         match = _SEALED.fullmatch(path.name)
         if match is not None and disk.is_file(path):
             trials = range(int(match[1]), int(match[2]))
-            if _plausible(trials, plan.trials):
+            if _plausible(trials, known):
                 covered.update(trials)
                 _seal(disk, path, trials, facts, marks)
             else:
                 marks.cases.append(_beyond(disk, path, plan.trials))
         elif path.name.isdecimal() and os.path.isdir(path):
-            trials = _trials_of(int(path.name), plan.trials)
+            trials = _places_of(int(path.name), known)
             if trials:
                 covered.update(trials)
                 _open(disk, path, trials, facts, marks)
             else:
                 marks.cases.append(_beyond(disk, path, plan.trials))
     if plan.claiming == "exclusive":
-        marks.cases += _unsealed(disk.layout, plan.trials, covered, facts)
+        marks.cases += _unsealed(disk.layout, known, covered, facts)
     return marks
 
 
-def _trials_of(number: int, trials: int) -> range:
-    """Return the trials of superblock *number*; none where the plan has no such one."""
-    return range(number * SUPERBLOCK, min((number + 1) * SUPERBLOCK, trials))
+def _places_of(number: int, known: Sequence[range]) -> range:
+    """Return the places of superblock *number*; none where the run has no such one."""
+    first = number * SUPERBLOCK
+    end = next((places.stop for places in known if first in places), first)
+    return range(first, min(first + SUPERBLOCK, end))
 
 
-def _plausible(sealed: range, trials: int) -> bool:
-    whole = sealed.start % SUPERBLOCK == 0 and (sealed.stop % SUPERBLOCK == 0 or sealed.stop == trials)
-    return whole and sealed.start < sealed.stop <= trials
+def _plausible(sealed: range, known: Sequence[range]) -> bool:
+    ends = {places.stop for places in known}
+    whole = sealed.start % SUPERBLOCK == 0 and (sealed.stop % SUPERBLOCK == 0 or sealed.stop in ends)
+    return whole and sealed.start < sealed.stop <= max(ends)
 
 
 def _beyond(disk: Disk, path: Path, trials: int) -> Case:
@@ -84,13 +88,17 @@ def _open(disk: Disk, path: Path, trials: range, facts: Facts, marks: Marks) -> 
     """Take in what stands in the directory of one superblock."""
     found = read_names(disk, path, trials, facts)
     marks.cases += found.cases
-    for trial, one in found.results.items():
+    for place, one in found.results.items():
+        trial = facts.again.trial(place)
+        if facts.again.place(trial) != place:
+            # It failed there, which was taken back.
+            continue
         marks.results.setdefault(trial, (one.end, one.worker))
         again = entry_of(trial, facts)
         if again is not None and one.end not in facts.finals(trial):
             # The result of trials without any other end record is told as lost; they run again.
             what = f"it names an end record of worker {one.worker} that no journal holds"
-            finding = Finding(path=disk.name(path / f"d{trial}"), what=what, trials=(trial,))
+            finding = Finding(path=disk.name(path / f"d{place}"), what=what, trials=(trial,))
             content = f"{again.attempt}.{again.worker}.{again.end}".encode()
             marks.cases.append(Case(finding, "quarantine", content))
 
@@ -107,11 +115,15 @@ def _seal(disk: Disk, path: Path, trials: range, facts: Facts, marks: Marks) -> 
         marks.cases.append(Case(Finding(path=name, what=str(error)), "quarantine"))
         return
     missing = [trial for trial in trials if trial not in entries]
-    again = {trial: entry_of(trial, facts) for trial in missing}
+    again = {place: entry_at(place, facts) for place in missing}
     entries |= {trial: entry for trial, entry in again.items() if entry is not None}
-    marks.results |= {trial: (entry.end, entry.worker) for trial, entry in entries.items()}
+    named = {place: (entry.end, entry.worker) for place, entry in entries.items()}
     # Of these nobody knows what the result was; the seal says that there was one.
-    marks.results |= {trial: ("", "") for trial, entry in again.items() if entry is None}
+    named |= {place: ("", "") for place, entry in again.items() if entry is None}
+    known = facts.again
+    marks.results |= {
+        trial: one for place, one in named.items() if known.place(trial := known.trial(place)) == place
+    }
     content = whole if not bad and not missing else encode_seal(entries.values())
     if content == data:
         return
@@ -121,23 +133,23 @@ def _seal(disk: Disk, path: Path, trials: range, facts: Facts, marks: Marks) -> 
     marks.cases.append(Case(Finding(path=name, what=what, held="which trials are final"), "write", content))
 
 
-def _unsealed(layout: Layout, trials: int, covered: set[int], facts: Facts) -> Iterator[Case]:
+def _unsealed(layout: Layout, known: Sequence[range], covered: set[int], facts: Facts) -> Iterator[Case]:
     """Yield the superblocks that ended and of which there is neither a directory nor a seal."""
-    for first in range(0, trials, SUPERBLOCK):
-        end = min(first + SUPERBLOCK, trials)
-        if first in covered or not any(facts.finals(trial) for trial in range(first, end)):
+    for places in (
+        range(first, min(first + SUPERBLOCK, one.stop)) for one in known for first in one[::SUPERBLOCK]
+    ):
+        found = [entry for place in places if (entry := entry_at(place, facts)) is not None]
+        if places.start in covered or not found:
             continue
-        entries = [entry_of(trial, facts) for trial in range(first, end)]
-        known = [entry for entry in entries if entry is not None]
-        path = layout.superblock_seal(first, end).relative_to(layout.root).as_posix()
+        path = layout.superblock_seal(places.start, places.stop).relative_to(layout.root).as_posix()
         finding = Finding(
             path=path, what="it is missing, and its trials have results", held="which are final"
         )
-        if len(known) == end - first:
-            yield Case(finding, "write", encode_seal(known))
+        if len(found) == len(places):
+            yield Case(finding, "write", encode_seal(found))
         else:
             # Whoever opens it again takes the results from the journals.
-            folder = layout.superblock(first // SUPERBLOCK).relative_to(layout.root).as_posix()
+            folder = layout.superblock(places.start // SUPERBLOCK).relative_to(layout.root).as_posix()
             what = "it is missing, and trials of it have results"
             yield Case(Finding(path=folder, what=what, held="claims"), "folder")
 
@@ -148,6 +160,8 @@ def reopen(layout: Layout, lost: Sequence[int]) -> None:
     A new directory is complete before the seal that covers its trials goes.
     """
     layout.open.mkdir(mode=0o700, exist_ok=True)
+    known = retries.read(layout)
+    lost = [known.place(trial) for trial in lost]
     for number in sorted({trial // SUPERBLOCK for trial in lost}):
         marks = layout.superblock(number)
         for trial in lost:

@@ -102,6 +102,15 @@ def compare(index: Index, facts: Facts, sealed: Mapping[int, str], now: Index) -
             behind.append(number)
         elif end is not None and not _agrees(entry, end[0].state, end[0].value, end[1]):
             wrong.append(number)
+    stale = [
+        number
+        for number, entry in enumerate(index.entries)
+        if entry is not None and entry.final and facts.taken_back(number, f"{entry.end:016x}")
+    ]
+    if stale:
+        yield note(
+            _INDEX, f"the failures of {named(stale)} were taken back: the next worker opens them again"
+        )
     if unmarked:
         yield note(_INDEX, f"{named(unmarked)} ended and are not marked yet: the next worker does that")
     if behind:
@@ -128,13 +137,14 @@ def names_of_results(
     *sealed* and *marks* (of the exclusive way of claiming) are trial -> (checksum, worker).
     """
     found: dict[int, Named] = {}
-    for trial, lines in facts.accepted.items():
+    for trial, told in facts.accepted.items():
+        lines = {end: worker for end, worker in told.items() if not facts.taken_back(trial, end)}
         ends = facts.finals(trial)
-        if not ends.keys() & lines.keys():
+        if lines and not ends.keys() & lines.keys():
             checksum, worker = min(lines.items())
             found[trial] = Named(checksum, worker, "an `accepted` line")
     for number, entry in enumerate(index.entries):
-        if entry is not None and entry.final:
+        if entry is not None and entry.final and not facts.taken_back(number, f"{entry.end:016x}"):
             found[number] = Named(f"{entry.end:016x}", f"{entry.owner:016x}", "the index")
     found |= {trial: Named(end, worker, "a mark") for trial, (end, worker) in marks.items()}
     return found | {trial: Named(end, worker, "a seal") for trial, (end, worker) in sealed.items()}

@@ -12,6 +12,7 @@ from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding, note
 from hpc_search.fsck.segments import Segment, read_segment
 from hpc_search.layout import WORKER_ID, parse_journal
+from hpc_search.ledger.retries import Known
 from hpc_search.records import journal as codec
 
 
@@ -39,6 +40,8 @@ class Facts:
     saves: dict[int, dict[tuple[int, str, int], int]] = field(default_factory=lambda: defaultdict(dict))
     openings: dict[str, codec.Open] = field(default_factory=dict)
     exited: set[str] = field(default_factory=set)
+    #: Failures that were taken back are no results.
+    again: Known = field(default_factory=Known)
 
     def add(self, place: Place, segment: Segment) -> None:
         """Take in one segment; a record that a later segment repeats counts once."""
@@ -66,7 +69,18 @@ class Facts:
     def finals(self, trial: int) -> dict[str, tuple[codec.End, str]]:
         """Return checksum -> (end record, worker) of the results that *trial* has in the journals."""
         found = self.ends.get(trial, ())
-        return {checksum: (end, worker) for end, worker, checksum in found if end.state in codec.FINAL}
+        return {
+            checksum: (end, worker)
+            for end, worker, checksum in found
+            if end.state in codec.FINAL and not self.again.retired(trial, end.attempt, end.state)
+        }
+
+    def taken_back(self, trial: int, checksum: str) -> bool:
+        """Return whether the end record of *trial* with this *checksum* is a failure that was taken back."""
+        return self.again.unsealed(trial, checksum) or any(
+            checksum == other and self.again.retired(trial, end.attempt, end.state)
+            for end, _, other in self.ends.get(trial, ())
+        )
 
     @property
     def workers(self) -> set[str]:

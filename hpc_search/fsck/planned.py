@@ -17,11 +17,11 @@ from hpc_search.layout import Layout
 from hpc_search.planning import (
     Digests,
     Instance,
+    archive,
     digest,
     draft_again,
     encode_digests,
 )
-from hpc_search.planning.code import problem
 from hpc_search.records import checked
 from hpc_search.records.plan import Plan, encode_plan, parse_plan
 
@@ -29,6 +29,8 @@ _HELD: Final = {
     "search.yaml": "the search, to read",
     "plan.json": "what the numbers of the trials mean",
     "code.zip": "the user's sources",
+    "provenance.json": "where the sources come from, and the packages of the plan",
+    "code.diff": "what no commit had of the sources",
     "splits/splits.json": "the digests of the folds",
     "vault/test.csv": "the ids of the test share",
 }
@@ -139,6 +141,8 @@ def _expected(disk: Disk, digests: Digests | None, plan: Plan) -> dict[str, str]
         return digests.files
     names = {"search.yaml", "plan.json"}
     names |= {"code.zip"} if plan.code_digest else set()
+    origin = (disk.layout.provenance, disk.layout.code_diff)
+    names |= {path.name for path in origin if disk.exists(path)}
     for folder in (disk.layout.splits, disk.layout.vault) if plan.splits_digest else ():
         names |= {disk.name(path) for path in disk.below(folder)}
     names |= {"splits/splits.json"} if plan.splits_digest else set()
@@ -205,9 +209,22 @@ def _holds(
         return digest(data) == expected
     if name == "search.yaml":
         return data == config.dump_search(plan.search).encode()
+    if name == disk.layout.provenance.name:
+        return checked.verifies(data)
+    if name == disk.layout.code_diff.name:
+        # Only its digest could tell.
+        return True
     if name == "code.zip":
-        return not problem(disk.layout.code, plan.code_digest)
+        return _archive_holds(disk.layout.code, plan.code_digest)
     return _splits_digest(disk) == plan.splits_digest or data == again().get(name)
+
+
+def _archive_holds(path: Path, digest: str) -> bool:
+    try:
+        archive.read(path, digest)
+    except HpcSearchError:
+        return False
+    return True
 
 
 def _splits_digest(disk: Disk) -> str:

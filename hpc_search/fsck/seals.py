@@ -16,6 +16,7 @@ from hpc_search.fsck.findings import Case, Finding, Remedy
 from hpc_search.fsck.journals import Facts
 from hpc_search.fsck.mend import mend_lines
 from hpc_search.fsck.numbers import gaps, stray
+from hpc_search.ledger.retries import Known
 from hpc_search.records import seal
 from hpc_search.records.journal import checksum
 
@@ -32,8 +33,11 @@ class Seals:
     cases: list[Case] = field(default_factory=list)
 
 
-def read_seals(disk: Disk, last: int = 0) -> Seals:
-    """Return what the seals of a run say; *last* is the number of one that is known to have been there."""
+def read_seals(disk: Disk, last: int = 0, again: Known | None = None) -> Seals:
+    """Return what the seals of a run say; *last* is the number of one that is known to have been there.
+
+    A result that was taken back *again* is published no more.
+    """
     found = Seals()
     numbers = []
     for path in disk.listed(disk.layout.seals):
@@ -41,7 +45,7 @@ def read_seals(disk: Disk, last: int = 0) -> Seals:
         data = disk.read(path) if match is not None else None
         if match is not None and (data is not None or disk.is_file(path)):
             numbers.append(int(match[1]))
-        if data is not None and not _take(found, disk.name(path), data):
+        if data is not None and not _take(found, disk.name(path), data, again or Known()):
             numbers.pop()
     far = stray(numbers, last)
     for number in sorted(far):
@@ -62,7 +66,7 @@ def _missing(found: Seals, disk: Disk, numbers: set[int], last: int) -> None:
         found.cases.append(Case(finding, "write", seal.encode_seal([]), more=tuple(names[1:])))
 
 
-def _take(found: Seals, path: str, data: bytes) -> bool:
+def _take(found: Seals, path: str, data: bytes, again: Known) -> bool:
     """Take in one seal; return whether it is one."""
     whole, bad = mended_lines(data)
     try:
@@ -78,7 +82,8 @@ def _take(found: Seals, path: str, data: bytes) -> bool:
         found.cases.append(Case(Finding(path=path, what=what, held=held, next=_AGAIN), "quarantine"))
         return False
     for entry in entries:
-        found.results.setdefault(entry.trial, (entry.end, entry.worker))
+        if not again.unsealed(entry.trial, entry.end):
+            found.results.setdefault(entry.trial, (entry.end, entry.worker))
     _heads(found, head)
     complete = not bad and head is not None and head[0] == len(entries) and whole.endswith(b"\n")
     if complete and whole == data:

@@ -74,7 +74,7 @@ def _done(found: Names, disk: Disk, path: Path, trials: range, facts: Facts) -> 
         return
     result = parse_accepted(text)
     if result is None or not (WORKER_ID.fullmatch(result.worker) and _CHECKSUM.fullmatch(result.end)):
-        again = entry_of(trial, facts)
+        again = entry_at(trial, facts)
         content = f"{again.attempt}.{again.worker}.{again.end}".encode() if again is not None else b""
         _aside(found, disk, path, text, f"the result of trial {trial}", (trial,), content)
     else:
@@ -104,6 +104,16 @@ def _content(disk: Disk, path: Path) -> str | None:
             return None
     data = disk.read(path, 0, _LONGEST)
     return data.decode(errors="replace") if data is not None else None
+
+
+def entry_at(place: int, facts: Facts) -> SealEntry | None:
+    """Return what ended at *place* by the journals: a result, or a failure that was taken back."""
+    trial = facts.again.trial(place)
+    for ended, one in facts.again.ended() if facts.again.place(trial) != place else ():
+        if ended == place:
+            return SealEntry(trial=place, attempt=one.attempt, worker=one.worker, end=one.end)
+    entry = entry_of(trial, facts)
+    return entry and SealEntry(trial=place, attempt=entry.attempt, worker=entry.worker, end=entry.end)
 
 
 def entry_of(trial: int, facts: Facts) -> SealEntry | None:

@@ -76,7 +76,7 @@ def signal_delay(request: Request) -> int:
 
 
 def _time_min(request: Request) -> int:
-    least = request.minutes_min if request.minutes else request.profile.time_min
+    least = request.minutes_min or request.profile.time_min
     walltime = minutes(request)
     return min(least, walltime) if walltime else least
 

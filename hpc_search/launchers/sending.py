@@ -218,7 +218,7 @@ def _comment(order: Order, intent: Intent) -> str:
     return _NOT_IN_COMMENT.sub("-", words)[:_COMMENT]
 
 
-def settle(layout: Layout, last: Intent, number: int, *, wanted: int, taken_back: int = 0) -> None:
+def settle(layout: Layout, last: Intent, number: int, *, wanted: int, **changes: Any) -> None:
     """Record that from now on *wanted* workers of *last*'s profile are wanted; nothing is sent.
 
     Raises:
@@ -226,7 +226,7 @@ def settle(layout: Layout, last: Intent, number: int, *, wanted: int, taken_back
     """
     fields = {name: getattr(last, name) for name in Intent.__struct_fields__}
     fields |= {"number": number, "tasks": 0, "gone": (), "over": (), "wanted": wanted}
-    fields |= {"taken_back": taken_back, "created": time.time()}
+    fields |= {"taken_back": 0, "created": time.time(), **changes}
     fields["token"] = f"{last.token.rpartition('-')[0]}-{number:04d}"
     record = Answer(**fields, outcome="set")
     if not durable.publish(layout.submit_record(number), checked.encode(record)):

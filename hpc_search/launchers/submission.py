@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from hpc_search.errors import RefusedError, TemporaryError
+from hpc_search.errors import RefusedError, TemporaryError, UsageError
 from hpc_search.launchers import leftovers, nodes, processes, sending, timing, wording
 from hpc_search.launchers.base import ActiveJobs, Fewer, Launcher, NoRoomError
 from hpc_search.launchers.fitting import Filling, Room, sizes
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
+from hpc_search.ledger import paused
 from hpc_search.ledger.gone import owners
 from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, submissions
 from hpc_search.locks import LockUnavailableError, coarse_lock
@@ -58,12 +59,13 @@ def submit(order: Order) -> Outcome:
     Raises:
         RefusedError: The scheduler refused for good; nothing more is sent.
         TemporaryError: The scheduler does not answer, or has no room; a later `submit` goes on from here.
-        UsageError: The launcher cannot be used on this machine.
+        UsageError: The launcher cannot be used on this machine, or the run is paused.
     """
     if order.pending <= 0:
         return Outcome(
             0, 0, f"nothing is left to do; `hpc-search collect {order.layout.root}` merges the results"
         )
+    refuse_paused(order.layout)
     order.launcher.check()
     for directory in (order.layout.submits, order.layout.submitit):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,6 +77,17 @@ def submit(order: Order) -> Outcome:
         _tidy(order.layout, known, gone)
         outcome = _act(timing.learned(order), known, active, gone)
         return replace(outcome, text="\n".join([outcome.text, *troubles]))
+
+
+def refuse_paused(layout: Layout) -> None:
+    """Start nothing that would end at once.
+
+    Raises:
+        UsageError: The run is paused.
+    """
+    if words := paused(layout):
+        message = f"{layout.root} is {words}; nothing was started"
+        raise UsageError(message, hint=f"`hpc-search resume {layout.root}` goes on")
 
 
 def preview(order: Order) -> str:
@@ -100,19 +113,29 @@ def cancel(layout: Layout, launcher: Launcher, mark: str = "") -> int:
 
 
 def _cancel(layout: Layout, launcher: Launcher, mark: str) -> int:
-    _want_nothing(layout, launcher.name, mark)
+    before = tokens(layout, launcher.name, mark)
+    _want_nothing(layout, launcher.name, mark, _dead(layout, launcher, before))
     mine = tokens(layout, launcher.name, mark)
     return launcher.cancel(mine) if mine else 0
 
 
-def _want_nothing(layout: Layout, launcher: str, mark: str) -> None:
+def _dead(layout: Layout, launcher: Launcher, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the workers that own trials and whose jobs are known to have ended for good."""
+    if not owners(layout, names):
+        return ()
+    active = launcher.active(names)
+    absent = [] if active is None else [name for name in names if name not in active]
+    return owners(layout, launcher.ended(absent)) if owners(layout, absent) else ()
+
+
+def _want_nothing(layout: Layout, launcher: str, mark: str, gone: tuple[str, ...]) -> None:
     """Say for each profile of *launcher* that no more workers are wanted."""
     known = submissions(layout)
     names = {one.profile.name for one in marked(known, mark) if one.launcher == launcher}
     for name in sorted(names):
         last = last_of(marked(known, mark), launcher, name)
         if last is not None and last.wanted:
-            sending.settle(layout, last, _next_number(submissions(layout)), wanted=0)
+            sending.settle(layout, last, _next_number(submissions(layout)), wanted=0, gone=gone)
 
 
 def live(known: Iterable[Intent], launcher: Launcher) -> dict[str, ActiveJobs] | None:

@@ -62,6 +62,9 @@ class Book(Protocol):
     def take(self, marks: Sequence[Mark], limit: int, only: int | None) -> Taken:
         """Write *marks*, then own up to *limit* trials, or the trial *only*."""
 
+    def take_away(self, numbers: Sequence[int]) -> list[tuple[int, Entry]]:
+        """Return those of the trials *numbers* without a result, whoever has them, for this worker to end."""
+
     def recover(self) -> int:
         """Take over or finish what dead workers left; return how many trials were touched."""
 

@@ -60,7 +60,7 @@ class Ledger:
         self._versions = versions or {}
         self._lock_timeout = lock_timeout
         # Asked for at every claim: a string is a third of the cost of a Path.
-        self._stop_path = os.fspath(layout.stop)
+        self._closed_by = os.fspath(layout.stop), os.fspath(layout.paused)
         self._marks: list[Mark] = []
         self._ahead: set[int] = set()
         self._held: dict[int, int] = {}
@@ -159,14 +159,24 @@ class Ledger:
             self._switch(error.message)
             return action()
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing shall be claimed: the search was stopped, or the run is paused."""
+        return any(map(os.path.exists, self._closed_by))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run is paused."""
+        return os.path.exists(self._closed_by[1])
+
     # -- claiming
     def claim(self, limit: int = 1, only: int | None = None) -> list[Claimed]:
-        """Own up to *limit* pending trials, lowest numbers first; none while RUN/ledger/stop exists.
+        """Own up to *limit* pending trials, lowest numbers first; none where the run is stopped or paused.
 
         The first is marked running, the others claimed. Waiting marks are written along with it. With
         *only* it is that trial or none.
         """
-        if os.path.exists(self._stop_path):
+        if self.closed:
             self.flush()
             return []
 
@@ -174,7 +184,15 @@ class Ledger:
             taken = self._book.take(marks, limit, only)
             return taken.records, taken.trials
 
-        taken = self._with_locks_or_without(lambda: self._do(take))
+        return self._own(self._with_locks_or_without(lambda: self._do(take)))
+
+    def take_away(self, numbers: Sequence[int]) -> list[Claimed]:
+        """Own those of the trials *numbers* that have no result, by a higher attempt than anybody's."""
+        self.flush()
+        return self._own(self._with_locks_or_without(lambda: self._book.take_away(numbers)))
+
+    def _own(self, taken: Sequence[tuple[int, Entry]]) -> list[Claimed]:
+        """Write down that the trials *taken*, with what they were before, are this worker's."""
         found = [Claimed(self._trial_of(number), entry.attempt + 1, entry) for number, entry in taken]
         self._ahead.update(claimed.trial.number for claimed in found[1:])
         for claimed in found:

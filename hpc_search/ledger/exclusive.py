@@ -7,10 +7,11 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, rebuild, recovery
+from hpc_search.ledger import rebuild, recovery, retries
 from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
 from hpc_search.ledger.deaths import Deaths
 from hpc_search.ledger.superblocks import SUPERBLOCK, Accepted, Block, Superblock, Superblocks
@@ -18,7 +19,6 @@ from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan, PlannedTrial
-from hpc_search.records.seal import SealEntry
 
 #: Most trials a claim takes: whoever dies with them keeps them from others until that is noticed.
 _MOST: Final = 32
@@ -60,6 +60,9 @@ class ExclusiveBook:
         self._not_before = time.monotonic() + wait
         os.makedirs(layout.open, mode=0o700, exist_ok=True)
         self._superblocks = Superblocks(layout, plan.trials)
+        self._again = retries.Known()
+        self._unlearned = False
+        self._skipped = os.fspath(layout.skipped)
         self._mine: dict[tuple[int, int], _Mine] = {}
         self._before: dict[int, Entry] = {}
         self._pool: deque[int] = deque()
@@ -68,6 +71,16 @@ class ExclusiveBook:
         self._cursor = 0
         self._full: set[int] = set()
         self._at: Superblock | None = None
+        self._look_for_retries()
+
+    def _look_for_retries(self) -> bool:
+        """Take in the retries that are new; return whether there are some."""
+        if tuple(retries.names(self._layout)) == self._again.numbers:
+            return False
+        self._again = retries.read(self._layout)
+        self._superblocks.extend(self._again.places)
+        self._unlearned = True
+        return True
 
     # -- claiming
     def take(self, marks: Sequence[Mark], limit: int, only: int | None) -> Taken:
@@ -75,18 +88,27 @@ class ExclusiveBook:
         records = self.settle(marks)
         if only is not None:
             self._claim_of(only)
-            wanted = [only] if only in self._pool else []
+            wanted = [only] if only in self._pool and not self._has_result(only) else []
         else:
             # What was owned before this call may have been taken over, or ended by a zombie.
             self.let_go()
-            size = max(1, min(limit, _MOST))
-            while not self._pool and self.waits <= 0 and self._claim_block(size):
-                # A block that was inherited may have nothing to hand out yet.
-                pass
-            wanted = [self._pool[place] for place in range(min(limit, len(self._pool)))]
+            wanted = self._hand_out(limit)
         for number in wanted:
             self._pool.remove(number)
         return Taken([(number, self._before[number]) for number in wanted], records)
+
+    def _hand_out(self, limit: int) -> list[int]:
+        """Return up to *limit* trials of own blocks, claim one where there is none."""
+        size = max(1, min(limit, _MOST))
+        while True:
+            found = list(islice(self._pool, limit))
+            # Once trials were skipped, one may have ended that nobody else ever owned.
+            for number in filter(self._has_result, found) if os.path.exists(self._skipped) else ():
+                self._drop(number)
+            wanted = [number for number in found if number in self._before]
+            if wanted or not (self._pool or (self.waits <= 0 and self._claim_block(size))):
+                # A block that was inherited may have nothing to hand out yet.
+                return wanted
 
     @property
     def waits(self) -> float:
@@ -94,12 +116,15 @@ class ExclusiveBook:
         return self._not_before - time.monotonic()
 
     def _claim_block(self, size: int) -> bool:
-        for number in range(self._cursor, self._superblocks.count):
+        if self._unlearned:
+            # A loser of a failure that was taken back may have a result.
+            self.learn()
+        for number in self._superblocks.numbers(self._cursor):
             if self._superblocks.sealed(number):
                 self._cursor += number == self._cursor
             elif number not in self._full and self._claim_in(number, size):
                 return True
-        return False
+        return self._look_for_retries() and self._claim_block(size)
 
     def _claim_in(self, number: int, size: int) -> bool:
         """Claim a free block of superblock *number*: the first one, or any where others are at it too."""
@@ -126,32 +151,30 @@ class ExclusiveBook:
                 self._superblocks.seal(superblock)
         return False
 
-    def _claim_of(self, only: int) -> None:
-        """Claim the block of trial *only* where it is free."""
-        superblock = self._superblocks.open(only // SUPERBLOCK, 1)
-        if superblock is None or only in superblock.done:
+    def _claim_of(self, number: int, kept: Container[int] = ()) -> None:
+        """Claim the block of trial *number* where it is free."""
+        place = self._again.place(number)
+        superblock = self._superblocks.open(place // SUPERBLOCK, 1)
+        if superblock is None or place in superblock.done:
             return
-        block = superblock.block_of(only)
+        block = superblock.block_of(place)
         if block.place not in superblock.claims and self._superblocks.claim(block, 1, self._worker):
-            self._hold(superblock, block, 1)
+            self._hold(superblock, block, 1, kept)
 
     def keep(self, held: Mapping[int, int]) -> None:
-        """Claim the blocks of trials that this worker runs since before the run claimed in this way.
-
-        Args:
-            held: Trial -> attempt.
-        """
+        """Claim the blocks of trials, *held* with their attempts, that this worker runs since before."""
         for number, attempt in held.items():
-            superblock = self._superblocks.open(number // SUPERBLOCK, 1)
-            if superblock is None or number in superblock.done:
-                continue
-            block = superblock.block_of(number)
-            free = block.place not in superblock.claims
-            if free and self._superblocks.claim(block, 1, self._worker):
-                self._hold(superblock, block, 1, held)
-            if (block.superblock, block.place) in self._mine:
+            self._claim_of(number, held)
+            if self._block_of(number) is not None and not self._has_result(number):
                 known = self._known.get(number, Entry())
                 self._before[number] = known._replace(state=codec.RUNNING, attempt=attempt)
+
+    def take_away(self, numbers: Sequence[int]) -> list[tuple[int, Entry]]:
+        """Return those of the trials *numbers* that have no result: whose mark comes first has ended them."""
+        self.learn()
+        done = recovery.settled(self._superblocks, self._again)
+        wanted = [number for number in numbers if not done[number] and not self._has_result(number)]
+        return [(number, self._known.get(number, self._again.entry(number))) for number in wanted]
 
     def _hold(self, superblock: Superblock, block: Block, generation: int, kept: Container[int] = ()) -> int:
         """Own *block*: inherit what earlier owners left of it; return how many trials are not final.
@@ -159,15 +182,16 @@ class ExclusiveBook:
         Those that are *kept* are being run by this worker already.
         """
         self._mine[block.superblock, block.place] = _Mine(block, generation)
-        undone = [number for number in superblock.undone(block) if number not in kept]
+        undone = [number for number in self._again.trials(superblock.undone(block)) if number not in kept]
         owners = [self._superblocks.holder(block, older) for older in range(1, generation)]
         if generation == 1 and not any(number in self._known for number in undone):
             for number in undone:
-                self._offer(number, Entry())
+                self._offer(number, self._again.entry(number))
             return len(undone)
         known = {number: self._known[number] for number in undone if number in self._known}
         owners += [f"{entry.owner:016x}" for entry in known.values() if entry.owner]
-        left = recovery.inherited(self._layout, [*filter(None, dict.fromkeys(owners))], undone)
+        workers = [*filter(None, dict.fromkeys(owners))]
+        left = recovery.inherited(self._layout, workers, undone, self._again)
         for number in undone:
             self._inherit(number, left, known.get(number, Entry()))
         return len(undone)
@@ -178,7 +202,7 @@ class ExclusiveBook:
             end = result.end
             self._writer.queue(Mark(end, result.checksum, number, end.attempt, result.worker))
             return
-        entry = left.entries.get(number, Entry())
+        entry = left.entries.get(number, self._again.entry(number))
         entry = known if known.attempt > entry.attempt else entry
         self._before[number] = entry
         if entry.state not in (codec.CLAIMED, codec.RUNNING):
@@ -198,9 +222,13 @@ class ExclusiveBook:
     def settle(self, marks: Sequence[Mark]) -> list[lines.Record]:
         """Write *marks*: the first final end of a trial is its result."""
         records = [record for mark in marks for record in self._apply(mark)]
-        for number in {mark.number // SUPERBLOCK for mark in marks if mark.record is not None}:
+        for number in {self._place(mark) // SUPERBLOCK for mark in marks if mark.record is not None}:
             self._seal_complete(number)
         return records
+
+    def _place(self, mark: Mark) -> int:
+        state = mark.record.state if mark.record is not None else ""
+        return self._again.place_of_end(mark.number, mark.attempt, state)
 
     def _apply(self, mark: Mark) -> list[lines.Record]:
         end = mark.record
@@ -208,8 +236,10 @@ class ExclusiveBook:
             return []
         if end.state in lines.FINAL:
             wanted = Accepted(mark.attempt, mark.worker, mark.checksum)
-            found = self._superblocks.accept(mark.number, wanted)
-            self._drop(mark.number)
+            place = self._place(mark)
+            found = self._superblocks.accept(place, wanted)
+            if place == self._again.place(mark.number):
+                self._drop(mark.number)
             known = accepted_line(mark.number, found.attempt, found.end, found.worker)
             return [known] if found.end == mark.checksum else [known, superseded(mark)]
         before = self._before.get(mark.number)
@@ -229,8 +259,9 @@ class ExclusiveBook:
         return mine is not None and not self._superblocks.taken_over(mine.block, mine.generation)
 
     def _block_of(self, number: int) -> _Mine | None:
+        place = self._again.place(number)
         for mine in self._mine.values():
-            if mine.block.first <= number < mine.block.end:
+            if mine.block.first <= place < mine.block.end:
                 return mine
         return None
 
@@ -239,7 +270,7 @@ class ExclusiveBook:
         keys = [key for key in self._mine if key[0] == number]
         for key in keys:
             block = self._mine[key].block
-            if not any(trial in self._before for trial in range(block.first, block.end)):
+            if not any(trial in self._before for trial in self._again.trials(range(block.first, block.end))):
                 del self._mine[key]
         at = self._at
         if any(key in self._mine for key in keys) or (at is not None and at.number == number and at.free):
@@ -252,6 +283,7 @@ class ExclusiveBook:
     def recover(self) -> int:
         """Take over the blocks of dead workers, and seal what is complete; return how many trials."""
         self._deaths.look()
+        self._look_for_retries()
         touched = 0
         for number in self._superblocks.refresh():
             superblock = self._superblocks.look(number)
@@ -268,7 +300,7 @@ class ExclusiveBook:
         return touched + len(self._pool)
 
     def _take_over(self, superblock: Superblock, block: Block, generation: int) -> int:
-        undone = superblock.undone(block)
+        undone = self._again.trials(superblock.undone(block))
         if not undone:
             return 0
         holder = self._superblocks.holder(block, generation)
@@ -278,44 +310,24 @@ class ExclusiveBook:
             return 0
         if not self._superblocks.claim(block, generation + 1, self._worker):
             return 0
-        self._writer.note("take-over", f"trials {block.first} to {block.end - 1} of worker {holder}")
+        self._writer.note("take-over", f"trials {undone[0]} to {undone[-1]} of worker {holder}")
         return self._hold(superblock, block, generation + 1)
 
     def reconcile(self, *, whole: bool = False) -> int:
-        """Accept every end record of the journals that has no mark; remember what they say of the others.
-
-        It is always the whole.
-        """
+        """Accept every end record of the journals that has no mark: always the *whole*."""
         del whole
         self._writer.flush()
         return self.learn()
 
     def learn(self) -> int:
-        """Do what `reconcile` does, and leave the waiting marks."""
+        """Do what `reconcile` does, leave the waiting marks, and remember what is said of other trials."""
         self._superblocks.refresh()
-        state = rebuild.state(self._layout, self._superblocks.settled())
+        self._look_for_retries()
+        self._unlearned = False
+        settled = recovery.settled(self._superblocks, self._again)
+        state = rebuild.state(self._layout, settled)
         self._known = {number: entry for number, entry in state.open.items() if number not in state.results}
-        missing = 0
-        by_superblock: dict[int, dict[int, history.Result]] = {}
-        for number, result in state.results.items():
-            by_superblock.setdefault(number // SUPERBLOCK, {})[number] = result
-        for number, results in sorted(by_superblock.items()):
-            if not self._superblocks.sealed(number) and number < self._superblocks.count:
-                missing += self._adopt(number, results)
-        return missing
-
-    def _adopt(self, number: int, results: dict[int, history.Result]) -> int:
-        superblock = self._superblocks.look(number)
-        done = superblock.done if superblock is not None else set[int]()
-        first, end = number * SUPERBLOCK, min((number + 1) * SUPERBLOCK, self._plan.trials)
-        if superblock is None and len(results) == end - first:
-            self._superblocks.publish_seal(first, end, [_entry(trial, one) for trial, one in results.items()])
-            return len(results)
-        missing = {trial: one for trial, one in results.items() if trial not in done}
-        for trial, one in missing.items():
-            wanted = Accepted(one.end.attempt, one.worker, one.checksum)
-            self._superblocks.accept(trial, wanted)
-        return len(missing)
+        return recovery.adopt(self._superblocks, recovery.at_places(state.results, self._again))
 
     # -- what is known
     def owns(self, number: int, attempt: int) -> bool:
@@ -323,7 +335,12 @@ class ExclusiveBook:
         del attempt
         if not self._holds(number):
             return False
-        return not os.path.lexists(self._layout.superblock(number // SUPERBLOCK) / f"d{number}")
+        return not self._has_result(number)
+
+    def _has_result(self, number: int) -> bool:
+        """Return whether trial *number* has a mark at its place, which is not sealed."""
+        place = self._again.place(number)
+        return os.path.lexists(self._layout.superblock(place // SUPERBLOCK) / f"d{place}")
 
     def reserved(self) -> dict[int, int]:
         """Return the trials of own blocks that were not handed out."""
@@ -331,10 +348,12 @@ class ExclusiveBook:
 
     def counts(self) -> tuple[int, int]:
         """Return (trials, final trials)."""
+        self._look_for_retries()
         numbers = self._superblocks.refresh()
         found = (self._superblocks.look(number) for number in numbers)
         done = sum(len(superblock.done) for superblock in found if superblock is not None)
-        return self._plan.trials, self._superblocks.sealed_trials + done
+        # Of the places of a trial all but the last have ended.
+        return self._plan.trials, self._superblocks.sealed_trials + done - self._again.count
 
     def anything_open(self) -> bool:
         """Return whether a trial is not final."""
@@ -346,7 +365,7 @@ class ExclusiveBook:
         at = self._at
         free = len(at.free) * at.size if at is not None else 0
         behind = at.number + 1 if at is not None else max((*self._full, self._cursor - 1)) + 1
-        return free + len(self._pool) + max(0, self._plan.trials - behind * SUPERBLOCK)
+        return free + len(self._pool) + self._superblocks.places_from(behind)
 
     def contradiction(self, held: Mapping[int, int]) -> str:
         """Return nothing: no lock is used."""
@@ -357,7 +376,7 @@ class ExclusiveBook:
         """Forget the reserved trials that others took over or ended."""
         pool = set(self._pool)
         for mine in list(self._mine.values()):
-            reserved = pool.intersection(range(mine.block.first, mine.block.end))
+            reserved = pool.intersection(self._again.trials(range(mine.block.first, mine.block.end)))
             for number in self._lost(mine, reserved) if reserved else ():
                 self._drop(number)
 
@@ -369,11 +388,9 @@ class ExclusiveBook:
             # Nobody else ever had them.
             return set()
         superblock = self._superblocks.look(mine.block.superblock)
-        return reserved & superblock.done if superblock is not None else reserved
+        return (
+            reserved.intersection(self._again.trials(superblock.done)) if superblock is not None else reserved
+        )
 
     def close(self) -> None:
         """Nothing is kept open."""
-
-
-def _entry(trial: int, result: history.Result) -> SealEntry:
-    return SealEntry(trial=trial, attempt=result.end.attempt, worker=result.worker, end=result.checksum)

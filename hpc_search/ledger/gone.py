@@ -13,7 +13,7 @@ from contextlib import suppress
 import msgspec
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import liveness, mode, superblocks
+from hpc_search.ledger import liveness, marks, mode
 from hpc_search.ledger.index import IndexDamagedError, read_image
 from hpc_search.records import checked
 from hpc_search.records import index as codec
@@ -30,7 +30,7 @@ def owners(layout: Layout, tokens: Collection[str]) -> tuple[str, ...]:
 
 def _owners(layout: Layout) -> set[str]:
     if mode.exclusive(layout):
-        return superblocks.holders(layout)
+        return marks.holders(layout)
     try:
         image = read_image(layout)
     except IndexDamagedError:

@@ -14,7 +14,7 @@ import msgspec
 
 from hpc_search import durable
 from hpc_search.layout import WORKER_ID, Layout, parse_journal
-from hpc_search.ledger import superblocks
+from hpc_search.ledger import marks, retries
 from hpc_search.records import archive, seal
 from hpc_search.records import journal as codec
 
@@ -231,8 +231,8 @@ def results(layout: Layout, settled: bytes = b"") -> dict[int, Result]:
     """Return the accepted end record of every finished trial but those that are *settled* (see `lines`).
 
     A seal outranks a mark in ledger/open, which outranks an accepted record, which outranks the lowest
-    (attempt, worker) with a complete end record (design 5, Records). A trial whose sealed end record is
-    damaged has none.
+    (attempt, worker) with a complete end record (design 5, Records). A failure that was taken back is none of
+    these, nor is the seal that published it. A trial whose sealed end record is damaged has no result.
     """
     return results_of(layout, lines(layout, frozenset({b"end"}), settled))
 
@@ -240,13 +240,14 @@ def results(layout: Layout, settled: bytes = b"") -> dict[int, Result]:
 def results_of(layout: Layout, found: Iterable[Line]) -> dict[int, Result]:
     """Return the accepted one of the end records *found*, which are all that a trial has, by trial."""
     final: dict[int, list[Result]] = {}
+    known = retries.read(layout)
     for line in found:
         try:
             end = _END.decode(line.data)
         except msgspec.ValidationError:
             # A shape that this version does not know.
             continue
-        if end.state in codec.FINAL:
+        if end.state in codec.FINAL and not known.retired(end.trial, end.attempt, end.state):
             result = Result(end, line.worker, line.data[-18:-2].decode())
             final.setdefault(end.trial, []).append(result)
     sealed = seals(layout)
@@ -269,7 +270,7 @@ def _chosen(
     if not doubled:
         return {}
     accepted = _accepted(layout)
-    marked = superblocks.accepted(layout, doubled.__contains__)
+    marked = marks.accepted(layout, doubled.__contains__)
     return {
         trial: _choose(
             found, sealed.get(trial), marked[trial].end if trial in marked else None, accepted[trial]
@@ -304,8 +305,12 @@ def _order(result: Result) -> tuple[int, str]:
 
 
 def seals(layout: Layout) -> dict[int, str]:
-    """Return trial -> checksum of its end record, from every published seal; the first seal wins."""
+    """Return trial -> checksum of its end record, from every published seal.
+
+    The first one wins that is not of a failure that was taken back.
+    """
     sealed: dict[int, str] = {}
+    known = retries.read(layout)
     try:
         paths = sorted(layout.seals.iterdir())
     except FileNotFoundError:
@@ -313,7 +318,8 @@ def seals(layout: Layout) -> dict[int, str]:
     for path in paths:
         if path.name.endswith(".jsonl"):
             for entry in seal.parse_seal(durable.read_bytes(path)):
-                sealed.setdefault(entry.trial, entry.end)
+                if not known.unsealed(entry.trial, entry.end):
+                    sealed.setdefault(entry.trial, entry.end)
     return sealed
 
 

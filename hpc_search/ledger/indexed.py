@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import covered, history, rebuild, recovery
+from hpc_search.ledger import corrections, covered, history, rebuild, recovery, retries
 from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
 from hpc_search.ledger.deaths import Deaths
 from hpc_search.ledger.index import (
@@ -125,6 +125,18 @@ class IndexedBook:
         session.write(number, self._owned(entry, codec.RUNNING, entry.attempt + 1))
         return [(number, entry)]
 
+    def take_away(self, numbers: Sequence[int]) -> list[tuple[int, Entry]]:
+        """Own those of the trials *numbers* that are not final, whoever has them; return what they were."""
+
+        def take(session: Session) -> list[tuple[int, Entry]]:
+            found = [(number, session.read(number)) for number in numbers]
+            taken = [(number, entry) for number, entry in found if not entry.final]
+            for number, entry in taken:
+                session.write(number, self._owned(entry, codec.RUNNING, entry.attempt + 1))
+            return taken
+
+        return self._session((), take)[1]
+
     def _owned(self, entry: Entry, state: int, attempt: int) -> Entry:
         return entry._replace(state=state, attempt=attempt, owner=self._owner, changed=int(time.time()))
 
@@ -158,6 +170,9 @@ class IndexedBook:
             known = accepted_line(mark.number, entry.attempt, winner, f"{entry.owner:016x}")
             return [known] if winner == mark.checksum else [known, superseded(mark)]
         final = mark.record.state in lines.FINAL
+        if mark.record.state == "failed" and mark.attempt <= entry.again:
+            # It was taken back before it was marked.
+            return [superseded(mark)]
         open_states = (codec.CLAIMED, codec.RUNNING, codec.PAUSED)
         if not final and (entry.attempt != mark.attempt or entry.state not in open_states):
             return [superseded(mark)]
@@ -201,14 +216,6 @@ class IndexedBook:
             self._seen = read_image(self._layout)
         return self._seen
 
-    def _recount(self, session: Session) -> None:
-        """Put the header right: a worker killed between a record and the header left it behind."""
-        header = session.header
-        states = [entry.state for entry in session.read_range(0, header.trials)]
-        finals = sum(state >= codec.DONE for state in states)
-        cursor = states.index(codec.PENDING) if codec.PENDING in states else header.trials
-        session.header = header._replace(finals=finals, cursor=cursor)
-
     # -- the others
     def recover(self) -> int:
         """Finish or give back what dead workers left; return how many trials were touched."""
@@ -216,7 +223,7 @@ class IndexedBook:
         stray = codec.PENDING in image.states[: image.header.cursor]
         if stray:
             # Given back by a worker that was killed before it wrote the header.
-            self._session((), self._recount)
+            self._session((), corrections.recount)
         self._deaths.look()
         touched = 0
         if lost := self._lost(image):
@@ -245,10 +252,12 @@ class IndexedBook:
     def _seen_to(self, lost: dict[int, Entry]) -> int | None:
         """Forget those of the *lost* trials that others have seen to; return 0 where none is left."""
         first = next(iter(lost))
-        if _same(lost[first], read_entry(self._layout, first)):
+        if corrections.same_owner(lost[first], read_entry(self._layout, first)):
             return None
         image = self._look()
-        for number in [number for number, entry in lost.items() if not _same(entry, image.entry(number))]:
+        for number in [
+            number for number, entry in lost.items() if not corrections.same_owner(entry, image.entry(number))
+        ]:
             del lost[number]
         return None if lost else 0
 
@@ -260,7 +269,7 @@ class IndexedBook:
         touched = 0
         for number, entry in lost.items():
             worker = f"{entry.owner:016x}"
-            if not _same(entry, image.entry(number)):
+            if not corrections.same_owner(entry, image.entry(number)):
                 continue
             if entry.owner not in left:
                 left[entry.owner] = recovery.left_by(self._layout, worker)
@@ -284,8 +293,10 @@ class IndexedBook:
         read, unless it shall be the *whole*.
         """
         self._writer.flush()
-        if whole:
-            return self._mark_all()
+        reopened = self._reopen()
+        return reopened + (self._mark_all() if whole else self._mark_missing())
+
+    def _mark_missing(self) -> int:
         known: list[tuple[int, ...]] = []
 
         def done() -> int | None:
@@ -297,6 +308,12 @@ class IndexedBook:
 
         missing = done()
         return missing if missing is not None else once(self._layout, "reconcile", done, self._mark_all)
+
+    def _reopen(self) -> int:
+        """Make the trials pending whose failures were taken back and still stand here; return how many."""
+        known = retries.read(self._layout)
+        failed = corrections.still_failed(known, self._look()) if known else []
+        return self._session((), lambda session: corrections.reopen(session, failed))[1] if failed else 0
 
     def _mark_all(self) -> int:
         """Mark what any journal holds, and write down that they were read."""
@@ -331,7 +348,7 @@ class IndexedBook:
             self._writer.queue(mark)
         self._writer.flush()
         if image.header.finals != image.finals:
-            self._session((), self._recount)
+            self._session((), corrections.recount)
         return len(missing)
 
     # -- without the lock
@@ -376,12 +393,3 @@ class IndexedBook:
     def close(self) -> None:
         """Close the descriptor of the lock."""
         self._index.close()
-
-
-def _same(before: Entry, now: Entry | None) -> bool:
-    """Return whether a trial is still owned as it was *before*."""
-    return now is not None and (now.owner, now.attempt, now.state) == (
-        before.owner,
-        before.attempt,
-        before.state,
-    )

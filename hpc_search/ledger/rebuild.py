@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import history
+from hpc_search.ledger import history, retries
 from hpc_search.ledger.history import Result
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
@@ -21,7 +21,7 @@ def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entr
     progressed = end.step > before.step
     own = end.cause in ("error", "oom", "nonfinite", "noop")
     # Without a cause it was given back unstarted: that is no attempt.
-    stalls = 0 if progressed or own else before.stalls + (end.cause != "")
+    stalls = 0 if progressed or own else before.stalls + (end.cause != "" and not end.paused)
     return Entry(
         state=state,
         cause=codec.CAUSES.index(end.cause),
@@ -40,6 +40,7 @@ def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entr
         batch=next((value for value in end.effective.values() if isinstance(value, int)), 0),
         kills=min(255, before.kills + end.host_memory),
         hangs=min(255, before.hangs + (end.cause == "timeout")),
+        again=before.again,
     )
 
 
@@ -90,7 +91,8 @@ Event = tuple[int, int, float, str, lines.Claim | lines.End, str]
 def _open_entries(layout: Layout, finals: Mapping[int, Result], settled: bytes) -> dict[int, Entry]:
     found = history.lines(layout, frozenset({b"claim", b"end"}), settled)
     events = (event_of(line.worker, line.data) for line in found)
-    return replay((event for event in events if event is not None), finals)
+    again = retries.read(layout).entries
+    return replay((event for event in events if event is not None), finals, again)
 
 
 def event_of(worker: str, line: bytes) -> Event | None:
@@ -104,15 +106,20 @@ def event_of(worker: str, line: bytes) -> Event | None:
     return record.attempt, order, record.t, worker, record, line[-18:-2].decode()
 
 
-def replay(events: Iterable[Event], finals: Mapping[int, Result]) -> dict[int, Entry]:
+def replay(
+    events: Iterable[Event], finals: Mapping[int, Result], again: Mapping[int, Entry]
+) -> dict[int, Entry]:
     """Return the entries after *events*, by attempt; trials in *finals* are shown without their claims.
 
-    An attempt ends once: what a worker says later whose trial was taken over is not another one.
+    An attempt ends once: what a worker says later whose trial was taken over is not another one. Trials that
+    run *again* begin with their entry there: attempts up to its own do not count any more.
     """
-    made: dict[int, Entry] = {}
+    made = dict(again)
     ended: set[tuple[int, int]] = set()
     for attempt, _, _, worker, record, checksum in sorted(events, key=lambda event: event[:4]):
         before = made.get(record.trial, Entry())
+        if attempt <= before.again:
+            continue
         if isinstance(record, lines.End):
             if (record.trial, attempt) not in ended:
                 made[record.trial] = end_entry(record, checksum, worker, before)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, rebuild
+from hpc_search.ledger.retries import Known
+from hpc_search.ledger.superblocks import Accepted, Superblocks, entry_at
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
@@ -41,8 +43,11 @@ class Inherited(NamedTuple):
     steps: dict[int, int]
 
 
-def inherited(layout: Layout, workers: Sequence[str], trials: Collection[int]) -> Inherited:
-    """Return what the journals of *workers* say of *trials*; the lowest (attempt, worker) has the result."""
+def inherited(layout: Layout, workers: Sequence[str], trials: Collection[int], again: Known) -> Inherited:
+    """Return what the journals of *workers* say of *trials*; the lowest (attempt, worker) has the result.
+
+    What *again* says was taken back does not count.
+    """
     found = Inherited({}, {}, {})
     events: list[rebuild.Event] = []
     for worker in workers:
@@ -57,9 +62,12 @@ def inherited(layout: Layout, workers: Sequence[str], trials: Collection[int]) -
                     events.append(event)
                 elif isinstance(record, lines.Checkpoint):
                     found.steps[number] = max(record.step, found.steps.get(number, 0))
-                elif isinstance(record, lines.End):
+                elif isinstance(record, lines.End) and not again.retired(
+                    number, record.attempt, record.state
+                ):
                     _first(found.results, history.Result(record, worker, line[-18:-2].decode()))
-    found.entries.update(rebuild.replay(events, found.results))
+    entries = {number: again.entry(number) for number in trials if again.entry(number).again}
+    found.entries.update(rebuild.replay(events, found.results, entries))
     return found
 
 
@@ -67,6 +75,47 @@ def _first(results: dict[int, history.Result], result: history.Result) -> None:
     known = results.get(result.end.trial)
     if known is None or (result.end.attempt, result.worker) < (known.end.attempt, known.worker):
         results[result.end.trial] = result
+
+
+def settled(superblocks: Superblocks, again: Known) -> bytes:
+    """Return a byte a trial, 1 where a seal in ledger/open has the result that counts."""
+    found = bytearray(superblocks.settled())
+    for one in again.latest():
+        found[one.trial] = superblocks.sealed(superblocks.number(again.place(one.trial)))
+    return bytes(found)
+
+
+def at_places(results: Mapping[int, history.Result], again: Known) -> Iterator[tuple[int, Accepted]]:
+    """Yield (place, result) of the *results*, and of the failures that were taken back."""
+    for number, one in results.items():
+        yield again.place(number), Accepted(one.end.attempt, one.worker, one.checksum)
+    for place, retried in again.ended():
+        yield place, Accepted(retried.attempt, retried.worker, retried.end)
+
+
+def adopt(superblocks: Superblocks, results: Iterable[tuple[int, Accepted]]) -> int:
+    """Mark or seal *results*, by place, where that was not done; return how many there were."""
+    by_superblock: dict[int, dict[int, Accepted]] = {}
+    for place, result in results:
+        by_superblock.setdefault(superblocks.number(place), {})[place] = result
+    return sum(
+        _adopt(superblocks, number, found)
+        for number, found in sorted(by_superblock.items())
+        if not superblocks.sealed(number) and number in superblocks
+    )
+
+
+def _adopt(superblocks: Superblocks, number: int, results: Mapping[int, Accepted]) -> int:
+    superblock = superblocks.look(number)
+    first, end = superblocks.span(number)
+    if superblock is None and len(results) == end - first:
+        superblocks.publish_seal(first, end, [entry_at(*one) for one in results.items()])
+        return len(results)
+    done = superblock.done if superblock is not None else set[int]()
+    missing = {place: one for place, one in results.items() if place not in done}
+    for place, one in missing.items():
+        superblocks.accept(place, one)
+    return len(missing)
 
 
 def given_back(

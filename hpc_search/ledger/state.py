@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, rebuild, superblocks
+from hpc_search.ledger import marks, mode, rebuild
 from hpc_search.ledger.index import read_entry, read_index
 from hpc_search.records.index import Entry, Header
 
@@ -24,18 +24,26 @@ def read_trial(layout: Layout, trials: int, number: int) -> Entry | None:
     return rebuild.entries(layout, trials)[1][number]
 
 
+def paused(layout: Layout) -> str:
+    """Return who paused the run, when and why, in one line; "" where it is not paused."""
+    try:
+        return layout.paused.read_text(errors="replace").partition("\n")[0] or "paused"
+    except OSError:
+        return ""
+
+
 def finals(layout: Layout) -> int:
     """Return how many trials are final.
 
     Raises:
         IndexDamagedError: The index is used and does not verify.
     """
-    return superblocks.finals(layout) if mode.exclusive(layout) else read_index(layout)[0].finals
+    return marks.finals(layout) if mode.exclusive(layout) else read_index(layout)[0].finals
 
 
 def is_final(layout: Layout, number: int) -> bool:
     """Return whether trial *number* is known to be final."""
     if mode.exclusive(layout):
-        return superblocks.has_result(layout, number)
+        return marks.has_result(layout, number)
     entry = read_entry(layout, number)
     return entry is not None and entry.final

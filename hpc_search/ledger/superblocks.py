@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +35,9 @@ SUPERBLOCK: Final = 128
 _MERGE: Final = 16
 #: Seconds before the looks at a name that holds nothing: names are cached for 1 s on the mounts measured.
 _PAUSES: Final = (0.0, 0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0)
-#: Where the number of trials does not matter.
-_ANY: Final = 2**62
-_SEALED: Final = re.compile(r"sealed\.(\d{8})-(\d{8})")
+SEALED: Final = re.compile(r"sealed\.(\d{8})-(\d{8})")
 _CLAIM: Final = re.compile(r"c(\d+)\.(\d+)")
-_DONE: Final = re.compile(r"d(\d+)")
+DONE: Final = re.compile(r"d(\d+)")
 
 
 class Accepted(NamedTuple):
@@ -107,15 +105,25 @@ class Superblocks:
         """Look at the run at *layout* with *trials* trials."""
         self._layout = layout
         self._trials = trials
+        self._again: list[range] = []
         self._sealed: set[tuple[int, int]] = set()
         self.refresh()
+
+    def extend(self, again: Iterable[range]) -> None:
+        """Know the places of trials that run *again* (see `retries`): they come after those of all trials."""
+        self._again = list(again)
+
+    def _end(self, first: int) -> int:
+        """Return the end of the superblock whose first place is *first*."""
+        ends = (places.stop for places in (range(self._trials), *self._again) if first in places)
+        return min(first + SUPERBLOCK, next(ends, first + SUPERBLOCK))
 
     # -- seals
     def refresh(self) -> list[int]:
         """Read ledger/open; return the numbers of the open superblocks, in order."""
         names = listed(self._layout.open)
         self._sealed = {
-            (int(match[1]), int(match[2])) for match in map(_SEALED.fullmatch, names) if match is not None
+            (int(match[1]), int(match[2])) for match in map(SEALED.fullmatch, names) if match is not None
         }
         return sorted(int(name) for name in names if name.isdecimal() and not self.sealed(int(name)))
 
@@ -140,10 +148,29 @@ class Superblocks:
             found[first:end] = b"\1" * (min(end, self._trials) - first)
         return bytes(found)
 
-    @property
-    def count(self) -> int:
-        """Number of superblocks of the run."""
-        return -(-self._trials // SUPERBLOCK)
+    def numbers(self, first: int) -> Iterator[int]:
+        """Yield the superblocks of the run from number *first* on."""
+        for places in (range(self._trials), *self._again):
+            yield from range(max(first, places.start // SUPERBLOCK), -(-places.stop // SUPERBLOCK))
+
+    @staticmethod
+    def number(place: int) -> int:
+        """Return the number of the superblock with *place*."""
+        return place // SUPERBLOCK
+
+    def places_from(self, number: int) -> int:
+        """Return how many places there are from superblock *number* on."""
+        first = number * SUPERBLOCK
+        known = (range(self._trials), *self._again)
+        return sum(max(0, places.stop - max(first, places.start)) for places in known)
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Return the first place of superblock *number* and the one after its last."""
+        return number * SUPERBLOCK, self._end(number * SUPERBLOCK)
+
+    def __contains__(self, number: int) -> bool:
+        """Return whether the run has superblock *number*."""
+        return any(number * SUPERBLOCK in places for places in (range(self._trials), *self._again))
 
     # -- one superblock
     def open(self, number: int, size: int) -> Superblock | None:
@@ -185,12 +212,12 @@ class Superblocks:
         if size is None or not size.isdecimal() or int(size) < 1:
             return None
         first = number * SUPERBLOCK
-        found = Superblock(number, first, min(first + SUPERBLOCK, self._trials), int(size))
+        found = Superblock(number, first, self._end(first), int(size))
         for name in listed(directory):
             if claim := _CLAIM.fullmatch(name):
                 block, generation = int(claim[1]), int(claim[2])
                 found.claims[block] = max(generation, found.claims.get(block, 0))
-            elif done := _DONE.fullmatch(name):
+            elif done := DONE.fullmatch(name):
                 found.done.add(int(done[1]))
         return found
 
@@ -258,7 +285,7 @@ class Superblocks:
         """Publish the results of *superblock*, all of whose trials are final, and take its names away."""
         directory = self._layout.superblock(superblock.number)
         found = {trial: parse_accepted(target(directory / f"d{trial}")) for trial in superblock.done}
-        entries = [_entry(trial, one) for trial, one in found.items() if one is not None]
+        entries = [entry_at(trial, one) for trial, one in found.items() if one is not None]
         if len(entries) < superblock.end - superblock.first:
             # Another one seals it now, or a mark cannot be read at the moment.
             return False
@@ -317,7 +344,8 @@ def _damaged(path: Path, expected: str) -> DamagedError:
     return DamagedError(f"{path} does not hold {expected}", hint="`fsck RUN --repair` sets it aside")
 
 
-def _entry(trial: int, found: Accepted) -> SealEntry:
+def entry_at(trial: int, found: Accepted) -> SealEntry:
+    """Return the entry of a seal in ledger/open: its ``trial`` is a place."""
     return SealEntry(trial=trial, attempt=found.attempt, worker=found.worker, end=found.end)
 
 
@@ -327,50 +355,3 @@ def parse_accepted(text: str | None) -> Accepted | None:
     if len(parts) != 3 or not parts[0].isdecimal():
         return None
     return Accepted(int(parts[0]), parts[1], parts[2])
-
-
-def accepted(layout: Layout, wanted: Callable[[int], bool] = lambda _: True) -> dict[int, Accepted]:
-    """Return trial -> its result by the names in ledger/open, of the trials that are *wanted*."""
-    found: dict[int, Accepted] = {}
-    names = listed(layout.open)
-    for name in names:
-        if name.isdecimal():
-            for mark in map(_DONE.fullmatch, listed(layout.open / name)):
-                if mark is not None and wanted(int(mark[1])):
-                    result = parse_accepted(target(layout.open / name / mark[0]))
-                    if result is not None:
-                        found[int(mark[1])] = result
-    for name in listed(layout.open):
-        if _SEALED.fullmatch(name):
-            with suppress(OSError):
-                for entry in parse_seal(durable.read_bytes(layout.open / name)):
-                    if wanted(entry.trial):
-                        found[entry.trial] = Accepted(entry.attempt, entry.worker, entry.end)
-    return found
-
-
-def holders(layout: Layout) -> set[str]:
-    """Return the workers that own a block of which not every trial is final."""
-    superblocks = Superblocks(layout, _ANY)
-    found: set[str] = set()
-    for superblock in filter(None, map(superblocks.look, superblocks.refresh())):
-        for index, generation in superblock.claims.items():
-            block = superblock.block(index)
-            if superblock.undone(block):
-                found.add(superblocks.holder(block, generation))
-    return found - {""}
-
-
-def finals(layout: Layout) -> int:
-    """Return how many trials have a result by the marks and the seals."""
-    superblocks = Superblocks(layout, _ANY)
-    found = filter(None, map(superblocks.look, superblocks.refresh()))
-    return superblocks.sealed_trials + sum(len(superblock.done) for superblock in found)
-
-
-def has_result(layout: Layout, trial: int) -> bool:
-    """Return whether *trial* has a result by the marks and the seals."""
-    number = trial // SUPERBLOCK
-    return os.path.lexists(layout.superblock(number) / f"d{trial}") or Superblocks(layout, _ANY).sealed(
-        number
-    )

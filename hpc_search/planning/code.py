@@ -1,25 +1,15 @@
-"""The user's sources: found without being imported, kept in code.zip as they were when planned."""
+"""The function that a search file names: found, and looked at, without being imported."""
 
 from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
-import io
-import sys
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from importlib.machinery import PathFinder
-from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
-from hpc_search.errors import PASSING, TemporaryError, UsageError
-
-#: Sources of a search are small; more than this is most likely data named by mistake.
-MAX_BYTES: Final = 20 << 20
-MAX_FILES: Final = 2000
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+from hpc_search.errors import UsageError
+from hpc_search.planning.imports import Locator
 
 
 class Reference(NamedTuple):
@@ -27,14 +17,6 @@ class Reference(NamedTuple):
 
     module: str
     function: str
-
-
-class Snapshot(NamedTuple):
-    """code.zip and its digest; ``data`` is empty where nothing local is needed."""
-
-    data: bytes
-    digest: str
-    files: tuple[str, ...]
 
 
 def parse_reference(text: str) -> Reference:
@@ -51,7 +33,7 @@ def find_source(reference: Reference, base: Path) -> Path | None:
     if local is not None:
         return local
     head, *rest = reference.module.split(".")
-    spec = PathFinder.find_spec(head)
+    spec = Locator([base]).spec(head)
     if spec is None:
         message = f"the module {reference.module!r} is not found"
         hint = f"put it beside the search file ({base}) or install it; `file.py:function` names a file"
@@ -107,110 +89,3 @@ def _statements(parent: ast.AST) -> Iterator[ast.AST]:
         yield node
         if isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):
             yield from _statements(node)
-
-
-def snapshot(base: Path, references: Iterable[Reference], patterns: Iterable[str]) -> Snapshot:
-    """Return code.zip: the local modules that the references import, transitively, and extra files.
-
-    Only files below *base* are taken; installed packages are not. Imports are found by parsing.
-
-    Raises:
-        UsageError: A pattern matches nothing, or the sources exceed 20 MiB or 2,000 files.
-    """
-    found: dict[str, Path] = {}
-    queue = [reference.module for reference in references]
-    while queue:
-        module = queue.pop()
-        path = _below(base, module)
-        name = path.relative_to(base).as_posix() if path else ""
-        if path is None or name in found:
-            continue
-        found[name] = path
-        queue.extend(_parents(module))
-        queue.extend(_imports(path, module))
-    for pattern in patterns:
-        matches = [path for path in sorted(base.glob(pattern)) if path.is_file()]
-        if not matches:
-            raise UsageError(f"files: {pattern!r} matches nothing below {base}")
-        found.update((path.relative_to(base).as_posix(), path) for path in matches)
-    return _pack(found)
-
-
-def _parents(module: str) -> list[str]:
-    parts = module.split(".")
-    return [".".join(parts[:end]) for end in range(1, len(parts))]
-
-
-def _imports(path: Path, module: str) -> list[str]:
-    try:
-        tree = ast.parse(path.read_bytes())
-    except SyntaxError:
-        return []
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.extend(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            source = _absolute(node, package)
-            names.append(source)
-            names.extend(f"{source}.{alias.name}" if source else alias.name for alias in node.names)
-    return [name for name in names if name and name.split(".")[0] not in sys.stdlib_module_names]
-
-
-def _absolute(node: ast.ImportFrom, package: str) -> str:
-    if not node.level:
-        return node.module or ""
-    parts = package.split(".") if package else []
-    parts = parts[: len(parts) - node.level + 1]
-    return ".".join([*parts, node.module] if node.module else parts)
-
-
-def _pack(found: dict[str, Path]) -> Snapshot:
-    if not found:
-        return Snapshot(b"", "", ())
-    contents = {name: path.read_bytes() for name, path in sorted(found.items())}
-    total = sum(map(len, contents.values()))
-    if total > MAX_BYTES or len(contents) > MAX_FILES:
-        message = f"the sources of the search are {len(contents)} files, {total >> 20} MiB"
-        raise UsageError(
-            message,
-            hint=f"at most {MAX_FILES} files and {MAX_BYTES >> 20} MiB; data do not belong in `files`",
-        )
-    buffer = io.BytesIO()
-    # A package without __init__.py is only found in an archive that names its directory.
-    folders = {f"{parent.as_posix()}/" for name in contents for parent in PurePosixPath(name).parents[:-1]}
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for folder in sorted(folders):
-            archive.writestr(zipfile.ZipInfo(folder, _EPOCH), b"")
-        for name, content in contents.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
-    return Snapshot(buffer.getvalue(), _digest(contents), tuple(contents))
-
-
-def _digest(contents: Mapping[str, bytes]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name, content in contents.items():
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
-
-
-def problem(path: Path, digest: str) -> str:
-    """Return what is wrong with the code.zip at *path*, "" where its files still have *digest*.
-
-    Raises:
-        TemporaryError: The file system does not give it now; that says nothing of the code.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            contents = {name: archive.read(name) for name in sorted(archive.namelist()) if name[-1] != "/"}
-    except FileNotFoundError:
-        return f"{path} is missing"
-    except OSError as error:
-        if error.errno in PASSING:
-            hint = "`submit` again when the file system answers"
-            raise TemporaryError(f"{path} cannot be read ({error.strerror})", hint=hint) from error
-        return f"{path} cannot be read: {error}"
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        return f"{path} cannot be read: {error}"
-    return "" if _digest(contents) == digest else f"{path} is not what was planned: its digest differs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from hpc_search.planning.drafts import Draft
@@ -15,8 +16,8 @@ _JOURNAL_BYTES: Final = 2000
 _SHOWN: Final = 8
 
 
-def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False) -> str:
-    """Return the plan as the user shall check it."""
+def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False, code: str = "") -> str:
+    """Return the plan as the user shall check it; *code* says what was kept of the sources."""
     search = plan.search
     words = "planned now" if fresh else "already planned"
     made = "not made: dry run" if dry else f"{words}; run id {plan.run_id}"
@@ -24,6 +25,7 @@ def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False) -> str:
         f"{search.name}: {counts(plan)}",
         f"  run        {run} ({made})",
         f"  trial      {search.trial.callable or ' '.join(search.trial.command)}",
+        *([f"  code       {code}"] if code else []),
         f"  metric     {search.metric.name} ({search.metric.goal})",
         f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",
         *_space(search.space),
@@ -101,9 +103,36 @@ def size(count: float) -> str:
     return f"{count / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
+def kept(made: Draft) -> str:
+    """Return one line on the sources that tasks will run."""
+    snapshot = made.snapshot
+    if made.plan.search.snapshot == "none":
+        return "not kept (snapshot: none): tasks run what is there when they start"
+    if not snapshot.files:
+        return "nothing to keep: all of it is installed"
+    names = list(dict.fromkeys(_top(name, snapshot.manifest.roots) for name in snapshot.files))
+    more = f", ... ({len(names)})" if len(names) > _SHOWN else ""
+    shown = ", ".join(names[:_SHOWN]) + more
+    total = size(sum(snapshot.files.values()))
+    runs = ", ".join(snapshot.manifest.programs)
+    programs = f"; the command runs the kept {runs}" if runs else ""
+    return f"{_plural(len(snapshot.files), 'file')} kept, {total}: {shown}{programs}"
+
+
+def _top(name: str, roots: Sequence[str]) -> str:
+    """Return the first name below the root of a file: a module, or a package with a slash."""
+    own = max((root for root in roots if not root or name.startswith(f"{root}/")), key=len, default="")
+    first, slash, _ = name.removeprefix(own).lstrip("/").partition("/")
+    return ascii(first)[1:-1] + slash
+
+
 def warnings(made: Draft, plan: Plan) -> list[str]:
-    """Return what differs between the search as it is now and the plan that exists already."""
-    if made.plan.code_digest != plan.code_digest:
-        kept = "the sources changed since the run was planned; the run keeps the code of then (code.zip)"
-        return [f"{kept}. Plan into another directory to run the new code."]
-    return []
+    """Return what was not kept, and what differs from the plan that exists already."""
+    left = made.snapshot.left_out
+    told = [f"not kept: {ascii(text)[1:-1]}" for text in left[:_SHOWN]]
+    told += [f"not kept: {len(left) - _SHOWN} more, named in provenance.json"] if len(left) > _SHOWN else []
+    if made.plan.code_digest == plan.code_digest:
+        return told
+    words = "the sources changed since the run was planned; the run keeps the code of then (code.zip)"
+    again = "`submit --resnapshot` takes them again; or plan into another directory to run the new code"
+    return [*told, f"{words}. {again}."]

@@ -18,9 +18,12 @@ import msgspec
 from hpc_search import __version__, config, durable, mounts, splits, strategies
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.planning import code, data
+from hpc_search.planning import code, data, sources
+from hpc_search.planning.archive import Snapshot
 from hpc_search.planning.digests import encode_digests
 from hpc_search.planning.reading import Instance, encode_instance, load_plan
+from hpc_search.planning.sources import Sources
+from hpc_search.records import checked
 from hpc_search.records import index as index_codec
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Plan, Search
@@ -30,8 +33,6 @@ _DIRECTORIES: Final = (
     "ledger/seals", "ledger/submits", "ledger/stages", "ledger/archive",
     "workers", "checkpoints", "samples", "submitit",
 )  # fmt: skip
-#: A larger file among a command's arguments is taken for data.
-_SOURCE_BYTES: Final = 1 << 20
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 #: Seconds after which what a killed `plan` left beside its run is removed.
 _LEFT: Final = 3600.0
@@ -42,9 +43,14 @@ class Draft(NamedTuple):
     """A plan and the files that belong to it, not yet written anywhere."""
 
     plan: Plan
-    snapshot: code.Snapshot
+    sources: Sources
     files: dict[str, bytes]
     base: Path
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The kept sources."""
+        return self.sources.snapshot
 
 
 def draft(path: Path) -> Draft:
@@ -65,22 +71,18 @@ def draft(path: Path) -> Draft:
             code.check_function(reference, source)
     if not references:
         _check_command(search, base)
-    snapshot = _snapshot(search, base)
+    taken = take_sources(search, base)
     manifests = _manifests(search, base)
-    return Draft(_plan(search, snapshot, manifests), snapshot, manifests, base)
+    return Draft(_plan(search, taken.snapshot, manifests), taken, manifests, base)
 
 
-def _snapshot(search: Search, base: Path) -> code.Snapshot:
-    references = [code.parse_reference(text) for text in (search.trial.callable,) if text]
-    programs = [part for part in search.trial.command if _is_source(base, part)]
-    return code.snapshot(base, references, (*search.trial.files, *programs))
-
-
-def _is_source(base: Path, part: str) -> bool:
-    """Return whether an argument is a file beside the search file: kept, so that a change is noticed."""
-    file = base / part
-    local = not part.startswith(("/", "-", "..")) and not set(part) & set("{*?[")
-    return local and file.is_file() and file.stat().st_size <= _SOURCE_BYTES
+def take_sources(search: Search, base: Path) -> Sources:
+    """Return what the search file asks to keep of the sources in and around *base*."""
+    return (
+        sources.in_place(search.trial, base)
+        if search.snapshot == "none"
+        else sources.take(search.trial, base)
+    )
 
 
 def _check_command(search: Search, base: Path) -> None:
@@ -118,7 +120,7 @@ def _check_placeholders(search: Search) -> None:
     )
 
 
-def _plan(search: Search, snapshot: code.Snapshot, manifests: dict[str, bytes]) -> Plan:
+def _plan(search: Search, snapshot: Snapshot, manifests: dict[str, bytes]) -> Plan:
     points = strategies.make(search.strategy).count(search.space)
     folds = tuple(range(search.folds.n)) if search.folds else ()
     content = records.canonical_json([search.space, search.strategy, folds, search.seeds])
@@ -246,11 +248,13 @@ def _fill(made: Draft, layout: Layout, final: Path) -> None:
         path = layout.root / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.write_file(path, content)
-    fixed = planned_files(plan, made.snapshot, made.files)
-    for path in (layout.search_yaml, layout.plan, *([layout.code] if made.snapshot.data else [])):
-        durable.write_file(path, fixed[path.name])
+    fixed = planned_files(plan, made.snapshot, made.files) | _origin_of(made, layout)
+    for path in (layout.search_yaml, layout.plan, layout.code, layout.provenance, layout.code_diff):
+        if path.name in fixed:
+            durable.write_file(path, fixed[path.name])
     durable.write_file(layout.digests, encode_digests(fixed, fixed[layout.plan.name]))
-    instance = Instance(secrets.token_hex(8), str(final), str(made.base))
+    outside = tuple(str(root) for root in made.sources.roots[1:])
+    instance = Instance(secrets.token_hex(8), str(final), str(made.base), sources=outside)
     durable.write_file(layout.instance, encode_instance(instance))
     if plan.claiming == "lock":
         durable.write_file(layout.claims, index_codec.encode_header(index_codec.Header(plan.trials)))
@@ -265,7 +269,19 @@ def _fill(made: Draft, layout: Layout, final: Path) -> None:
         durable.fsync_dir(Path(directory))
 
 
-def planned_files(plan: Plan, snapshot: code.Snapshot, manifests: dict[str, bytes]) -> dict[str, bytes]:
+def _origin_of(made: Draft, layout: Layout) -> dict[str, bytes]:
+    """Return provenance.json and, where there is one, code.diff."""
+    # git and importlib.metadata: only a run that is made needs them.
+    from hpc_search.planning.provenance import gather
+
+    snapshot, roots, imported = made.sources
+    kept = made.plan.search.snapshot != "none"
+    found = gather(snapshot, roots, imported, diff=kept, name=layout.code_diff.name)
+    files = {layout.provenance.name: checked.encode(found.provenance)}
+    return files | ({layout.code_diff.name: found.diff} if found.diff else {})
+
+
+def planned_files(plan: Plan, snapshot: Snapshot, manifests: dict[str, bytes]) -> dict[str, bytes]:
     """Return RUN-relative path -> content of the files that `plan` makes and nobody changes."""
     layout = Layout(Path())
     files = {
@@ -282,7 +298,7 @@ def draft_again(plan: Plan, base: Path) -> dict[str, bytes]:
     Raises:
         UsageError: Something that the search names is not there any more.
     """
-    return planned_files(plan, _snapshot(plan.search, base), _manifests(plan.search, base))
+    return planned_files(plan, take_sources(plan.search, base).snapshot, _manifests(plan.search, base))
 
 
 def _raise(error: OSError) -> NoReturn:

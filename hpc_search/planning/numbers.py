@@ -39,6 +39,17 @@ class Numbering:
             block=block.digest,
         )
 
+    def of_point(self, point: int) -> list[int]:
+        """Return the numbers of all trials of *point*.
+
+        Raises:
+            UsageError: The plan has no such point.
+        """
+        first = self.point(point).number
+        block = self._plan.blocks[bisect_right(self._firsts, first) - 1]
+        seeds, folds = len(block.seeds), max(1, len(block.folds))
+        return [first + fold * block.points * seeds + seed for fold in range(folds) for seed in range(seeds)]
+
     def point(self, point: int) -> PlannedTrial:
         """Return the first trial of *point*."""
         for block in self._plan.blocks:

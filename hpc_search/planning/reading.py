@@ -9,6 +9,7 @@ from hpc_search.layout import Layout
 from hpc_search.records import checked
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Plan
+from hpc_search.records.provenance import Provenance
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -20,6 +21,8 @@ class Instance(msgspec.Struct, frozen=True):
     origin: str
     #: In the names of this copy's jobs where it is not the original, whose run id it has.
     mark: str = ""
+    #: Directories elsewhere that its sources were imported from.
+    sources: tuple[str, ...] = ()
     format: str = "hpc_search.instance"
     version: int = 1
 
@@ -58,6 +61,14 @@ def load_instance(layout: Layout) -> Instance:
         message = f"{layout.instance} is missing; without it the run can only be read"
         raise DamagedError(message, hint=hint) from error
     return checked.decode(content, Instance, str(layout.instance), hint)
+
+
+def load_provenance(layout: Layout) -> Provenance | None:
+    """Return where the run's code came from, None where nobody can tell any more."""
+    try:
+        return checked.decode(layout.provenance.read_bytes(), Provenance, str(layout.provenance))
+    except (OSError, DamagedError):
+        return None
 
 
 def encode_instance(instance: Instance) -> bytes:

@@ -13,8 +13,8 @@ MAGIC: Final = b"HPCSIDX1"
 #: magic, version, record size, trials, final trials, cursor, generation, crc32 of the rest
 _HEADER: Final = struct.Struct("<8sIIQQQQ12xI")
 HEADER_BYTES: Final = _HEADER.size
-#: 64 bytes, so that no record straddles a page: the fields of Entry, 6 bytes reserved, crc32 of the rest
-_RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBIBB6xI")
+#: 64 bytes, so that no record straddles a page: the fields of Entry (2 bytes reserved before the last), crc32
+_RECORD: Final = struct.Struct("<BBHIQdQfIIBBBBIBB2xII")
 RECORD_BYTES: Final = _RECORD.size
 _CRC: Final = struct.Struct(f"<{RECORD_BYTES - 4}xI")
 _ZERO: Final = bytes(RECORD_BYTES)
@@ -69,6 +69,8 @@ class Entry(NamedTuple):
     #: Attempts that ended because memory of the host ran out (not in ``ooms``), and because they hung.
     kills: int = 0
     hangs: int = 0
+    #: Failures of attempts up to this one were taken back: one that is still to be marked is no result.
+    again: int = 0
 
     @property
     def final(self) -> bool:
@@ -119,6 +121,7 @@ def _saturated(entry: Entry) -> Entry:
         batch=within(entry.batch, _WORD),
         kills=within(entry.kills, _BYTE),
         hangs=within(entry.hangs, _BYTE),
+        again=within(entry.again, _WORD),
     )
 
 
@@ -133,11 +136,12 @@ def parse_entry(data: bytes) -> Entry | None:
 def parse_entries(data: bytes) -> list[Entry | None]:
     """Return the entries of whole records one after the other, None for one that does not verify."""
     size = RECORD_BYTES
-    make, crc32, untouched = Entry._make, zlib.crc32, Entry()
+    # Entry._make checks the length first, in Python: twice the time.
+    new, crc32, untouched = tuple.__new__, zlib.crc32, Entry()
     entries: list[Entry | None] = []
     for at, fields in zip(range(0, len(data), size), _RECORD.iter_unpack(data), strict=True):
         if crc32(data[at : at + size - 4]) == fields[-1]:
-            entries.append(make(fields[:-1]))
+            entries.append(new(Entry, fields[:-1]))
         else:
             entries.append(untouched if data[at : at + size] == _ZERO else None)
     return entries

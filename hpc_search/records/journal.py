@@ -137,6 +137,8 @@ class End(Record, tag="end", kw_only=True):
     cause: Cause = ""
     #: Whether the kernel killed the attempt because memory of the host ran out (cause "oom").
     host_memory: bool = False
+    #: Whether the run was paused (cause "preempted"): that says nothing of the trial's progress.
+    paused: bool = False
     detail: str = ""
     value: float | None = None
     metrics: dict[str, Any] = {}

@@ -31,7 +31,7 @@ class TrialSpec(Struct, kw_only=True):
 
     Exactly one of ``callable`` and ``command`` is set. ``metric_file`` names a JSON file that a
     command writes, relative to its working directory; empty means the HPC_SEARCH_REPORT file.
-    ``files`` are extra sources to keep in code.zip, relative to the search file.
+    ``files`` are extra files to keep in code.zip, relative to the search file, whatever their size.
     """
 
     callable: str = ""
@@ -132,6 +132,8 @@ class Search(Struct, kw_only=True):
     stall: float = 0.0
     log_bytes: int = 1 << 20
     keep_checkpoints: bool = False
+    #: Whether tasks run the sources as planned, or what is there when they start.
+    snapshot: Literal["sources", "none"] = "sources"
     description: str = ""
 
 

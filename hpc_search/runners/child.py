@@ -10,10 +10,10 @@ import random
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, Final
 
@@ -114,10 +114,44 @@ class SeedAtImport:
         return spec
 
 
-def load(reference: str, code: str) -> Callable[[Trial], object]:
-    """Return the user's function, from code.zip first."""
-    if code and code not in sys.path:
-        sys.path.insert(0, code)
+class KeptFirst:
+    """Finds what is in kept sources before the finders that editable installations put first."""
+
+    def __init__(self, roots: Sequence[str]) -> None:
+        """Find what is in the directories *roots*; what has parts elsewhere, too, is left to the others."""
+        self._roots = list(roots)
+        self._heads: set[str] = set()
+        for root in self._roots:
+            with suppress(OSError):
+                self._heads.update(filter(None, map(_whole_module, os.scandir(root))))
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec of *name* in the kept sources, None where it is not there."""
+        if name.partition(".")[0] not in self._heads:
+            return None
+        return PathFinder.find_spec(name, self._roots if path is None else path, target)
+
+
+def _whole_module(entry: os.DirEntry[str]) -> str:
+    """Return the name of the module or package that *entry* is, "" for none and for a namespace."""
+    if entry.is_dir():
+        return entry.name if os.path.exists(os.path.join(entry.path, "__init__.py")) else ""
+    return entry.name.partition(".")[0] if entry.name.endswith((".py", ".so")) else ""
+
+
+def keep_first(roots: Sequence[str]) -> None:
+    """Import from the directories *roots* before anything else."""
+    new = [root for root in roots if root not in sys.path]
+    if new:
+        sys.path[:0] = new
+        sys.meta_path.insert(0, KeptFirst(roots))
+
+
+def load(reference: str, roots: Sequence[str]) -> Callable[[Trial], object]:
+    """Return the user's function, from the directories *roots* first."""
+    keep_first(roots)
     source, _, name = reference.rpartition(":")
     if source.endswith(".py"):
         source = source.removesuffix(".py").removeprefix("./").replace("/", ".")

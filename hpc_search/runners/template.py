@@ -14,14 +14,14 @@ import select
 import signal
 import socket
 import sys
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from hpc_search.planning.packages import differences
 from hpc_search.runners import child, messages, processes
 from hpc_search.runners.keeper import death_with
 from hpc_search.runners.parent import Parent
@@ -62,6 +62,10 @@ class Template(Parent):
 
     def _prepare(self, message: dict[str, Any]) -> None:
         """Import the user's code, warm what a fork would otherwise pay each time, and check the result."""
+        found = differences(message["packages"], message["python"])
+        if found.refused and not message["any_packages"]:
+            self.send("differs", detail="; ".join(found.refused), told=found.told)
+            return
         try:
             _load(message["callable"], message["code"])
         except BaseException as error:  # noqa: BLE001 - the border around the user's imports
@@ -72,7 +76,8 @@ class Template(Parent):
         gc.collect()
         gc.freeze()
         self.keep_children()
-        self.send("ready", doubt=fork_doubt() or canary(message["threads"]), versions=_versions())
+        doubt = fork_doubt() or canary(message["threads"])
+        self.send("ready", doubt=doubt, versions=_versions(), told=found.refused + found.told)
 
     def _spawn(self, spec: Spec, channel: int, log: int) -> None:
         # What is made before the fork is made once, not in every child.
@@ -96,22 +101,29 @@ def _versions() -> dict[str, str]:
     return library_versions()
 
 
-def _load(reference: str, code: str) -> None:
+def _load(reference: str, roots: Sequence[str]) -> None:
     """Import the user's code, and what its trials would otherwise import after their seeds are set."""
-    child.load(reference, code)
-    if "torch" in sys.modules or _mentions(_TORCH, code):
+    child.load(reference, roots)
+    sources = list(_sources(roots))
+    if "torch" in sys.modules or any(map(_TORCH.search, sources)):
         _warm_torch()
-    if _mentions(_SAVES, code):
+    if any(map(_SAVES.search, sources)):
         import h5py  # noqa: F401
 
 
-def _mentions(expression: re.Pattern[str], code: str) -> bool:
-    """Return whether a source in code.zip needs what is then loaded once, here (and seeded)."""
-    if not code:
-        return False
-    with zipfile.ZipFile(code) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".py")]
-        return any(expression.search(archive.read(name).decode(errors="replace")) for name in names)
+def _sources(roots: Sequence[str]) -> Iterator[str]:
+    """Yield the sources that trials may run: what was imported from *roots*, and the modules beside it.
+
+    A package may have modules that no trial imports: what they need is not loaded for them.
+    """
+    paths = {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
+    paths = {path for path in paths if path.startswith(tuple(f"{root}{os.sep}" for root in roots))}
+    for root in roots:
+        with suppress(OSError):
+            paths.update(entry.path for entry in os.scandir(root) if entry.is_file())
+    for path in sorted(path for path in paths if path.endswith(".py")):
+        with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+            yield file.read()
 
 
 def _warm_torch() -> None:

@@ -14,6 +14,9 @@ from hpc_search.search.launch import (
     wait,
     watch,
 )
+from hpc_search.search.orders import Again, Ordered, retry, skip, submitted
+from hpc_search.search.pausing import closed, pause, resume
+from hpc_search.search.resnapshot import change_code
 from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
     check_one,
@@ -26,24 +29,33 @@ from hpc_search.search.trials import (
 )
 
 __all__ = [
+    "Again",
+    "Ordered",
     "Planned",
     "Run",
     "Wish",
     "after_work",
     "cancel",
+    "change_code",
     "check_one",
+    "closed",
     "last_log",
     "locate",
     "log_tail",
     "open_run",
+    "pause",
     "pending",
     "plan_search",
     "preview",
     "refill",
     "rerun",
+    "resume",
+    "retry",
+    "skip",
     "standalone",
     "status",
     "submit",
+    "submitted",
     "view_trial",
     "wait",
     "watch",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
-from hpc_search.ledger import IndexDamagedError, finals
+from hpc_search.ledger import IndexDamagedError, finals, paused
 from hpc_search.planning import load_instance
 from hpc_search.search import room
 from hpc_search.search.runs import Run
@@ -75,7 +75,7 @@ def _last(run: Run) -> Profile | None:
     """Return the profile of the last submission to SLURM, None where there was none."""
     from hpc_search.ledger import submits
 
-    known = submits.marked(submits.submissions(run.layout), _mark(run))
+    known = submits.marked(submits.submissions(run.layout), mark(run))
     sent = [one for one in known if isinstance(one, submits.Answer) and one.launcher == "slurm"]
     found = [one.profile for one in sent if one.outcome != "refused"]
     return found[-1] if found else None
@@ -98,7 +98,7 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
         pending=pending,
         workers=profile.workers if said else wish.workers,
         chdir=load_instance(run.layout).origin,
-        mark=_mark(run),
+        mark=mark(run),
         say=_say,
         avoid=not any(text.startswith("exclude=") for text in wish.assignments),
     )
@@ -138,6 +138,7 @@ def submit(run: Run, wish: Wish) -> Sent:
     failed = counted(run).failed if order.pending <= 0 else 0
     if failed:
         words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
+        words += f", `hpc-search retry {run.path}` lets them run again"
         words += ". The run keeps its code: plan corrected code anew with --run DIR"
         outcome = replace(outcome, text=words)
     if outcome.changed and order.launcher.name == "slurm":
@@ -150,8 +151,10 @@ def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
     from hpc_search.launchers import refill as of_workers
     from hpc_search.launchers.slurm import SlurmLauncher
 
+    if paused(run.layout):
+        return 0
     try:
-        ending = of_workers.Ending(token, _mark(run), load_instance(run.layout).origin, done, refused=refused)
+        ending = of_workers.Ending(token, mark(run), load_instance(run.layout).origin, done, refused=refused)
         return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
     except (HpcSearchError, OSError) as error:
         # The worker has ended well; whoever ends next, or a person, sends them.
@@ -159,7 +162,7 @@ def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
         return 0
 
 
-def _mark(run: Run) -> str:
+def mark(run: Run) -> str:
     """Return what is in the names of all jobs of the run."""
     return load_instance(run.layout).mark or run.plan.run_id[-8:]
 
@@ -184,7 +187,7 @@ def wait(run: Run, sent: Sent) -> Ended:
     from hpc_search.progress import Progress
     from hpc_search.status import Watcher
 
-    mark = _mark(run)
+    mine = mark(run)
     # The launcher asks SLURM while it waits.
     watcher = Watcher(run.layout, run.plan, ask=False)
     with Progress() as progress:
@@ -194,7 +197,7 @@ def wait(run: Run, sent: Sent) -> Ended:
 
         def tokens() -> Sequence[str]:
             # Workers that end may have sent others.
-            return [*sent.outcome.tokens, *submission.tokens(run.layout, sent.launcher.name, mark)]
+            return [*sent.outcome.tokens, *submission.tokens(run.layout, sent.launcher.name, mine)]
 
         waited = sent.launcher.wait(tokens, tick, lambda: pending(run))
     if waited.signal and sent.launcher.name == "slurm":
@@ -210,6 +213,8 @@ def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     rows = []
     if seen.left and seen.stopped is not None:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
+    elif seen.left and paused(run.layout):
+        rows = [f"{paused(run.layout)}; {_trials(seen.left)} left; `hpc-search resume {run.path}` goes on"]
     elif seen.left:
         rows = [
             f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}"
@@ -245,14 +250,14 @@ def cancel(run: Run) -> str:
     from hpc_search.launchers import local, slurm, submission
     from hpc_search.ledger import submits
 
-    mark = _mark(run)
-    known = {one.launcher for one in submits.marked(submits.submissions(run.layout), mark)}
+    mine = mark(run)
+    known = {one.launcher for one in submits.marked(submits.submissions(run.layout), mine)}
     launchers: list[Launcher] = []
     if "local" in known:
         launchers.append(local.LocalLauncher())
     if "slurm" in known:
         launchers.append(slurm.SlurmLauncher())
-    ended = sum(submission.cancel(run.layout, launcher, mark) for launcher in launchers)
+    ended = sum(submission.cancel(run.layout, launcher, mine) for launcher in launchers)
     if not ended:
         return "no worker of this run is live; nothing to cancel"
     workers = "1 worker was" if ended == 1 else f"{ended} workers were"

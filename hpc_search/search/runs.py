@@ -86,6 +86,8 @@ class Planned(NamedTuple):
     run: Run
     fresh: bool
     warnings: list[str]
+    #: What was kept of the sources; "" where the run was planned before.
+    code: str = ""
 
 
 def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False) -> Planned:
@@ -96,12 +98,13 @@ def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False) -> P
     """
     from hpc_search import planning
     from hpc_search.launchers.base import slug
-    from hpc_search.planning.describe import warnings
+    from hpc_search.planning.describe import kept, warnings
 
     made: Draft = planning.draft(config_path)
     layout = Layout(Path(run)) if run else Layout(runs_root() / slug(made.plan.search.name))
     if dry_run:
-        return Planned(Run(layout, made.plan), fresh=True, warnings=[])
+        told = warnings(made, made.plan)
+        return Planned(Run(layout, made.plan), fresh=True, warnings=told, code=kept(made))
     fresh = planning.build(made, layout)
     plan = load_plan(layout)
-    return Planned(Run(layout, plan), fresh, warnings(made, plan))
+    return Planned(Run(layout, plan), fresh, warnings(made, plan), kept(made) if fresh else "")

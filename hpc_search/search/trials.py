@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from hpc_search import durable
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, new_index, read_trial
+from hpc_search.ledger import history, new_index, read_trial, snapshots
 from hpc_search.planning import Numbering, encode_instance, load_instance
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
@@ -105,12 +105,14 @@ def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Rer
 
     planned = Numbering(run.plan)(number)
     changed = params is not None and canonical(dict(params)) != canonical(planned.params)
-    layout = _clone(run, number)
+    recorded = history.results(run.layout).get(number)
+    code = snapshots.code_of_worker(run.layout, recorded.worker) if recorded is not None else ""
+    layout = _clone(run, number, code)
     override = planned._replace(params=dict(params)) if params is not None else planned
-    options = WorkerOptions(seat="rerun", only=number, override=override)
+    # Packages that differ are told: whether they matter is what is asked.
+    options = WorkerOptions(seat="rerun", only=number, override=override, any_packages=True)
     Supervisor(layout, run.plan, options).run()
     ends = _ends(layout)
-    recorded = history.results(run.layout).get(number)
     return Reran(
         planned, layout.root, ends[-1] if ends else None, recorded.end if recorded else None, changed
     )
@@ -153,11 +155,15 @@ def _ends(layout: Layout) -> list[lines.End]:
     return [record for record in found if isinstance(record, lines.End)]
 
 
-def _clone(run: Run, number: int) -> Layout:
-    """Return a new run directory below RUN/reruns with the same plan, code and splits, nothing done."""
+def _clone(run: Run, number: int, code: str = "") -> Layout:
+    """Return a new run directory below RUN/reruns with the same plan and splits, nothing done.
+
+    It has the sources with the digest *code*, the newest where that is "".
+    """
     target = Layout(run.layout.reruns / f"{number:06d}-{secrets.token_hex(3)}")
     try:
         _copy(run, target)
+        _copy_code(run, target, code)
     except OSError:
         shutil.rmtree(target.root, ignore_errors=True)
         raise
@@ -168,7 +174,7 @@ def _copy(run: Run, target: Layout) -> None:
     source = run.layout
     for directory in ("ledger/seals", "ledger/archive", "workers", "checkpoints", "samples"):
         (target.root / directory).mkdir(parents=True, mode=0o700)
-    for path in (source.plan, source.code):
+    for path in (source.plan, source.code, source.provenance):
         if path.exists():
             shutil.copyfile(path, target.root / path.name)
     if source.splits.exists():
@@ -178,6 +184,19 @@ def _copy(run: Run, target: Layout) -> None:
     head, size = new_index(run.plan.trials)
     durable.write_file(target.claims, head)
     os.truncate(target.claims, size)
+
+
+def _copy_code(run: Run, target: Layout, code: str) -> None:
+    """Copy sources that were taken after the plan: those with the digest *code*, or the newest."""
+    numbers = snapshots.numbers_of(run.layout)
+    records = [snapshots.load(run.layout, number) for number in numbers]
+    wanted = [record for record in records if code in ("", record.digest)]
+    if not wanted or (code and code == run.plan.code_digest):
+        return
+    record = wanted[-1]
+    if record.code != target.code.name:
+        shutil.copyfile(run.path / record.code, target.root / record.code)
+    snapshots.publish(target, record)
 
 
 def rerun_text(outcome: Reran) -> str:

@@ -52,11 +52,6 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "nodes that it needs are down, drained or reserved for maintenance",
         f"{_WAIT}; `sinfo -R` says why; a walltime that ends before the maintenance starts sooner",
     ),
-    # The words of 22.05, up to their first comma.
-    "Nodes required for job are DOWN": (
-        "nodes that it needs are down, drained or reserved",
-        f"{_WAIT}; `sinfo -R` says why",
-    ),
     "Reserved": ("the nodes are reserved", f"{_WAIT}; `scontrol show reservation` lists until when"),
     "Reservation": (
         "its reservation has not begun, or is not yours",
@@ -101,6 +96,16 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
 }
 _FOLDED: Final = {name.lower(): found for name, found in _TABLE.items()}
 
+_NAME: Final = re.compile(r"[a-z]+")
+#: Nodes at the end: ``ReqNodeNotAvail, UnavailableNodes:node[1-2]``, ``ReqNodeNotAvail(Unavailable:node1)``.
+_NODES: Final = re.compile(r"Unavailable(?:Nodes)?:([A-Za-z0-9_.,\[\]-]+)")
+#: How a reason begins that SLURM writes as a sentence.
+_SENTENCES: Final = {
+    "nodes required for job are down": "reqnodenotavail",
+    "job's qos not permitted": "qosnotallowed",
+    "job's account not permitted": "accountnotallowed",
+}
+
 #: QOSMaxCpuPerUserLimit, AssocGrpGRES, QOSGrpNodeLimit, AssocMaxSubmitJobLimit, ...
 _LIMIT: Final = re.compile(
     r"(?P<owner>QOS|Assoc)(?P<kind>Max|Grp|Min)(?P<what>[A-Za-z]*?)"
@@ -135,13 +140,15 @@ _PER: Final = {"user": " of one user", "account": " of one account", "acct": " o
 
 def explain(reason: str) -> Explained:
     """Return what SLURM's pending *reason* means and what to do; of nodes it names, too."""
-    name, _, rest = reason.partition(",")
-    found = _FOLDED.get(name.strip().strip("()").lower())
+    words = reason.strip().removeprefix("(").lower()
+    name = _NAME.match(words)
+    key = next((entry for start, entry in _SENTENCES.items() if words.startswith(start)), "")
+    found = _FOLDED.get(key or words.rstrip(")")) or (_FOLDED.get(name[0]) if name is not None else None)
     if found is not None:
         meaning, step = found
-        nodes = rest.partition(":")[2].strip().rstrip(")")
-        return Explained(f"{meaning}: {nodes}" if nodes else meaning, step, step.startswith(_WAIT))
-    match = _LIMIT.fullmatch(name.strip())
+        nodes = _NODES.search(reason)
+        return Explained(f"{meaning}: {nodes[1]}" if nodes else meaning, step, step.startswith(_WAIT))
+    match = _LIMIT.fullmatch(reason.strip().strip("()"))
     return _of_limit(match) if match else Explained("", "", waits=True)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
@@ -28,6 +27,9 @@ from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
 from hpc_search.status.model import Best, BestPoint, Eta, Failure, Status
 from hpc_search.status.workers import Census, LiveWorker
+
+#: Of the last so many ends the rate is made.
+_RECENT: Final = 100
 
 __all__ = [
     "Best",
@@ -84,8 +86,8 @@ class Watcher:
             index.Read(given[1], "index") if given else index.read_entries(self._layout, self._plan.trials)
         )
         self._book = hours.read(self._layout, self._plan.run_id, self._book, keep=self._keep)
-        left = self._plan.trials - sum(entry is not None and entry.final for entry in found.entries)
-        queue = asking.answer() if left else None
+        summary = index.Summary(found.entries)
+        queue = asking.answer() if len(summary.finals) < self._plan.trials else None
         server = file_server_now(self._layout) if self._keep else None
         workers = self._census.take(index.held_trials(found.entries), queue, server)
         moment = time.time() if now is None else now
@@ -93,6 +95,7 @@ class Watcher:
             self._layout,
             self._plan,
             found.entries,
+            summary,
             known,
             queue,
             workers,
@@ -139,6 +142,7 @@ class _Facts:
     layout: Layout
     plan: Plan
     entries: Sequence[Entry | None]
+    summary: index.Summary
     known: list[Intent]
     queue: Queue | None
     workers: tuple[LiveWorker, ...]
@@ -148,20 +152,19 @@ class _Facts:
 
 def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     plan, layout = facts.plan, facts.layout
-    known = [entry for entry in facts.entries if entry is not None]
-    counts = Counter(entry.state for entry in known)
-    finals = [entry for entry in known if entry.final]
+    known, counts, finals = facts.summary.known, facts.summary.counts, facts.summary.finals
     left = plan.trials - len(finals)
     live = [worker for worker in facts.workers if worker.state == "live"]
     active = bool(live) and left > 0
-    rate = recent_rate(sorted(entry.changed for entry in finals), facts.now if active else None)
+    rate = recent_rate([entry.changed for entry in finals[-_RECENT:]], facts.now if active else None)
     one = estimate.length(finals)
     best = index.best_trial(plan, facts.entries)
     view = slots.view(facts.queue, facts.now)
-    stopped = words.stop_mark(layout)
     seats = slots.slots(facts.known, facts.workers, facts.queue, left) if left else ()
     spent = _spent(facts)
-    state = words.state(layout, left, facts.workers, view, begun=any(entry.attempt for entry in known))
+    begun = bool(facts.known) or any(entry.attempt for entry in known)
+    state = words.state(layout, left, facts.workers, view, begun=begun)
+    wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
         name=plan.search.name,
@@ -186,10 +189,15 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         slow=trials.slow(live, facts.sight, one.median if one else None, plan.search.stall) if left else (),
         failures=trials.failures(layout, index.failed_trials(facts.entries), facts.sight.rows),
         queue=view,
-        stopped=stopped,
+        stopped=words.stop_mark(layout),
         events=trials.events(facts.sight.rows),
         source=source,
-        notes=(*notes, *words.notes(layout, state, view, seats, facts.known)),
+        mismatches=wrong.by_node,
+        notes=(
+            *notes,
+            *words.notes(layout, state, view, seats, facts.known),
+            *words.mismatches(wrong, state),
+        ),
         next=words.next_step(state, view, seats),
     )
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import islice
+from typing import Final, NamedTuple
 
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.status.model import Eta
 
-#: The rate is that of the last so many ends; so many done trials say how long one takes.
-_RECENT = 100
-_KNOWN = 1000
+#: So many of the last trials say how long one takes.
+_KNOWN: Final = 1000
 
 
 class Rate(NamedTuple):
@@ -33,15 +33,14 @@ class Length(NamedTuple):
 
 
 def recent_rate(changed: Sequence[int], now: float | None) -> Rate | None:
-    """Return the rate of the last ends from their sorted seconds, None below two.
+    """Return the rate of ends from their sorted seconds, None below two.
 
     Until *now* while the run is active, so that a run that hangs slows down; else until the last end.
     """
     if len(changed) < 2:
         return None
-    recent = changed[-_RECENT:]
-    until = recent[-1] if now is None else max(now, recent[-1])
-    return Rate((len(recent) - 1) / max(until - recent[0], 1.0), len(recent) - 1)
+    until = changed[-1] if now is None else max(now, changed[-1])
+    return Rate((len(changed) - 1) / max(until - changed[0], 1.0), len(changed) - 1)
 
 
 def eta(rate: Rate, left: int) -> Eta | None:
@@ -54,11 +53,9 @@ def eta(rate: Rate, left: int) -> Eta | None:
 
 
 def length(finals: Sequence[Entry]) -> Length | None:
-    """Return how long a trial takes, by the newest of those that ended; None where none did."""
-    ended = [entry for entry in finals if entry.state in (codec.DONE, codec.PRUNED) and entry.seconds > 0]
-    if len(ended) > _KNOWN:
-        ended = sorted(ended, key=lambda entry: entry.changed)[-_KNOWN:]
-    seconds = sorted(entry.seconds for entry in ended)
+    """Return how long a trial takes, by the last of *finals*, the oldest first; None where none is known."""
+    ended = (entry.seconds for entry in reversed(finals) if entry.state != codec.FAILED and entry.seconds > 0)
+    seconds = sorted(islice(ended, _KNOWN))
     if not seconds:
         return None
     mean = statistics.fmean(seconds)

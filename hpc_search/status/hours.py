@@ -29,7 +29,7 @@ import msgspec
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import covered, history
+from hpc_search.ledger import covered, history, mismatches
 from hpc_search.ledger.covered import Covered
 from hpc_search.ledger.history import JournalFile
 from hpc_search.records import journal
@@ -38,11 +38,10 @@ _OWN: Final = frozenset({"error", "oom", "timeout", "nonfinite", "noop"})
 #: Events of notes that are counted.
 COUNTED: Final = frozenset(
     {
-        *("superseded", "requeue", "requeue elsewhere", "slice mismatch", "slice warning"),
-        *("late", "node failed", "broken", "refill", "checkpoint not saved"),
+        *("superseded", "requeue", mismatches.ELSEWHERE, mismatches.MISMATCH, mismatches.WARNED),
+        *("late", "node failed", "broken", "checkpoint not saved"),
     }
 )
-_NODE: Final = "node"
 _SECONDS: Final = re.compile(rb',"seconds":([0-9.e+-]+),')
 #: An end record without a result, or with one that is a failure. (A pattern that begins with one literal is
 #: searched ten times faster than one with alternatives.)
@@ -265,7 +264,7 @@ def _note(row: Row, data: bytes, at: int) -> None:
     record = journal.parse_line(_line(data, at)[1])
     if not isinstance(record, journal.Note):
         return
-    if record.event == _NODE:
+    if record.event == mismatches.NODE:
         row.node = record.text or row.node
     if record.event in COUNTED:
         row.events[record.event] = row.events.get(record.event, 0) + 1

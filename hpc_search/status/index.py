@@ -5,16 +5,30 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from hpc_search import durable, stats
 from hpc_search.layout import Layout
-from hpc_search.ledger import mode, rebuild, superblocks
+from hpc_search.ledger import marks, mode, rebuild
 from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.status.model import Best, BestPoint
+
+_STATE: Final = itemgetter(Entry._fields.index("state"))
+_CHANGED: Final = itemgetter(Entry._fields.index("changed"))
+
+
+class Summary:
+    """The entries that verify, counted once: by state, and those that are final from the oldest on."""
+
+    def __init__(self, entries: Sequence[Entry | None]) -> None:
+        """Count *entries*."""
+        self.known = [entry for entry in entries if entry is not None]
+        self.counts = Counter(map(_STATE, self.known))
+        self.finals = sorted((entry for entry in self.known if entry.state >= codec.DONE), key=_CHANGED)
 
 
 class Read(NamedTuple):
@@ -29,7 +43,7 @@ def read_entries(layout: Layout, trials: int) -> Read:
     """Return the entries of the index, or of the journals where it is not used or not whole."""
     if mode.exclusive(layout):
         # Before the journals are read: an end stands in its journal before a name says so.
-        ended = superblocks.finals(layout)
+        ended = marks.finals(layout)
         entries_now = rebuild.entries(layout, trials)[1]
         lost = ended - sum(entry.final for entry in entries_now)
         note = f"{lost} trials ended by ledger/open, but no journal holds their results: `hpc-search fsck`"
@@ -100,18 +114,18 @@ def causes(finals: Sequence[Entry]) -> dict[str, int]:
 
 def best_trial(plan: Plan, entries: Sequence[Entry | None]) -> Best | None:
     """Return the done trial with the best finite value, the lowest number of equal ones."""
-    sign = 1 if plan.metric.goal == "max" else -1
-    ranked = (
-        (sign * entry.value, -number, entry.value)
-        for number, entry in enumerate(entries)
-        if entry is not None and entry.state == codec.DONE and math.isfinite(entry.value)
-    )
-    best = max(ranked, default=None)
-    if best is None:
+    choose = max if plan.metric.goal == "max" else min
+    done = (entry.value for entry in entries if entry is not None and entry.state == codec.DONE)
+    value = choose(filter(math.isfinite, done), default=None)
+    if value is None:
         return None
-    number = -best[1]
+    number = next(
+        number
+        for number, entry in enumerate(entries)
+        if entry is not None and entry.state == codec.DONE and entry.value == value
+    )
     block = next(block for block in reversed(plan.blocks) if block.first <= number)
-    return Best(number, block.first_point + split_number(block, number)[0], best[2])
+    return Best(number, block.first_point + split_number(block, number)[0], value)
 
 
 def best_point(plan: Plan, entries: Sequence[Entry | None], best: Best | None) -> BestPoint | None:

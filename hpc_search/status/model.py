@@ -9,7 +9,9 @@ import msgspec
 from hpc_search.status.hours import Sums
 from hpc_search.status.workers import LiveWorker
 
-State = Literal["finished", "stopped", "paused", "running", "starting", "waiting", "silent", "idle", "new"]
+State = Literal[
+    "finished", "stopped", "paused", "running", "starting", "waiting", "silent", "unknown", "idle", "new"
+]
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -137,11 +139,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, rate, best, workers and failures of a run; what `status --json` prints.
 
     ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is seen
-    yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), idle (nothing runs), new
-    (nothing was started). ``source`` is "index", or "journals" where the index cannot be read. ``unknown``
-    counts records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended,
-    all workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted.
-    ``notes`` say in words what is unusual, such as why nothing runs; ``next`` is the command to type.
+    yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
+    answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where the
+    index cannot be read. ``unknown`` counts records of the index that do not verify. ``busy_seconds`` is the
+    time inside attempts that ended, all workers together. ``median_seconds`` is that of a done trial.
+    ``events`` counts what workers noted, ``mismatches`` by node those that left because their slice was not
+    the expected one. ``notes`` say in words what is unusual, such as why nothing runs; ``next`` is the
+    command to type.
     """
 
     name: str
@@ -174,6 +178,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueView | None
     stopped: str | None
     events: dict[str, int]
+    mismatches: dict[str, int]
     source: str
     notes: tuple[str, ...] = ()
     next: str = ""

@@ -119,9 +119,14 @@ def _head(status: Status, width: int) -> list[Line]:
 _STYLES: Final[dict[str, Style]] = {
     **dict.fromkeys(("running", "finished"), "good"),
     **dict.fromkeys(("stopped", "silent", "idle"), "bad"),
-    **dict.fromkeys(("paused", "waiting", "starting", "new"), "warn"),
+    **dict.fromkeys(("paused", "waiting", "starting", "new", "unknown"), "warn"),
 }
-_STATES: Final = {"idle": "nothing runs", "new": "not started", "silent": "no sign of life"}
+_STATES: Final = {
+    "idle": "nothing runs",
+    "new": "not started",
+    "silent": "no sign of life",
+    "unknown": "no worker",
+}
 
 
 def _state(status: Status) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hpc_search.layout import Layout
+from hpc_search.ledger.mismatches import ELSEWHERE, MISMATCH, Missing, Tally, Visit
 from hpc_search.records.index import Entry
 from hpc_search.status.hours import Group, Row
 from hpc_search.status.index import cause_of
@@ -119,6 +120,24 @@ def _failure(layout: Layout, cause: str, count: int, trial: int, worker: str, gr
     path = layout.log(worker)
     log = str(path.relative_to(layout.root)) if path.exists() else ""
     return Failure(cause, group.headline, count, trial, group.node, log, group.log)
+
+
+def mismatched(rows: Mapping[str, Row]) -> Missing:
+    """Return the workers that left because their slice was not the expected one."""
+    visits = {
+        worker: Visit(
+            worker,
+            row.token,
+            row.seat,
+            row.restart,
+            row.opened,
+            row.node,
+            row.texts.get(MISMATCH, ""),
+            again=ELSEWHERE in row.events,
+        )
+        for worker, row in rows.items()
+    }
+    return Tally(visits).missing()
 
 
 def events(rows: Mapping[str, Row]) -> dict[str, int]:

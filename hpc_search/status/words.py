@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from hpc_search.layout import Layout
+from hpc_search.ledger import paused
+from hpc_search.ledger.mismatches import Missing
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.status.model import QueueView, Slots, State
 from hpc_search.status.workers import LiveWorker
 
 _START: Final = "hpc-search submit RUN"
 #: A command in a next step that can be typed as it is.
-_COMMAND: Final = re.compile(r"`((?:submit|cancel) RUN[^`]*|scontrol release [^`]*)`")
+_COMMAND: Final = re.compile(r"`((?:submit|cancel|resume) RUN[^`]*|scontrol release [^`]*)`")
 
 
 def stop_mark(layout: Layout) -> str | None:
@@ -32,29 +34,33 @@ def state(
         return "finished"
     if layout.stop.exists():
         return "stopped"
+    if layout.paused.exists():
+        return "paused"
     if any(worker.state == "live" for worker in workers):
         return "running"
     if view is not None and view.running:
         return "starting"
-    if view is not None and view.waiting:
+    if view is not None and (view.waiting or (view.unasked and view.age is not None)):
         return "waiting"
     if any(worker.state == "silent" for worker in workers):
         return "silent"
-    return "idle" if begun or view is not None else "new"
+    if view is not None and view.age is None and not view.answers:
+        return "unknown"
+    return "idle" if begun else "new"
 
 
 def notes(
     layout: Layout, now: State, view: QueueView | None, seats: Sequence[Slots], known: Sequence[Intent]
 ) -> tuple[str, ...]:
     """Return what is unusual, in sentences."""
-    found = [*_why(layout, now, known), *_slurm(view)]
+    found = [*_why(layout, now), *_slurm(view)]
     if now in ("running", "starting", "waiting"):
         found += [_missing(one) for one in seats if one.missing]
     found += _refusal(known) if now != "finished" else []
     return tuple(found)
 
 
-def _why(layout: Layout, now: State, known: Sequence[Intent]) -> list[str]:
+def _why(layout: Layout, now: State) -> list[str]:
     match now:
         case "stopped":
             first, _, rest = (stop_mark(layout) or "").partition("\n")
@@ -62,10 +68,10 @@ def _why(layout: Layout, now: State, known: Sequence[Intent]) -> list[str]:
             return [
                 f"stopped: {first or 'no reason given'}{more}; `submit RUN` clears that and starts workers"
             ]
+        case "paused":
+            return [f"{paused(layout)}; `resume RUN` goes on"]
         case "idle":
             return ["nothing runs: no live worker; `submit RUN` starts workers for what is left"]
-        case "new" if any(one.launcher == "slurm" for one in known):
-            return ["no worker runs, and SLURM was not asked; `submit RUN` starts what is missing"]
         case "new":
             return ["nothing was started yet: `submit RUN` starts workers"]
         case "silent":
@@ -78,10 +84,13 @@ def _why(layout: Layout, now: State, known: Sequence[Intent]) -> list[str]:
 
 
 def _slurm(view: QueueView | None) -> list[str]:
+    if view is not None and view.unasked and view.answers:
+        asked = "" if view.age is None else f", {age(view.age)} ago"
+        return [f"submitted since SLURM was last asked{asked}; it is asked again within a minute"]
     if view is None or view.answers:
         return []
     if view.age is None:
-        return ["SLURM does not answer, so what waits in its queue is not known"]
+        return ["SLURM does not answer, so what waits or starts there is not known"]
     return [f"SLURM does not answer; what is said of its queue is as of {age(view.age)} ago"]
 
 
@@ -89,6 +98,17 @@ def _missing(one: Slots) -> str:
     workers = "1 worker is" if one.missing == 1 else f"{one.missing} workers are"
     name = f" of profile {one.profile}" if one.profile else ""
     return f"{workers} missing{name}: {one.wanted} wanted, {one.live} live, {one.waiting} waiting"
+
+
+def mismatches(found: Missing, now: State) -> list[str]:
+    """Return how many workers are missing because of their slices, where, and the words of one."""
+    if not found.workers or now == "finished":
+        return []
+    nodes = ", ".join(f"{node} ({count})" for node, count in found.by_node.items())
+    who = "1 worker is" if found.workers == 1 else f"{found.workers} workers are"
+    back = f"; {len(found.coming_back)} will be tried elsewhere" if found.coming_back else ""
+    example = next(iter((*found.gave_up, *found.coming_back))).words.partition("\n")[0]
+    return [f"{who} missing: slice mismatch on {nodes}{back}: {example}"]
 
 
 def _refusal(known: Sequence[Intent]) -> list[str]:
@@ -116,5 +136,9 @@ def next_step(now: State, view: QueueView | None, seats: Sequence[Slots]) -> str
                 one for one in (view.waiting if view is not None else ()) if not one.next.startswith("wait")
             ]
             return stuck[0].next.strip("`") if stuck and stuck[0].next.startswith("`") else ""
+        case "unknown":
+            return ""
+        case "paused":
+            return "hpc-search resume RUN"
         case _:
             return _START

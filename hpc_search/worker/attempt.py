@@ -199,7 +199,6 @@ class Attempt:
             save_interval=search.save_interval,
             save_in_background=search.save_in_background,
             keep_checkpoints=search.keep_checkpoints,
-            code=str(context.layout.code) if context.plan.code_digest else "",
             directory=context.directory,
         )
 

@@ -124,7 +124,7 @@ class Departure:
 
     def _asks_again(self, stop_signal: int, *, work_left: bool) -> bool:
         """Return whether this task shall be run again, and say so in the journal."""
-        if not (self.is_task and stop_signal in WARNINGS and work_left) or self._layout.stop.exists():
+        if not (self.is_task and stop_signal in WARNINGS and work_left) or self._ledger.closed:
             return False
         me = self._ledger.me
         sent = of_token(self._layout, me.token)

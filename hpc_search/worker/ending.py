@@ -106,6 +106,7 @@ def end_record(context: AttemptContext, claimed: Claimed, intake: Intake, ended:
         state=judged.state,
         cause=judged.cause,
         host_memory=judged.host_memory,
+        paused=judged.paused,
         detail=judged.detail,
         params=trial.params,
         point=trial.point,

@@ -20,6 +20,10 @@ _BROKEN_HINT: Final = (
     "  next: install what is missing on this machine and `submit` again; or correct the code and plan it\n"
     "  into another directory (`plan CONFIG --run DIR`): this run keeps the code that it was planned with"
 )
+_DIFFERS: Final = "the installed packages are not those of the plan"
+_DIFFERS_HINT: Final = (
+    "  next: install the versions of the plan, or `hpc-search submit RUN --allow-different-packages`"
+)
 #: Event of the note with a worker's cgroup and the kernel's count of kills there when it began.
 _MEMORY: Final = "memory"
 #: Why a worker leaves: the search is stopped, or this node is left to nobody.
@@ -48,17 +52,18 @@ class Failures:
         text = breaker.words(self._mine, workers, end)
         return self._leave(decision, text) if decision != "go on" else ""
 
-    def broken(self, detail: str) -> tuple[Leaving, str]:
-        """Say that the code cannot be imported here; return why the worker leaves and one line on it."""
+    def broken(self, detail: str, *, differs: bool) -> tuple[Leaving, str]:
+        """Say that the code cannot be imported here, or packages differ; return why it leaves and a line."""
         last = lines.headline(detail)
-        text = f"{_BROKEN}: {last}\n{_BROKEN_HINT}\n{detail if last != detail else ''}"
+        what, hint = (_DIFFERS, _DIFFERS_HINT) if differs else (_BROKEN, _BROKEN_HINT)
+        text = f"{what}: {last}\n{hint}\n{detail if last != detail else ''}"
         note = lines.Note(event=breaker.BROKEN, text=text)
         self._ledger.journal.append(note)
         # Of two workers that look at each other's journals at least one shall see the other's.
         self._ledger.journal.sync()
         self._mine = self._mine.after(note)
         decision = breaker.judge_import(self._mine, breaker.standings(self._layout))
-        return self._leave(decision, text), f"{_BROKEN}: {last}"
+        return self._leave(decision, text), f"{what}: {last}"
 
     def node_failed(self, text: str) -> None:
         """Say that this node is at fault: later submissions avoid one that fails again and again."""

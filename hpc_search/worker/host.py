@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import msgspec
 from hpc_search.runners import command, keeper, messages, processes
 from hpc_search.runners.parent import request
 from hpc_search.trial import Spec
+from hpc_search.worker.unpacked import Code
 
 #: Signals that say nothing of the program that they end.
 _SENT: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -94,15 +95,31 @@ def _output() -> tuple[int, int]:
 class TemplateHost(Host):
     """Forks trials from a template that imported the user's code once."""
 
-    def __init__(self, log: int, threads: int, directory: str) -> None:
-        """Start the template; what it prints goes to *log*. Its trials will use *threads* threads."""
+    def __init__(self, log: int, threads: int, directory: str, roots: Sequence[str]) -> None:
+        """Start the template; what it prints goes to *log*. Its trials will use *threads* threads.
+
+        They import from the directories *roots* first.
+        """
         # The template itself uses one: a fork would inherit a pool of threads without the threads.
         super().__init__("hpc_search.runners.template", processes.template_environment(1), directory, log)
         self._threads = threads
+        self._roots = tuple(roots)
 
-    def prepare(self, reference: str, code: str) -> None:
-        """Ask the template to import the user's code; it answers ``ready`` or ``broken``."""
-        content = {"callable": reference, "code": code, "threads": self._threads}
+    def prepare(
+        self, reference: str, packages: Mapping[str, str], python: str, *, any_packages: bool
+    ) -> None:
+        """Ask the template to import the user's code; it answers ``ready``, ``broken`` or ``differs``.
+
+        *packages* and *python* are the versions of the plan; with *any_packages* others are only told.
+        """
+        content = {
+            "callable": reference,
+            "code": self._roots,
+            "threads": self._threads,
+            "packages": dict(packages),
+            "python": python,
+            "any_packages": any_packages,
+        }
         with suppress(OSError):
             # Where it died already, reading its answer will say so.
             self.socket.sendall(messages.encode("prepare", content))
@@ -112,7 +129,8 @@ class TemplateHost(Host):
         ours, theirs = socket.socketpair()
         reader, writer = _output()
         try:
-            request(self.socket, "spawn", {"spec": msgspec.to_builtins(spec)}, [theirs.fileno(), writer])
+            content = {"spec": msgspec.to_builtins(replace(spec, code=self._roots))}
+            request(self.socket, "spawn", content, [theirs.fileno(), writer])
         finally:
             theirs.close()
             os.close(writer)
@@ -141,6 +159,11 @@ class LauncherHost(Host):
 class FreshHost(LauncherHost):
     """Starts a new Python process a trial, where the template cannot be forked safely."""
 
+    def __init__(self, roots: Sequence[str]) -> None:
+        """Start trials that import from the directories *roots* first."""
+        super().__init__()
+        self._roots = tuple(roots)
+
     def spawn(self, spec: Spec) -> Process:
         """Ask for a process, and send it the trial."""
         ours, theirs = socket.socketpair()
@@ -155,21 +178,24 @@ class FreshHost(LauncherHost):
             os.close(writer)
         with suppress(OSError):
             # Where it is gone already, its parent will say so.
-            ours.sendall(messages.encode("spawn", {"spec": msgspec.to_builtins(spec)}))
+            content = {"spec": msgspec.to_builtins(replace(spec, code=self._roots))}
+            ours.sendall(messages.encode("spawn", content))
         return Process(output=reader, channel=ours)
 
 
 class CommandHost(LauncherHost):
     """Starts a program a trial."""
 
-    def __init__(self, argv: Sequence[str], report: Path, metric_file: str = "") -> None:
+    def __init__(self, argv: Sequence[str], report: Path, metric_file: str, code: Code) -> None:
         """Run *argv* with its placeholders filled; metrics come back in *report*.
 
         Where *metric_file* is given they come from this file in the trial's own directory: workers that
-        run at the same time share the working directory.
+        run at the same time share the working directory. Files that *code* keeps are run from there.
         """
         super().__init__()
-        self._argv = argv
+        first = argv[0] if "/" not in argv[0] else code.argument(argv[0])
+        self._argv = [first, *map(code.argument, argv[1:])]
+        self._variables = code.environment(os.environ)
         self._report = report
         self._metric_file = metric_file
 
@@ -185,9 +211,8 @@ class CommandHost(LauncherHost):
             # What an earlier attempt left is not this one's result.
             command.remove(metric_file)
         argv = command.arguments(self._argv, spec, directory)
-        variables = command.environment(
-            processes.thread_environment(spec.threads), spec, self._report, directory
-        )
+        base = processes.thread_environment(spec.threads) | self._variables
+        variables = command.environment(base, spec, self._report, directory)
         where = command.working_directory(spec)
         reader, writer = _output()
         try:

@@ -7,22 +7,28 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hpc_search.errors import TemporaryError
+from hpc_search.errors import DamagedError, TemporaryError
 from hpc_search.layout import Layout
-from hpc_search.ledger import Ledger
-from hpc_search.planning.code import problem as code_problem
+from hpc_search.ledger import Ledger, snapshots
+from hpc_search.planning import archive, load_instance
 from hpc_search.planning.digests import damaged_splits
+from hpc_search.planning.reading import load_provenance
 from hpc_search.records.plan import Plan
 from hpc_search.worker.events import Events
 from hpc_search.worker.host import CommandHost, FreshHost, Host, TemplateHost
 from hpc_search.worker.log import Log
+from hpc_search.worker.unpacked import Code, Unpacked, unpack
 
 
 class Opened(NamedTuple):
-    """The host, or why the trial's code cannot be imported; neither where the worker was told to stop."""
+    """The host, or why the trial's code cannot be imported; neither where the worker was told to stop.
+
+    ``differs``: it could be imported, but with other packages than the plan had.
+    """
 
     host: Host | None = None
     broken: str = ""
+    differs: bool = False
 
 
 class Opener:
@@ -33,9 +39,13 @@ class Opener:
     ) -> None:
         """Open hosts for the trials of *plan*, in *directory*; what they print goes to *log*.
 
-        Importing their code may take *patience* seconds.
+        Importing their code may take *patience* seconds, or as long as a trial may say nothing.
         """
-        self._patience = patience
+        #: Whether installed packages may differ from those of the plan.
+        self.any_packages = False
+        self._code: Code | None = None
+        self._unpacked: Unpacked | None = None
+        self._patience = max(patience, plan.search.stall or 0.0)
         self._layout = layout
         self._plan = plan
         self._ledger = ledger
@@ -49,50 +59,80 @@ class Opener:
         if damaged := damaged_splits(self._layout):
             # Every trial of that fold would fail for good, by no fault of its own.
             return Opened(broken=damaged)
+        try:
+            code = self._code = self._code or self._take_code()
+        except DamagedError as error:
+            return Opened(broken=error.message)
         if search.trial.command:
             report = self._layout.report_file(self._ledger.id)
-            host = CommandHost(search.trial.command, report, search.trial.metric_file)
+            host = CommandHost(search.trial.command, report, search.trial.metric_file, code)
         else:
-            opened = self._open_python(events, tick, stopping)
+            opened = self._open_python(code, events, tick, stopping)
             if opened.host is None:
                 return opened
             host = opened.host
         events.watch_template(host.socket, host.inbox)
         return Opened(host)
 
-    def _open_python(self, events: Events, tick: Callable[[], float], stopping: Callable[[], str]) -> Opened:
-        damaged = self._plan.code_digest and code_problem(self._layout.code, self._plan.code_digest)
-        if damaged:
-            return Opened(broken=damaged)
-        host, answer = self._template(events, tick, stopping)
+    def close(self) -> None:
+        """Let go of the sources on this node."""
+        if self._unpacked is not None:
+            self._unpacked.close()
+
+    def _take_code(self) -> Code:
+        """Return where the sources are: the newest when this worker began, until it ends.
+
+        Raises:
+            DamagedError: They are not what was taken.
+            TemporaryError: They cannot be read now, or this node has no room for them.
+        """
+        current = snapshots.current(self._layout, self._plan)
+        self.any_packages = self.any_packages or current.any_packages
+        if not current.digest:
+            in_place = self._plan.search.snapshot == "none"
+            elsewhere = load_instance(self._layout).sources if in_place else ()
+            return Code((self._directory, *elsewhere) if in_place else ())
+        contents = archive.read(current.path, current.digest)
+        self._unpacked = unpack(contents, current.digest, self._ledger.me.boot_id)
+        self._ledger.note(snapshots.CODE, current.digest)
+        return self._unpacked.code
+
+    def _open_python(
+        self, code: Code, events: Events, tick: Callable[[], float], stopping: Callable[[], str]
+    ) -> Opened:
+        host, answer = self._template(code, events, tick, stopping)
         if answer is None and not stopping():
             # One that dies once may have been killed with another step of the job.
-            host, answer = self._template(events, tick, stopping)
+            host, answer = self._template(code, events, tick, stopping)
         if answer is None and host.killed and not stopping():
             # The kernel for want of memory, or a person: that says nothing of the code.
             raise TemporaryError("the process that imports the trial's code was killed, and the next one too")
         if answer is None:
             return Opened(broken="" if stopping() else "the process that imports the trial's code died")
-        if answer["kind"] == "broken":
+        for words in answer.get("told", ()):
+            self._ledger.note("packages", words)
+            sys.stderr.write(f"hpc_search: {words}" + "\n")
+        if answer["kind"] in ("broken", "differs"):
             host.close()
-            return Opened(broken=str(answer["detail"]))
+            return Opened(broken=str(answer["detail"]), differs=answer["kind"] == "differs")
         self._ledger.note("environment", json.dumps(answer["versions"]))
         if answer["doubt"]:
             self._ledger.note("fork refused", answer["doubt"])
             sys.stderr.write(f"hpc_search: a fresh process a trial, because {answer['doubt']}" + "\n")
             host.close()
-            return Opened(FreshHost())
+            return Opened(FreshHost(code.roots))
         return Opened(host)
 
     def _template(
-        self, events: Events, tick: Callable[[], float], stopping: Callable[[], str]
+        self, code: Code, events: Events, tick: Callable[[], float], stopping: Callable[[], str]
     ) -> tuple[Host, dict[str, Any] | None]:
         """Start the template; return its answer, None where it died before it could give one."""
         search = self._plan.search
-        code = str(self._layout.code) if self._plan.code_digest else ""
-        host = TemplateHost(self._log.fd, search.threads, self._directory)
+        provenance = load_provenance(self._layout)
+        planned = (provenance.packages, provenance.python) if provenance is not None else ({}, "")
+        host = TemplateHost(self._log.fd, search.threads, self._directory, code.roots)
         try:
-            host.prepare(search.trial.callable, code)
+            host.prepare(search.trial.callable, *planned, any_packages=self.any_packages)
             answer = events.first_message(host.socket, host.inbox, tick, stopping, self._patience)
         except TimeoutError:
             words = f"importing the trial's code did not end in {self._patience:g} s"

@@ -32,15 +32,13 @@ from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.pace import Pace
 from hpc_search.worker.slice import SliceCheck
-from hpc_search.worker.verdict import TIME_LIMIT
+from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
 #: Marks wait at most this long for the next claim.
 _FLUSH: Final = 0.5
 #: A worker that looks this share of the lease too late was stopped, or a file server stood still.
 _LATE: Final = 1 / 3
-
-
 #: Claims in a row that gave nothing though there was something, and seconds between the later ones.
 _FRUITLESS: Final = (3, 0.25)
 #: Seconds between two looks whether the others have ended everything.
@@ -83,6 +81,8 @@ class WorkerOptions:
     survival: float = 30.0
     #: Seconds that importing the trial's code may take, where `stall` is not longer.
     import_limit: float = 1800.0
+    #: Whether installed packages may differ from those of the plan.
+    any_packages: bool = False
 
 
 class Supervisor:
@@ -126,8 +126,8 @@ class Supervisor:
         self._kills = KillCounter.of_this_process()
         self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self._pace = Pace(layout, plan, self._ledger, self._walltime)
-        patience = max(options.import_limit, plan.search.stall or 0.0)
-        self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, patience)
+        self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, options.import_limit)
+        self._opener.any_packages = options.any_packages
         self._failures = Failures(layout, self._ledger, plan.search.stop_after, self._node)
 
     # -- the whole life
@@ -158,6 +158,7 @@ class Supervisor:
             return self._give_up(f"{where}{error.strerror or error}; `submit` again when that is put right")
         finally:
             self._close_host()
+            self._opener.close()
             self._events.close()
             self._log.close()
         if self._stop_signal == signal.SIGINT and not self._departure.is_task:
@@ -194,12 +195,12 @@ class Supervisor:
                 return leaving
         if self._stopping:
             return self._stopping
-        return "stopped" if self._layout.stop.exists() else "no work left"
+        return "stopped" if self._ledger.closed else "no work left"
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
         most = 1 if self._options.only is not None else self._options.limit
-        return (most is not None and self._attempts >= most) or self._layout.stop.exists()
+        return (most is not None and self._attempts >= most) or self._ledger.closed
 
     def _finds_work(self) -> bool:
         """Return whether to claim again where nothing could be claimed."""
@@ -247,9 +248,10 @@ class Supervisor:
 
     def _stop(self, reason: str, number: int = 0) -> None:
         if not self._stopping:
-            self._stopping = reason
-            self._stop_signal = number
-            self._events.stop_running(reason)
+            # Of a run that is paused no task is run again, whatever else is heard.
+            paused = self._ledger.paused
+            self._stopping, self._stop_signal = (PAUSED, 0) if paused else (reason, number)
+            self._events.stop_running(self._stopping)
 
     # -- claiming
     def _claim(self) -> list[Claimed]:
@@ -276,7 +278,7 @@ class Supervisor:
         self._host = opened.host
         if not opened.broken or self._stopping:
             return self._stopping
-        leaving, words = self._failures.broken(opened.broken)
+        leaving, words = self._failures.broken(opened.broken, differs=opened.differs)
         self._ledger.give_back(self._queue, detail=words)
         self._queue = []
         return leaving
@@ -367,6 +369,8 @@ class Supervisor:
         if self._ledger.waiting and now - self._last_flush > _FLUSH:
             # A long trial does not keep the ones before it out of the index.
             self._started()
+        if self._ledger.paused:
+            self._stop(PAUSED)
         left = self._walltime.left()
         if left <= 0:
             self._stop(TIME_LIMIT, signal.SIGUSR2)

@@ -21,6 +21,7 @@ FULL_WALLTIMES: Final = 3
 _MOST_STALLS: Final = 255
 #: Why a worker stops before its job ends.
 TIME_LIMIT: Final = "the time limit is near"
+PAUSED: Final = "the run is paused"
 #: What an end record says of a trial that was lost with the process that starts trials.
 HOST_DIED: Final = "the process that trials are forked from died, and the trial with it"
 #: What an end record says of an attempt that had a whole walltime and saved nothing.
@@ -66,6 +67,8 @@ class Verdict:
     detail: str = ""
     #: Whether memory of the host ran out, which has a budget of its own.
     host_memory: bool = False
+    #: Whether the run was paused, which uses up nothing.
+    paused: bool = False
     #: Whether it failed because attempt after attempt, this one too, had no newer checkpoint.
     no_progress: bool = False
 
@@ -131,6 +134,8 @@ def another_chance(judged: Verdict, before: Entry, retry: Retry, *, other_nodes:
 
 def _stopped(seen: Observed, before: Entry, retry: Retry, *, progressed: bool) -> Verdict:
     words = seen.stopping or str(seen.message.get("detail", ""))
+    if seen.stopping == PAUSED:
+        return Verdict("pending", "preempted", words, paused=True)
     if seen.walltimes:
         words = f"{words}; {NO_CHECKPOINT}"
     if seen.walltimes >= FULL_WALLTIMES:

@@ -185,3 +185,28 @@ def _start(site: Site) -> subprocess.Popen[str]:
 
 def _started(site: Site) -> int:
     return len(list(site.root.glob("started-*")))
+
+
+def test_a_paused_run_starts_and_claims_nothing_and_resume_goes_on_where_it_was(site: Site) -> None:
+    site.gate.touch()
+    site.submit()
+    wait_until(lambda: _started(site) >= 2, 60, on_timeout=site.logs)
+
+    assert "2 workers told to save and end" in site.call("pause", str(site.run), "--reason", "a demo")
+    wait_until(lambda: not site.workers(), 60, on_timeout=site.logs)
+    status = site.status()
+    assert (status["pending"], status["running"]) == (TRIALS, 0)
+    assert "a demo" in status["notes"][0]
+    site.gate.unlink()
+
+    site.call("submit", str(site.run), "--launcher", "local", code=2)
+    assert "resume" in site.call("work", str(site.run), code=2)
+    token = submissions(site.layout)[0].token
+    site.call("work", str(site.run), "--token", token, "--seat", "local:0")
+    assert "already paused by" in site.call("pause", str(site.run))
+    assert len(os.listdir(site.layout.workers)) == 2
+    assert site.status()["pending"] == TRIALS
+
+    assert "no longer paused; 2 workers submitted" in site.call("resume", str(site.run))
+    wait_until(lambda: site.status()["done"] == TRIALS, 60, on_timeout=site.logs)
+    assert "not paused" in site.call("resume", str(site.run))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +21,9 @@ from hpc_search.ledger import (
     exclusive,
     history,
     liveness,
+    orders,
     read_state,
+    retries,
     superblocks,
 )
 from hpc_search.ledger.fold import fold
@@ -31,6 +34,10 @@ from tests.ledger_run import LedgerRun, end_of, flip
 
 TRIALS = 5
 PIDS = 10**7
+
+
+class Killed(BaseException):
+    """A command dies here."""
 
 
 class Worker:
@@ -58,6 +65,7 @@ class Ledgers(RuleBasedStateMachine):
         self.alive: dict[int, Worker] = {}
         self.finals: dict[int, tuple[int, float]] = {}
         self.values = 0
+        self.retried = 0
         self.patch = mock.patch.object(liveness, "start_time", lambda pid: 1 if pid in self.alive else None)
         self.patch.start()
 
@@ -170,6 +178,42 @@ class Ledgers(RuleBasedStateMachine):
     @rule(worker=living)
     def fold_the_dead(self, worker: Worker) -> None:
         fold(self.run.layout, worker.ledger.me, many=1)
+
+    # -- what the user orders
+    @rule(wanted=st.sets(st.integers(0, TRIALS - 1), min_size=1), keep=st.booleans(), dies=st.booleans())
+    def retry(self, wanted: set[int], keep: bool, dies: bool) -> None:
+        """Failures are taken back; the command may be killed as soon as that is published."""
+        worker = self.make()
+        note = mock.patch.object(orders, "_note", side_effect=Killed if dies else None)
+        with note, suppress(Killed):
+            orders.retry(worker.ledger, lambda n, _: n in wanted, "why", keep_ladder=keep)
+        for batch in retries.read(self.run.layout).batches[self.retried :]:
+            self.retried += 1
+            for one in batch.trials:
+                assert one.trial in wanted
+                self.finals.pop(one.trial, None)
+        self.end_command(worker, dies)
+
+    @rule(wanted=st.sets(st.integers(0, TRIALS - 1), min_size=1), dies=st.booleans())
+    def skip(self, wanted: set[int], dies: bool) -> None:
+        """Trials are ended from outside; the command may be killed between their ends and the marks."""
+        worker = self.make()
+        flush = mock.patch.object(orders, "_flush", side_effect=Killed) if dies else nullcontext()
+        with flush, suppress(Killed):
+            skipped = orders.skip(worker.ledger, wanted, "skipped")
+            assert set(skipped) <= wanted
+            assert not set(skipped) & set(self.finals), "a result was replaced"
+        self.end_command(worker, dies)
+        if dies and self.claiming == "exclusive":
+            # Nobody owns what a command ends there; whoever starts, or the command again, finds its end.
+            again = self.make()
+            again.ledger.reconcile()
+            self.end_command(again, dies=False)
+
+    def end_command(self, worker: Worker, dies: bool) -> None:
+        del self.alive[worker.pid]
+        if not dies:
+            worker.ledger.exit("done")
 
     # -- what happens to the index
     @rule(

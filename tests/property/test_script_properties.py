@@ -98,7 +98,7 @@ def test_no_field_takes_a_command_or_an_option_for_its_value() -> None:
     paths = sorted({*FIELDS, "extra.nice", "extra.x", "extra"} - {"prolog"})
     taken = set()
     for path, piece in product(paths, HOSTILE):
-        for value in (piece, f"/{piece}", f"/a{piece}b", json.dumps([piece]), json.dumps([f"a{piece}"])):
+        for value in (piece, f"/{piece}b", json.dumps([f"a{piece}"])):
             with suppress(UsageError):
                 check(profile_with(Profile(), ["gres=gpu:1", f"{path}={value}"]))
                 taken.add(path)

@@ -77,8 +77,9 @@ def test_workers_that_are_no_longer_wanted_save_and_end_and_the_others_stay(
     assert "1 worker wanted: 3 running told to stop at the next checkpoint" in said
     wait_until(lambda: len(search.jobs()) == 1, 60, on_timeout=lambda: search)
     wait_until(lambda: search.states()["pending"] == 3, 30, on_timeout=lambda: search)
-    ended = Counter(search.cluster.states(search.jobs()[0][0]))
-    assert (ended["COMPLETED"], ended["RUNNING"]) == (3, 1)
+    array = search.jobs()[0][0]
+    ended = {"COMPLETED": 3, "RUNNING": 1}
+    wait_until(lambda: Counter(search.cluster.states(array)) == ended, 30, on_timeout=lambda: search)
     search.gate.unlink()
     search.wait()
     assert search.collect() == search.undisturbed()

@@ -208,9 +208,9 @@ def test_an_ordinary_user_plans_submits_and_collects(users_search: Search, kind:
     [
         ({"partition": "nope"}, "Invalid partition name specified", "`partition`"),
         ({"account": "closed"}, "Invalid account or account/partition combination", "`account, partition`"),
-        ({"qos": "small"}, "QOSMaxSubmitJobPerUserLimit", "`workers, time, qos`"),
+        ({"qos": "nope"}, "Invalid qos specification", "`qos`"),
     ],
-    ids=["partition", "account", "qos-limit"],
+    ids=["partition", "account", "qos"],
 )
 def test_after_a_refusal_in_the_words_of_slurm_a_correct_submit_goes_through(
     users_search: Search, changes: dict[str, Any], words: str, fields: str

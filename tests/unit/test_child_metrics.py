@@ -89,4 +89,4 @@ def test_out_of_memory_is_told_from_other_errors(error: Exception, expected: boo
 
 
 def test_a_function_is_loaded_by_module_or_by_file() -> None:
-    assert load("os.path:join", "") is load("os/path.py:join", "")
+    assert load("os.path:join", ()) is load("os/path.py:join", ())

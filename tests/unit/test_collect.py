@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hpc_search.collect import collect
@@ -17,7 +18,9 @@ from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
+from hpc_search.records.journal import Note
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
+from hpc_search.slices.observed import Device, Observed, encode
 from tests.run_builder import RunBuilder, worker_id
 
 
@@ -421,3 +424,43 @@ def test_results_whose_journals_were_deleted_are_missed_aloud(tmp_path: Path) ->
     text = collect(run.layout).text()
 
     assert "warning: 3 trials ended by the ledger, but no journal holds their results" in text
+
+
+def test_every_result_names_the_slice_of_its_worker_live_or_folded(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run")
+    gpu = Device(name="NVIDIA H200", uuid="GPU-1", memory=150 << 30, sms=132)
+    for worker, seen in {
+        1: Observed(kind="whole", devices=(gpu,), driver="580.65"),
+        2: Observed(kind="whole", devices=(gpu, msgspec.structs.replace(gpu, uuid="GPU-2"))),
+        3: Observed(cpu="Some CPU"),
+    }.items():
+        run.append(worker, Note(event="slice", text=encode(seen)))
+    for trial in range(run.plan.trials):
+        # The fourth is of an earlier version.
+        run.end(trial, 0.5, worker=trial % 4 + 1)
+    layout = run.write()
+
+    collect(layout)
+
+    rows = table(layout, "results.csv")
+    names = (
+        "slice_kind",
+        "slice_name",
+        "slice_count",
+        "slice_uuid",
+        "slice_memory",
+        "slice_sms",
+        "slice_driver",
+    )
+    assert [tuple(row[name] for name in names) for row in rows[:4]] == [
+        ("whole", "NVIDIA H200", "1", "GPU-1", str(150 << 30), "132", "580.65"),
+        ("whole", "NVIDIA H200", "2", "GPU-1 GPU-2", str(150 << 30), "132", ""),
+        ("cpu", "Some CPU", "0", "", "", "", ""),
+        ("", "", "0", "", "", "", ""),
+    ]
+    whole = document(layout, "search_results.json")
+    assert [whole["slices"][trial["slice"]]["uuid"] for trial in whole["results"][:3]] == [
+        "GPU-1",
+        "GPU-1 GPU-2",
+        "",
+    ]

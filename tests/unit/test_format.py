@@ -15,8 +15,12 @@ EXAMPLES = {
     "split_manifest": (0, "train"),
     "coarse_lock": ("submit",),
     "seal": (1,),
+    "later_code": ("01234567",),
+    "later_diff": ("01234567",),
+    "snapshot_record": (1,),
     "superblock": (0,),
     "superblock_seal": (0, 128),
+    "retry": (1,),
     "submit_intent": (1,),
     "submit_record": (1,),
     "archive_file": (1,),
@@ -32,8 +36,9 @@ EXAMPLES = {
 }
 #: Directories that hold nothing but files named otherwise.
 CONTAINERS = {
-    "splits", "vault", "ledger", "open", "seals", "submits", "archive", "workers", "worker", "checkpoints",
-    "checkpoint_dir", "results", "cache",
+    "splits", "vault", "ledger", "open", "seals", "retries", "submits", "snapshots", "archive", "workers",
+    "worker",
+    "checkpoints", "checkpoint_dir", "results", "cache",
 }  # fmt: skip
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from hpc_search.config import slices
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import Pack, Slice
 from hpc_search.launchers import processes
 from hpc_search.launchers.base import ActiveJobs, Request
 from hpc_search.launchers.local import RESTARTS, LocalLauncher, cores, gpus, seat
 from hpc_search.site import environment
+from tests.gpus import fake_nvml, h200, instance
 from tests.waiting import wait_until
 
 #: A stand-in for the worker: the first argument says what it does, the run directory is its second.
@@ -212,3 +215,41 @@ def _once(action: Callable[[], None]) -> Callable[[], None]:
             action()
 
     return tick
+
+
+def test_gpus_in_mig_mode_are_their_instances_by_uuid(tmp_path: Path) -> None:
+    (tmp_path / "nvidia0").touch()
+    fake = fake_nvml(tmp_path / "gpus.json", h200(), h200(1, instances=[instance(0), instance(1)]))
+
+    assert gpus({**os.environ, **fake}, tmp_path) == ["GPU-00000000", "MIG-00000000", "MIG-00000001"]
+
+
+def test_one_worker_a_gpu_or_so_many_as_are_packed_and_never_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    launcher = LocalLauncher()
+    packed = Profile(slice=Slice(kind="packed", request=slices.Request(gres="gpu:1"), pack=Pack(workers=3)))
+    no_gpu = Profile(slice=Slice(kind="cpu", pack=Pack(workers=2)))
+
+    assert launcher.workers(Profile(), threads=1, pending=10**6) == 2
+    assert launcher.workers(Profile(), threads=1, pending=10**6, asked=9) == 2
+    assert launcher.workers(Profile(), threads=1, pending=10**6, asked=1) == 1
+    assert launcher.workers(packed, threads=1, pending=10**6, asked=9) == 6
+    assert launcher.workers(no_gpu, threads=1, pending=10**6) == cores()
+
+
+def test_a_new_worker_gets_the_gpu_that_no_other_one_has(
+    tmp_path: Path, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Names of this test alone: workers of other tests are workers of this user, too.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"{tmp_path.name}-a,{tmp_path.name}-b")
+    asked = request(tmp_path, "stay")
+    launcher.submit(asked)
+    wait_until(lambda: logs(tmp_path, "ready") == 2)
+    first = launcher._seats[f"{asked.token} local:0"].process
+    first.kill()
+    first.wait()
+
+    launcher.submit(request(tmp_path, "stay", tasks=1, first_seat=7))
+
+    mine = sorted(name for name in processes.devices() if name.startswith(tmp_path.name))
+    assert mine == [f"{tmp_path.name}-a", f"{tmp_path.name}-b"]

@@ -10,6 +10,7 @@ import pytest
 from hpc_search.launchers import nodes
 from hpc_search.launchers.nodes import Life, merged, to_avoid
 from hpc_search.ledger import Ledger
+from hpc_search.ledger.mismatches import MISMATCH, SLICE
 from hpc_search.worker.breaker import BROKEN, NODE, NODE_FAILED
 from hpc_search.worker.verdict import HOST_DIED
 from tests.ledger_run import NO_PID, LedgerRun, end_of
@@ -112,3 +113,24 @@ def test_nodes_without_a_name_from_slurm_are_unknown_here(run: LedgerRun) -> Non
         ledger.exit("x")
     assert nodes.read(run.layout) == {}
     run.close()
+
+
+def mismatch(run: LedgerRun, node: str) -> None:
+    ledger = worker(run, node)
+    ledger.note(SLICE, "{}")
+    ledger.note(MISMATCH, "'A100' does not contain 'H200'")
+    ledger.exit(MISMATCH)
+
+
+def test_two_wrong_slices_on_a_node_are_its_fault_where_another_node_has_the_right_one(
+    run: LedgerRun,
+) -> None:
+    mismatch(run, "n1")
+    assert nodes.read(run.layout) == {}
+    mismatch(run, "n1")
+    # So far the profile may be wrong.
+    assert nodes.read(run.layout) == {}
+
+    worker(run, "n2").note(SLICE, "{}")
+
+    assert nodes.read(run.layout) == {"n1": "not the slice that the profile expects"}

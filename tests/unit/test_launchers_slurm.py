@@ -114,7 +114,7 @@ def test_the_worker_is_a_step_with_the_cores_of_all_that_share_it() -> None:
         ({}, {}, (None, None, "USR2@120")),
         ({"time": -1}, {}, (None, None, "USR2@120")),
         ({}, {"minutes": 6, "minutes_min": 3}, ("6", "3", "USR2@90")),
-        ({"time_min": 30}, {"minutes": 6}, ("6", "6", "USR2@90")),
+        ({"time_min": 30}, {"minutes": 6, "minutes_min": 9}, ("6", "6", "USR2@90")),
     ],
 )
 def test_the_walltime_is_the_one_given_or_learned_or_the_sites(

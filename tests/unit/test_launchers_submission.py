@@ -684,3 +684,12 @@ def test_a_copy_neither_counts_nor_ends_the_jobs_of_its_original(layout: Layout)
     assert (copy.sent, copy.live, ended) == (2, 0, 2)
     assert copy.tokens[-1].endswith("-abcdef01-0002")
     assert set(scheduler.jobs) == set(original)
+
+
+def test_a_cancel_says_whose_trials_are_free(layout: Layout, departed: tuple[Scheduler, str]) -> None:
+    scheduler, name = departed
+    scheduler.over = frozenset([name])
+
+    submission.cancel(layout, scheduler)
+
+    assert taken(layout) == (f"worker of {name}",)

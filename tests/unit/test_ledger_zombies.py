@@ -17,6 +17,7 @@ from hpc_search import durable
 from hpc_search.collect.sealing import seal_results
 from hpc_search.ledger import Ledger, history, liveness, recovery, this_process
 from hpc_search.ledger.fold import fold
+from hpc_search.ledger.retries import Known
 from hpc_search.mounts import Claiming
 from hpc_search.records import journal as lines
 from hpc_search.records.plan import Retry
@@ -103,7 +104,7 @@ def test_the_archived_part_of_a_journal_is_read_beside_what_a_zombie_goes_on_wit
 
     number = claimed.trial.number
     assert (number, 1) in recovery.left_by(run.layout, late.id).ends
-    assert number in recovery.inherited(run.layout, [late.id], [number]).results
+    assert number in recovery.inherited(run.layout, [late.id], [number], Known()).results
     run.ledger().recover()
     assert all(one.trial.number != number for one in run.ledger().claim(6))
 

@@ -52,8 +52,16 @@ def test_our_own_throttle_says_how_it_is_raised() -> None:
 
 def test_nodes_that_are_not_available_are_named() -> None:
     assert explain("ReqNodeNotAvail, UnavailableNodes:node[1-2]").meaning.endswith(": node[1-2]")
+    assert explain("ReqNodeNotAvail(Unavailable:node3)").meaning.endswith(": node3")
     assert explain("(ReqNodeNotAvail, Reserved for maintenance)").meaning
     assert not explain("ReqNodeNotAvail").meaning.endswith(":")
+
+
+def test_reasons_that_are_sentences_are_understood() -> None:
+    down = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
+
+    assert explain(down) == explain("ReqNodeNotAvail")
+    assert explain("Job's account not permitted to use this partition (low allows lab not closed)").step
 
 
 def test_limits_name_who_sets_them_and_what_they_count() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -300,3 +302,31 @@ def test_memory_is_foreign_where_others_left_less_than_the_share(
 
 def test_without_a_share_nobody_can_say_what_was_whose() -> None:
     assert foreign.taken(None, _TORCH_SAYS.format(free="1.00", own="9.00"), 0) == ""
+
+
+class _Cuda:
+    """What of torch.cuda is called."""
+
+    def __init__(self) -> None:
+        self.fractions: list[tuple[float, int]] = []
+
+    def device_count(self) -> int:
+        return 2
+
+    def set_per_process_memory_fraction(self, fraction: float, device: int) -> None:
+        self.fractions.append((fraction, device))
+
+
+def test_torch_is_held_to_its_share_of_every_device_where_it_uses_cuda(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch = SimpleNamespace(cuda=_Cuda())
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    share = {limits.FRACTION: "0.225"}
+
+    limits.hold_torch("cpu", share)
+    limits.hold_torch("cuda", {})
+    assert torch.cuda.fractions == []
+
+    limits.hold_torch("cuda", share)
+    assert torch.cuda.fractions == [(0.225, 0), (0.225, 1)]

@@ -433,6 +433,40 @@ def test_a_refused_submission_is_told_in_slurms_words(tmp_path: Path) -> None:
     assert "was refused: Invalid account" in status.text(200)
 
 
+def test_workers_that_left_for_a_wrong_slice_are_told_by_node(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    for worker, node in ((5, "n3"), (6, "n3"), (7, "n4")):
+        run.append(worker, journal.Note(event="node", text=node))
+        run.append(worker, journal.Note(event="slice mismatch", text="expected 1g.10gb, found H200"))
+        if worker == 7:
+            run.append(worker, journal.Note(event="requeue elsewhere", text="n4"))
+        run.append(worker, journal.Exit(reason="slice mismatch"))
+    run.write()
+    status = status_of(run)
+
+    assert status.mismatches == {"n3": 2, "n4": 1}
+    words = "3 workers are missing: slice mismatch on n3 (2), n4 (1); 1 will be tried elsewhere: expected 1g"
+    assert words in status.text(300)
+
+
+def test_what_slurm_was_not_asked_for_yet_waits_and_what_it_never_told_is_unknown(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    aged(run, now, 1, 1)
+    run.append(2, journal.Exit(reason="x"))
+    run.write()
+    dead = Watcher(run.layout, run.plan, desk=Desk(run.layout, lambda *_: None)).look()
+    shutil.rmtree(run.layout.cache)
+    Desk(run.layout, lambda *_: ()).look(["an older token"])
+    fresh = watched(run).look()
+
+    assert (dead.state, dead.next) == ("unknown", "")
+    assert "SLURM does not answer" in dead.text()
+    assert "nothing runs" not in dead.text()
+    assert fresh.state == "waiting"
+    assert "submitted since SLURM was last asked" in fresh.text()
+
+
 def test_a_screen_of_24_rows_holds_what_matters(tmp_path: Path) -> None:
     run, now = running(tmp_path / "run")
     submitted(run)

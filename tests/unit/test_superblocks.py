@@ -11,7 +11,7 @@ import pytest
 
 from hpc_search import durable
 from hpc_search.errors import DamagedError
-from hpc_search.ledger import history, mode, names, superblocks
+from hpc_search.ledger import history, marks, mode, names, superblocks
 from hpc_search.ledger.superblocks import SUPERBLOCK, Accepted, Superblocks
 from hpc_search.records import journal as lines
 from tests.ledger_run import LedgerRun, end_of
@@ -92,7 +92,7 @@ def test_the_first_result_of_a_trial_stays(run: LedgerRun) -> None:
     store = Superblocks(run.layout, TRIALS)
     assert store.accept(5, ONE) == ONE
     assert Superblocks(run.layout, TRIALS).accept(5, TWO) == ONE
-    assert superblocks.accepted(run.layout) == {5: ONE}
+    assert marks.accepted(run.layout) == {5: ONE}
 
 
 def test_a_result_stays_when_its_superblock_is_sealed(run: LedgerRun) -> None:
@@ -106,8 +106,8 @@ def test_a_result_stays_when_its_superblock_is_sealed(run: LedgerRun) -> None:
     assert os.listdir(run.layout.open) == [run.layout.superblock_seal(0, SUPERBLOCK).name]
     assert late.accept(7, TWO) == ONE
     assert late.open(0, 1) is None, "an old view does not open it again"
-    assert superblocks.has_result(run.layout, 7)
-    assert not superblocks.has_result(run.layout, SUPERBLOCK)
+    assert marks.has_result(run.layout, 7)
+    assert not marks.has_result(run.layout, SUPERBLOCK)
 
 
 def test_a_seal_waits_for_every_result(run: LedgerRun) -> None:
@@ -130,8 +130,8 @@ def test_neighbouring_seals_are_merged_and_say_the_same(
         run.layout.superblock_seal(0, 2 * SUPERBLOCK).name,
         run.layout.superblock_seal(2 * SUPERBLOCK, TRIALS).name,
     ]
-    assert sorted(superblocks.accepted(run.layout)) == list(range(TRIALS))
-    assert superblocks.finals(run.layout) == TRIALS
+    assert sorted(marks.accepted(run.layout)) == list(range(TRIALS))
+    assert marks.finals(run.layout) == TRIALS
 
 
 def test_names_stay_few(run: LedgerRun) -> None:

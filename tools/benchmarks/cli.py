@@ -7,7 +7,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from tools.benchmarks import checkpoint, grid, ledger, overhead, plan, restart, slots, startup, status_collect
+from tools.benchmarks import (
+    checkpoint,
+    grid,
+    ledger,
+    overhead,
+    packing,
+    plan,
+    restart,
+    slots,
+    startup,
+    status_collect,
+)
 from tools.benchmarks.common import Report, add_common
 
 
@@ -41,6 +52,9 @@ _BENCHES: Final = {
     ),
     "slots": Bench(
         "trials of 1 s, of 0.01 s and CPU-bound ones on 16 slots of real SLURM", slots.add, slots.run
+    ),
+    "packing": Bench(
+        "1, 2, 4 and 8 workers on one GPU, with and without MPS: needs a GPU", packing.add, packing.run
     ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }

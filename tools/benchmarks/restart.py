@@ -70,7 +70,7 @@ def _killed(place: Path, given: argparse.Namespace) -> Layout:
     """Return a run that is nearly done, each of whose workers was killed in the middle of a trial."""
     layout, plan = synthetic.dna_run(place, given.trials)
     finished = given.trials - given.workers
-    synthetic.fill(layout, plan, finished, given.workers, reports=2, killed=True)
+    synthetic.fill(layout, plan, finished, synthetic.Crew(workers=given.workers, killed=True), reports=2)
     if given.index_lost:
         # What a restart has then to find in the journals.
         _lose(layout, finished - int(given.index_lost * finished), finished)

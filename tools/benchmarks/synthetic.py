@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,11 @@ max_trials: {limit}
 REPORTS: Final = 10
 #: A trial that does nothing; it must not look like one that forgot to read its parameters.
 NOTHING: Final = "def nothing(trial):\n    trial.used(*trial.params)\n    return {'score': 1.0}\n"
+_TRACEBACK: Final = """Traceback (most recent call last):
+  File "train.py", line 12, in train
+    loss = step(batch)
+RuntimeError: failure of kind {kind} in batch {number}
+"""
 
 
 def search_text(
@@ -83,43 +89,50 @@ def mark_finished(layout: Layout, plan: Plan, finished: int) -> None:
         file.write(entry * finished)
 
 
-def fill(
-    layout: Layout, plan: Plan, finished: int, workers: int, reports: int = REPORTS, *, killed: bool = False
-) -> None:
-    """Finish the first *finished* trials as *workers* workers would have, with *reports* reports each.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """The workers that filled a run: how many, whether they were killed in one more trial or exited.
 
-    Journals, claims, ends, acceptances and the index are whole. Every worker has exited, or was *killed* in
-    the middle of one more trial.
+    Every ``failed``-th trial failed (0: none); ``host`` is where they ran ("": here).
+    """
+
+    workers: int
+    killed: bool = False
+    failed: int = 0
+    host: str = ""
+
+
+def fill(layout: Layout, plan: Plan, finished: int, crew: Crew, reports: int = REPORTS) -> None:
+    """Finish the first *finished* trials as *crew* would have, with *reports* reports each.
+
+    Journals, claims, ends, acceptances and the index are whole.
     """
     numbering = Numbering(plan)
     entries = bytearray(index.index_bytes(plan.trials))
-    cursor = finished + workers if killed else finished
+    cursor = finished + crew.workers if crew.killed else finished
     entries[: index.HEADER_BYTES] = index.encode_header(index.Header(plan.trials, finished, cursor))
-    for worker in range(workers):
+
+    def put(number: int, entry: index.Entry) -> None:
+        at = index.entry_offset(number)
+        entries[at : at + index.RECORD_BYTES] = index.encode_entry(entry)
+
+    for worker in range(crew.workers):
         identity = f"{worker + 1:016x}"
         layout.worker(identity).mkdir(mode=0o700)
-        opening = _opening(plan, identity)
+        opening = _opening(plan, identity, crew.host)
         writer = Journal(layout, identity, lambda _, opening=opening: opening)  # type: ignore[misc]
-        for number in range(worker, finished, workers):
-            checksum = _one(writer, numbering, number, identity, reports)
-            entry = index.Entry(
-                state=index.DONE,
-                attempt=1,
-                owner=worker + 1,
-                value=_value(number),
-                end=int(checksum, 16),
-                seconds=1.5,
-                changed=int(time.time()),
-                step=reports,
+        for number in range(worker, finished, crew.workers):
+            failed = bool(crew.failed) and number % crew.failed == 0
+            put(
+                number,
+                _entry(
+                    worker + 1, number, _one(writer, numbering, number, identity, reports, failed), failed
+                ),
             )
-            at = index.entry_offset(number)
-            entries[at : at + index.RECORD_BYTES] = index.encode_entry(entry)
-        if killed:
-            number = finished + worker
-            _claim(writer, numbering, number)
-            entry = index.Entry(state=index.RUNNING, attempt=1, owner=worker + 1, changed=int(time.time()))
-            at = index.entry_offset(number)
-            entries[at : at + index.RECORD_BYTES] = index.encode_entry(entry)
+        if crew.killed:
+            _claim(writer, numbering, finished + worker)
+            running = index.Entry(state=index.RUNNING, attempt=1, owner=worker + 1, changed=int(time.time()))
+            put(finished + worker, running)
         else:
             writer.append(journal.Exit(reason="no work left"))
         writer.sync()
@@ -127,14 +140,27 @@ def fill(
     layout.claims.write_bytes(entries)
 
 
-def _opening(plan: Plan, worker: str) -> journal.Open:
+def _entry(owner: int, number: int, checksum: str, failed: bool) -> index.Entry:
+    return index.Entry(
+        state=index.FAILED if failed else index.DONE,
+        cause=index.CAUSES.index("error") if failed else 0,
+        attempt=1,
+        owner=owner,
+        value=0.0 if failed else _value(number),
+        end=int(checksum, 16),
+        seconds=1.5,
+        changed=int(time.time()),
+    )
+
+
+def _opening(plan: Plan, worker: str, host: str) -> journal.Open:
     me = this_process()
     return journal.Open(
         worker=worker,
         run_id=plan.run_id,
         segment=1,
-        host=me.host,
-        boot_id=me.boot_id,
+        host=host or me.host,
+        boot_id="" if host else me.boot_id,
         pid=2**22 + 1,
         start_time=1,
         seat="bench",
@@ -155,7 +181,7 @@ def _claim(writer: Journal, numbering: Numbering, number: int) -> None:
     writer.append(journal.Start(trial=number, attempt=1, pid=7, log=100 * number))
 
 
-def _one(writer: Journal, numbering: Numbering, number: int, worker: str, reports: int) -> str:
+def _one(writer: Journal, numbering: Numbering, number: int, worker: str, reports: int, failed: bool) -> str:
     trial = numbering(number)
     _claim(writer, numbering, number)
     value = _value(number)
@@ -165,14 +191,16 @@ def _one(writer: Journal, numbering: Numbering, number: int, worker: str, report
     end = journal.End(
         trial=number,
         attempt=1,
-        state="done",
+        state="failed" if failed else "done",
+        cause="error" if failed else "",
+        detail=_TRACEBACK.format(number=number, kind=number % 7) if failed else "",
         params=trial.params,
         point=trial.point,
         fold=trial.fold,
         seed=trial.seed,
         block=trial.block,
-        value=value,
-        metrics={"score": value, "loss": 1.0 - value},
+        value=None if failed else value,
+        metrics={} if failed else {"score": value, "loss": 1.0 - value},
         step=reports,
         seconds=1.5,
         started=round(time.time(), 3),

@@ -1,0 +1,70 @@
+"""The lists of failures that were taken back: what of them verifies is believed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from hpc_search.errors import DamagedError
+from hpc_search.fsck.disk import Disk
+from hpc_search.fsck.findings import Case, Finding
+from hpc_search.fsck.mend import mend_lines
+from hpc_search.fsck.numbers import gaps, stray
+from hpc_search.ledger.retries import Known
+from hpc_search.records import checked
+from hpc_search.records.retries import Retries, parse_retries
+
+_NAME: Final = re.compile(r"(\d{4,})\.json")
+_HELD: Final = "which failures do not count any more"
+_LOST: Final = "that trials were to run again: their failures count, `retry` takes them back again"
+
+
+@dataclass(slots=True)
+class Found:
+    """The retries that verify, and what is wrong with the others."""
+
+    known: Known = field(default_factory=Known)
+    cases: list[Case] = field(default_factory=list)
+
+
+def read_retries(disk: Disk) -> Found:
+    """Check ledger/retries."""
+    found = Found()
+    good: dict[int, Retries] = {}
+    there: set[int] = set()
+    for path in disk.listed(disk.layout.retries):
+        match = _NAME.fullmatch(path.name)
+        data = disk.read(path) if match is not None else None
+        if match is None or data is None:
+            continue
+        there.add(int(match[1]))
+        whole = data if checked.verifies(data) else mend_lines(data)
+        try:
+            good[int(match[1])] = parse_retries(whole or b"", disk.name(path))
+        except (DamagedError, msgspec.DecodeError) as error:
+            finding = Finding(path=disk.name(path), what=_words(error), held=_HELD, lost=_LOST)
+            found.cases.append(Case(finding, "quarantine"))
+            # The index, which may show some of them as pending, has to agree with the journals.
+            found.cases.append(Case(msgspec.structs.replace(finding, path="ledger/claims.bin"), "rebuild"))
+            continue
+        if whole is not None and whole != data:
+            what = "it has one wrong byte, which its checksum gives back"
+            found.cases.append(Case(Finding(path=disk.name(path), what=what, held=_HELD), "write", whole))
+    found.cases += _missing(disk, there - stray(there))
+    numbers = tuple(sorted(good))
+    found.known = Known(tuple(good[number] for number in numbers), numbers)
+    return found
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, DamagedError) else str(error)
+
+
+def _missing(disk: Disk, numbers: set[int]) -> Iterator[Case]:
+    for number in (number for missing in gaps(numbers) for number in missing):
+        finding = Finding(path=disk.name(disk.layout.retry(number)), what="it is missing", lost=_LOST)
+        yield Case(finding, "accept", b"", f"retry/{number}")
