@@ -20,7 +20,7 @@ _REST_S: Final = 30.0
 #: Seconds between looks at the records, between questions to SLURM, and without a sign of life until a
 #: task counts as killed.
 _POLL_S: Final = 0.1
-_ASK_S: Final = 15.0
+_ASK_S: Final = 6.0
 _QUIET_S: Final = 2.5
 
 
