@@ -83,7 +83,7 @@ def examine(directory: str, plan: ClusterPlan) -> Examined:
     if plan.job:
         tried = clusterjob.run(directory, chosen.profile, asked.config, signals=plan.signals)
         chosen = choice.measured(chosen, asked, tried)
-    problems = [*outcome.problems(tried), *_refused(permissions, plan.wish)]
+    problems = [*outcome.problems(tried, chosen.profile.slice), *_refused(permissions, plan.wish)]
     written, note = ("", "no profile is written") if problems else _write(chosen, plan, asked, tried)
     cluster = Cluster(
         asked=asked,
@@ -112,9 +112,6 @@ def ask_site() -> tuple[Asked, limits.Limits]:
         got = said[tuple(argv)] = reply(argv, _ASK_S)
         return got.out if got.status == 0 else None
 
-    configured = os.environ.get("SLURM_CONF", "")
-    if configured and not os.path.exists(configured):
-        raise _not_configured(f"SLURM_CONF={configured} is not there")
     with ThreadPoolExecutor(2) as pool:
         nodes, site = pool.submit(ask, SINFO), pool.submit(limits.read_limits, ask=ask)
         machines, bounds = nodes.result(), site.result()

@@ -108,7 +108,9 @@ def test_the_profile_for_a_slice_and_another_partition_works_for_root(slurm: Clu
 
     report = doctor("--no-signals", "--partition=abrupt", "--slice=gpu:1g.10gb:1")
 
-    assert report["cluster"]["tried"]["look"]["devices"]
+    # A device file stands for the GPU: only the environment can be looked at.
+    assert len(report["cluster"]["tried"]["look"]["seen"]["visible"]) == 1
+    assert not {"nvml", "torch"} & set(load_profile(doctor.profile).slice.expect.checks)
     assert row(report, "grace")["status"] == "NOTE"
     assert load_profile(doctor.profile).slice.kind == "mig"
     completes(doctor)
@@ -184,7 +186,7 @@ def test_what_is_not_there_is_said_at_once(slurm: Cluster, tmp_path: Path) -> No
 def test_a_cluster_that_is_not_configured_here_is_said(slurm: Cluster, tmp_path: Path) -> None:
     search = Search(slurm, tmp_path)
     said = search.call("doctor", ".", "--cluster", code=2, environment={"SLURM_CONF": "/nowhere/slurm.conf"})
-    assert "SLURM_CONF=/nowhere/slurm.conf is not there" in said.stderr
+    assert "SLURM_CONF is /nowhere/slurm.conf, and there is no such file" in said.stderr
 
 
 def test_a_refusal_is_shown_in_the_words_of_sbatch(slurm: Cluster, tmp_path: Path) -> None:

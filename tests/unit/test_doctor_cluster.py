@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from hpc_search.config.profile import Profile, parse_profile
+from hpc_search.config.slices import CHECKS, Slice
 from hpc_search.doctor.cluster import choice, follow, outcome
 from hpc_search.doctor.cluster.found import (
     Account,
@@ -27,6 +28,7 @@ from hpc_search.errors import UsageError
 from hpc_search.site.config import Config
 from hpc_search.site.machines import read_machines
 from hpc_search.site.partitions import Partition
+from hpc_search.slices.observed import Device, Observed
 
 SETTINGS = {
     "SLURM_VERSION": "24.11.1", "ClusterName": "site", "PreemptType": "preempt/partition_prio",
@@ -239,8 +241,38 @@ def test_the_end_of_a_task_without_a_record_is_translated(words: str, meaning: s
 
 def test_a_node_that_shows_another_directory_is_a_problem() -> None:
     look = msgspec.structs.replace(LOOK, same=False, worker_code=1)
-    assert len(outcome.problems(msgspec.structs.replace(RAN, look=look))) == 2
-    assert outcome.problems(RAN) == ()
+    assert len(outcome.problems(msgspec.structs.replace(RAN, look=look), Slice())) == 2
+    assert outcome.problems(RAN, Slice()) == ()
+
+
+def with_gpu(**seen: Any) -> tuple[Profile, tuple[str, ...]]:
+    """Return the profile and the problems where a task got one GPU and saw this of it."""
+    look = msgspec.structs.replace(LOOK, seen=Observed(visible=("0",), **seen))
+    tried = msgspec.structs.replace(RAN, look=look)
+    made = choice.measured(choice.choose(asked(), Bounds(), Wish(gres="gpu:a100:1")), asked(), tried)
+    return made.profile, outcome.problems(tried, made.profile.slice)
+
+
+def test_ways_of_looking_that_are_not_possible_are_left_out() -> None:
+    profile, found = with_gpu(looked=("environment",), unseen={"nvml": "no driver", "torch": "without CUDA"})
+
+    assert profile.slice.expect.checks == ("environment", "canary")
+    assert not found
+
+
+def test_a_torch_that_cannot_use_a_gpu_that_is_there_is_a_problem() -> None:
+    profile, found = with_gpu(
+        looked=("environment", "nvml"),
+        devices=(Device(name="NVIDIA A100"),),
+        unseen={"torch": "without CUDA"},
+    )
+    assert profile.slice.expect.checks == CHECKS
+    assert "without CUDA" in found[0]
+
+
+def test_a_gpu_that_the_task_did_not_get_is_a_problem() -> None:
+    made = choice.choose(asked(), Bounds(), Wish(gres="gpu:a100:1")).profile
+    assert "CUDA_VISIBLE_DEVICES is not set" in outcome.problems(RAN, made.slice)[0]
 
 
 def test_what_slurm_did_not_say_is_unknown_and_no_failure() -> None:

@@ -10,11 +10,13 @@ import msgspec
 from hpc_search.config.dump import block, flow
 from hpc_search.config.problems import near_miss
 from hpc_search.config.profile import Profile
-from hpc_search.config.slices import Request, Slice, kind_of
+from hpc_search.config.slices import CHECKS, Request, Slice, kind_of
 from hpc_search.doctor.cluster.found import Account, Asked, Bounds, Tried, Wish
 from hpc_search.errors import UsageError
 from hpc_search.site.machines import Gres, Machine, read_gres
 from hpc_search.site.partitions import Partition
+from hpc_search.slices.observe import excused
+from hpc_search.slices.observed import Observed
 
 #: Workers of a profile where there is room for more.
 _WORKERS: Final = 8
@@ -77,8 +79,26 @@ def measured(choice: Choice, asked: Asked, tried: Tried) -> Choice:
     if look is not None:
         words = f"measured on {look.node}: {look.sbatch or 'sbatch answers there'}"
         changes["nodes_submit"] = (not look.sbatch, words)
+    if look is not None and look.seen is not None and (failed := unable(look.seen)):
+        block = choice.profile.slice
+        checks = tuple(check for check in block.expect.checks if check not in failed)
+        expect = msgspec.structs.replace(block.expect, checks=checks)
+        words = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        changes["slice"] = (
+            msgspec.structs.replace(block, expect=expect),
+            f"measured on {look.node}, cannot be looked at: {words}",
+        )
     profile = msgspec.structs.replace(choice.profile, **{key: value for key, (value, _) in changes.items()})
     return Choice(profile, {**choice.why, **{key: why for key, (_, why) in changes.items()}})
+
+
+def unable(seen: Observed) -> dict[str, str]:
+    """Return the ways of looking at a GPU that are not possible there, and why.
+
+    Where the driver answers, a torch that cannot use the GPU is a fault, and not left out.
+    """
+    failed = {name: why for name, why in seen.unseen.items() if not excused(why)}
+    return {} if "nvml" in seen.looked else failed
 
 
 def text(choice: Choice, head: tuple[str, ...]) -> str:
@@ -99,7 +119,12 @@ def text(choice: Choice, head: tuple[str, ...]) -> str:
 
 
 def _slice(one: Slice) -> dict[str, Any]:
-    return {"kind": one.kind, **({"request": {"gres": one.request.gres}} if one.request.gres else {})}
+    said: dict[str, Any] = {"kind": one.kind}
+    if one.request.gres:
+        said["request"] = {"gres": one.request.gres}
+    if one.expect.checks != CHECKS:
+        said["expect"] = {"checks": list(one.expect.checks)}
+    return said
 
 
 def _name(asked: Asked, partition: str, wish: Wish) -> str:

@@ -16,11 +16,11 @@ from hpc_search.doctor.cluster.found import Event, Look, Outcome, Timing
 #: the limit of a minute, which SLURM looks at every 30 s, and the rest.
 START_S: Final = 60.0
 _LIMIT_S: Final = 95.0
-_REST_S: Final = 20.0
+_REST_S: Final = 30.0
 #: Seconds between looks at the records, between questions to SLURM, and without a sign of life until a
 #: task counts as killed.
 _POLL_S: Final = 0.1
-_ASK_S: Final = 15.0
+_ASK_S: Final = 6.0
 _QUIET_S: Final = 2.5
 
 

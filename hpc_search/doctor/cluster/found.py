@@ -9,6 +9,7 @@ import msgspec
 from hpc_search.site.config import Config
 from hpc_search.site.machines import Machine
 from hpc_search.site.partitions import Partition
+from hpc_search.slices.observed import Observed
 
 #: The settings that are kept: what a run meets. A release of SLURM has not all of them.
 SETTINGS: Final = (
@@ -92,6 +93,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """What a task saw where it ran. Seconds; exit codes are None where a command did not run.
 
     ``age`` is how long ago its interpreter was started, ``worker`` how long the verb `work` takes to start.
+    ``visible`` are the lines of nvidia-smi; ``seen`` is what a worker would look at before it claims.
     """
 
     node: str
@@ -106,8 +108,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     sbatch: str
     times: bool
     restarts: int
-    devices: str = ""
     visible: tuple[str, ...] = ()
+    seen: Observed | None = None
     environment: dict[str, str] = {}
 
 

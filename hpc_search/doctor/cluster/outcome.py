@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from hpc_search.config.slices import Slice
 from hpc_search.doctor.cluster.found import Look, Timing, Tried
 from hpc_search.doctor.report import Row, Status
 from hpc_search.site.config import Config
+from hpc_search.slices.judge import judge
+from hpc_search.slices.observed import Observed
 
 #: Seconds by which a measured time may differ from the configured one: signs of life are looked for each
 #: second, and SLURM's own clocks run in seconds.
@@ -51,8 +54,8 @@ def failure(words: str, *, python: str, directory: str) -> tuple[str, str]:
     )
 
 
-def problems(tried: Tried) -> tuple[str, ...]:
-    """Return what keeps runs from working there."""
+def problems(tried: Tried, wanted: Slice) -> tuple[str, ...]:
+    """Return what keeps runs from working there; *wanted* is the slice of the profile."""
     found = []
     if tried.outcome in ("refused", "failed", "not sent"):
         found.append(tried.words)
@@ -64,6 +67,8 @@ def problems(tried: Tried) -> tuple[str, ...]:
             found.append(f"{look.node} cannot write there: {look.writable}")
         if look.worker_code:
             found.append(f"hpc_search does not start on {look.node}: exit status {look.worker_code}")
+        if difference := judge(wanted, look.seen or Observed(looked=("environment",))):
+            found.append(f"a worker on {look.node} would not take its slice: {difference}")
     return tuple(found)
 
 
@@ -114,12 +119,18 @@ def _look(look: Look) -> Iterator[Row]:
         "a worker knows its end without asking" if look.times else "a worker asks scontrol once at its start"
     )
     yield Row("end of the task", "PASS", words, meaning)
-    if look.devices or look.visible:
-        seen = f"CUDA_VISIBLE_DEVICES={look.devices or 'unset'}"
-        gpus = "; ".join(line.partition(" (UUID")[0] for line in look.visible) or "nvidia-smi shows nothing"
-        yield Row(
-            "slice on a node", "PASS" if look.visible else "NOTE", f"{seen}; {gpus}", "what a worker sees"
-        )
+    if look.seen is not None:
+        yield _slice(look, look.seen)
+
+
+def _slice(look: Look, seen: Observed) -> Row:
+    shown = f"CUDA_VISIBLE_DEVICES={','.join(seen.visible or ())}"
+    gpus = "; ".join(line.partition(" (UUID")[0] for line in look.visible) or "nvidia-smi shows nothing"
+    unseen = "; ".join(f"{name}: {why}" for name, why in seen.unseen.items())
+    if unseen:
+        meaning = "workers check by the other ways only (`slice.expect.checks`)"
+        return Row("slice on a node", "NOTE", f"{shown}; {gpus}; {unseen}", meaning)
+    return Row("slice on a node", "PASS", f"{shown}; {gpus}", "workers check it before they claim")
 
 
 def _warning(tried: Tried) -> Iterator[Row]:

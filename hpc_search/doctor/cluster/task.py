@@ -19,12 +19,15 @@ from typing import Final
 import msgspec
 
 from hpc_search import durable
+from hpc_search.config.slices import CHECKS
 from hpc_search.doctor.cluster.found import ROLES, Event, Look
 from hpc_search.site import environment
+from hpc_search.slices.observe import observe
 
 NONCE: Final = "nonce"
 #: Seconds that a command may take, between two signs of life before and after TERM, and of a task in all.
 _COMMAND_S: Final = 20.0
+_OBSERVE_S: Final = 25.0
 _BEAT_S: Final = 1.0
 _LAST_BEATS_S: Final = 0.1
 _LIFE_S: Final = 300.0
@@ -55,7 +58,9 @@ class Task:
         """Do what the role is; without *signals* the time limit is not waited for."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         first = self._role == "limit"
-        self._note("start", look=self._look() if first else None)
+        self._note("start")
+        if first:
+            self._note("look", look=self._look())
         if self._role == "requeue" and not self._restarts:
             done = _called(["scontrol", "requeue", self._name], self._environ)
             self._note("requeue", words=done)
@@ -101,8 +106,8 @@ class Task:
             sbatch=_called(_sbatch(environ), environ),
             times=all(environ.get(f"SLURM_JOB_{end}_TIME", "").isdecimal() for end in ("START", "END")),
             restarts=self._restarts,
-            devices=environ.get("CUDA_VISIBLE_DEVICES", ""),
             visible=_gpus(),
+            seen=observe(CHECKS, environ, _OBSERVE_S) if environ.get("CUDA_VISIBLE_DEVICES") else None,
             environment={name: environ[name] for name in _SHOWN if name in environ},
         )
 
