@@ -1,4 +1,4 @@
-"""`retry` and `skip` killed at any moment, then repeated: what was ordered holds once, and no file is damaged."""
+"""`retry` and `skip` killed at any moment, then repeated: what was ordered holds once, nothing is damaged."""
 
 from __future__ import annotations
 
