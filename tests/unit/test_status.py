@@ -163,7 +163,7 @@ def test_a_list_that_does_not_verify_leaves_a_status(tmp_path: Path) -> None:
 
     status = status_of(run)
 
-    assert (status.unknown, status.finished, status.state) == (8, 0, "idle")
+    assert (status.unknown, status.finished, status.state) == (8, 0, "running")
     assert any("retries/0001.json" in note and "fsck" in note for note in status.notes)
     assert screen(status, 80, 24)
 
