@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpc_search.collect.sealing import seal_results
+from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, exclusive, history, orders, retries, superblocks
 from hpc_search.ledger.fold import fold
 from hpc_search.mounts import Claiming
@@ -290,10 +291,15 @@ def test_what_is_published_is_read_once_however_many_trials_end(
     end_all(run, failing=(0, 1, 2, 3, 4, 5))
     seal_results(run.layout)
     retry(run, *range(6))
-    reads: list[int] = []
+    reads: list[Layout] = []
     seals = history.seals
     ledger = run.ledger()
-    monkeypatch.setattr(history, "seals", lambda layout: reads.append(1) or seals(layout))
+
+    def counted(layout: Layout) -> dict[int, str]:
+        reads.append(layout)
+        return seals(layout)
+
+    monkeypatch.setattr(history, "seals", counted)
 
     while found := ledger.claim(2) or (ledger.recover() and ledger.claim(2)) or []:
         for claimed in found:
