@@ -133,13 +133,15 @@ def submit(run: Run, wish: Wish) -> Sent:
     order = _order(run, wish, pending(run))
     if not wish.force and order.pending > 0:
         room.check(run.path, order.pending, min(order.asked, order.pending))
+    if order.pending > 0:
+        submission.refuse_paused(run.layout)
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
     failed = counted(run).failed if order.pending <= 0 else 0
     if failed:
         words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
         words += f", `hpc-search retry {run.path}` lets them run again"
-        words += ". The run keeps its code: plan corrected code anew with --run DIR"
+        words += f". The run keeps its code: `hpc-search submit {run.path} --resnapshot` runs corrected code"
         outcome = replace(outcome, text=words)
     if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))

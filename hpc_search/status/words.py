@@ -32,10 +32,11 @@ def state(
     """Return what the run does now."""
     if not left:
         return "finished"
+    if layout.paused.exists():
+        # Also where it was stopped before: nothing can be submitted.
+        return "paused"
     if layout.stop.exists():
         return "stopped"
-    if layout.paused.exists():
-        return "paused"
     if any(worker.state == "live" for worker in workers):
         return "running"
     if view is not None and view.running:
@@ -60,16 +61,20 @@ def notes(
     return tuple(found)
 
 
+def _stopped(layout: Layout) -> str:
+    words = stop_mark(layout)
+    if words is None:
+        return ""
+    first, _, rest = words.partition("\n")
+    return f"stopped: {first or 'no reason given'}" + (" (all of it: ledger/stop)" if rest else "")
+
+
 def _why(layout: Layout, now: State) -> list[str]:
     match now:
         case "stopped":
-            first, _, rest = (stop_mark(layout) or "").partition("\n")
-            more = " (all of it: ledger/stop)" if rest else ""
-            return [
-                f"stopped: {first or 'no reason given'}{more}; `submit RUN` clears that and starts workers"
-            ]
+            return [f"{_stopped(layout)}; `submit RUN` clears that and starts workers"]
         case "paused":
-            return [f"{paused(layout)}; `resume RUN` goes on"]
+            return [f"{paused(layout)}; `resume RUN` goes on", *filter(None, [_stopped(layout)])]
         case "idle":
             return ["nothing runs: no live worker; `submit RUN` starts workers for what is left"]
         case "new":
