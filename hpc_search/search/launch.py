@@ -139,7 +139,7 @@ def submit(run: Run, wish: Wish) -> Sent:
     if failed:
         words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
         words += f", `hpc-search retry {run.path}` lets them run again"
-        words += ". The run keeps its code: plan corrected code anew with --run DIR"
+        words += ". The run keeps its code: `submit --resnapshot` takes corrected code"
         outcome = replace(outcome, text=words)
     if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
