@@ -156,7 +156,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     left = plan.trials - len(finals)
     live = [worker for worker in facts.workers if worker.state == "live"]
     active = bool(live) and left > 0
-    rate = recent_rate([entry.changed for entry in finals[-_RECENT:]], facts.now if active else None)
+    rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
     one = estimate.length(finals)
     best = index.best_trial(plan, facts.entries)
     view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())

@@ -140,8 +140,10 @@ def slots(
     found = []
     for name in [*wanted, *([""] if live[""] else [])]:
         asked = min(wanted.get(name, 0), left)
-        missing = max(0, asked - live[name] - starting[name] - waiting[name])
-        found.append(Slots(name, asked, live[name], starting[name], waiting[name], missing))
+        # What is started where nobody is wanted has been cancelled since SLURM was asked.
+        begun = starting[name] if asked else 0
+        missing = max(0, asked - live[name] - begun - waiting[name])
+        found.append(Slots(name, asked, live[name], begun, waiting[name], missing))
     return tuple(one for one in found if one.wanted or one.live or one.starting or one.waiting)
 
 
