@@ -31,7 +31,7 @@ class Summary:
         self.finals = sorted((entry for entry in self.known if entry.state >= codec.DONE), key=_CHANGED)
 
     @property
-    def run_ends(self) -> list[float]:
+    def run_ends(self) -> list[int]:
         """When those ended that were run, the oldest first; skipped ones were not."""
         return [entry.changed for entry in self.finals if entry.seconds or entry.state != codec.PRUNED]
 
