@@ -147,5 +147,8 @@ def _send(order: Order, last: Intent, profile: Profile, done: int) -> int:
             sending.answer(order.layout, intent, "not sent", words=error.message)
             return 0
         sending.answer(order.layout, intent, "sent", found.jobs)
+        if sending.withdrawn(order, intent):
+            order.launcher.cancel([intent.token])
+            return 0
         return tasks
     return 0

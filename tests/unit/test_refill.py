@@ -16,7 +16,7 @@ from hpc_search.ledger import seats, submits
 from hpc_search.ledger.seats import Life, Seats
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.locks import tried_lock
-from tests.unit.test_launchers_submission import Scheduler, order, plan
+from tests.unit.test_launchers_submission import Cancelled, Scheduler, order, plan
 
 SITE = Profile(name="site", requeue=False)
 
@@ -188,3 +188,12 @@ def test_an_unclear_answer_is_left_to_the_next_submit(run: Layout) -> None:
     again = Scheduler(jobs=scheduler.jobs)
     submission.submit(order(run, again, profile=SITE, workers=3))
     assert again.sent == []
+
+
+def test_what_a_hanging_sbatch_sends_after_a_cancel_is_ended(run: Layout) -> None:
+    scheduler = Cancelled(run=run)
+
+    assert ends(run, scheduler) == 0
+
+    assert len(scheduler.sent) == 1
+    assert scheduler.jobs == {}
