@@ -277,7 +277,7 @@ def test_cancel_with_nothing_started_says_so(here: Desk) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["show", "my-search", "abc"], "'abc' is not the number of a trial"),
+        (["show", "my-search", "abc"], "'abc' is not a number such as 17"),
         (["show", "my-search", "99"], "trial 99 does not exist: the run has the trials 0 to 2"),
         (["rerun", "my-search", "999"], "trial 999 does not exist: the run has the trials 0 to 2"),
         (
@@ -286,7 +286,7 @@ def test_cancel_with_nothing_started_says_so(here: Desk) -> None:
         ),
         (["submit", "my-search", "--workers", "0"], "'0' is not a whole number from 1"),
         (["submit", "my-search", "--workers", "many"], "'many' is not a whole number from 1"),
-        (["submit", "my-search", "--set", "nonsense"], "--set 'nonsense': expected key=value"),
+        (["submit", "my-search", "--set", "nonsense"], "--set: nonsense: is no assignment"),
         (["submit", "my-search", "--set", "partitio=a"], "did you mean 'partition'?"),
         (["submit", "my-search", "--set", "time=soon"], "time: is not a length of time"),
         (["submit", "my-search", "--profile", "nope.yaml"], "nope.yaml: there is no such profile"),
