@@ -131,14 +131,15 @@ def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int)
 
 
 def _send(order: Order, last: Intent, profile: Profile, done: int) -> int:
-    known = marked(submissions(order.layout), order.mark)
+    every = submissions(order.layout)
+    known = marked(every, order.mark)
     mine = [
         one for one in known if (one.launcher, one.profile.name) == (order.launcher.name, order.profile.name)
     ]
     there = seats.count(mine, seats.lives(order.layout), requeue=order.profile.requeue)
     goal, left = order.tasks(order.asked), order.tasks(order.pending)
     tasks = min(missing(goal, left, there, last.most, done), last.array or NO_LIMIT)
-    number = max(one.number for one in submissions(order.layout)) + 1
+    number = max(one.number for one in every) + 1
     for _ in range(_TRIES):
         if not tasks:
             return 0
