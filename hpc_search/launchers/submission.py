@@ -18,7 +18,7 @@ from hpc_search.launchers.base import ActiveJobs, Fewer, Launcher, NoRoomError
 from hpc_search.launchers.fitting import Filling, Room, sizes
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
-from hpc_search.ledger import paused
+from hpc_search.ledger import paused, seats
 from hpc_search.ledger.gone import owners
 from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, of_token, submissions
 from hpc_search.locks import LockUnavailableError, coarse_lock
@@ -73,7 +73,7 @@ def submit(order: Order) -> Outcome:
         # What is decided below holds as long as nobody publishes this number: there may be no lock.
         number = _next_number(submissions(order.layout))
         known = _finish_interrupted(order)
-        active = sending.patiently(order, lambda: _live(known, order.launcher))
+        active = _at_work(order, known, sending.patiently(order, lambda: _live(known, order.launcher)))
         gone = _gone(known, active, order.launcher.name)
         troubles = starts.troubles(order.layout, gone)
         _tidy(order.layout, known, gone)
@@ -169,6 +169,19 @@ def _live(known: Sequence[Intent], launcher: Launcher) -> dict[str, ActiveJobs]:
         message = f"{launcher.name} does not answer, so it is not known what is running; nothing was sent"
         raise TemporaryError(message, hint="the same command again later")
     return active
+
+
+def _at_work(
+    order: Order, known: Sequence[Intent], active: Mapping[str, ActiveJobs]
+) -> dict[str, ActiveJobs]:
+    """Return *active* without the tasks whose workers have left: they claim nothing more.
+
+    One that failed at its start stays for half a minute, so that a bad node does not eat the array.
+    """
+    if order.launcher.name != "slurm" or not any(jobs.running for jobs in active.values()):
+        return dict(active)
+    left, tasks = seats.ended(order.layout), {one.token: one.tasks for one in known}
+    return {token: jobs.at_most(tasks[token] - left.get(token, 0)) for token, jobs in active.items()}
 
 
 def _may_live_here(one: Intent, launcher: str) -> bool:

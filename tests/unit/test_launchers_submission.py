@@ -31,6 +31,7 @@ from hpc_search.launchers.fitting import NO_LIMIT, Room
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
 from hpc_search.ledger.submits import Job
+from hpc_search.records import journal
 from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
 from hpc_search.space import Space
 
@@ -189,6 +190,29 @@ def test_second_submit_sends_nothing_while_the_first_covers_the_work(layout: Lay
     assert outcome.sent == 0
     assert outcome.live == 6
     assert "already submitted" in outcome.text
+
+
+def left_again(layout: Layout, token: str, task: int, reason: str) -> None:
+    worker = f"{task:016x}"
+    layout.worker(worker).mkdir(parents=True)
+    about: dict[str, Any] = {"worker": worker, "run_id": plan().run_id, "segment": 1, "host": "n", "pid": 1}
+    opening = journal.Open(boot_id="b", start_time=1, token=token, seat=f"slurm:{task}:0", **about)
+    data = journal.encode_line(opening) + journal.encode_line(journal.Exit(reason=reason))
+    layout.journal(worker, 1).write_bytes(data)
+
+
+def test_a_task_whose_worker_has_left_is_replaced_although_slurm_still_shows_it(layout: Layout) -> None:
+    scheduler = Scheduler()
+    first = submission.submit(order(layout, scheduler))
+    for task in range(4):
+        left_again(layout, first.tokens[0], task, "node failed")
+    # SLURM runs this one again.
+    left_again(layout, first.tokens[0], 4, "signal SIGTERM")
+
+    outcome = submission.submit(order(layout, scheduler))
+
+    assert [request.tasks for request in scheduler.sent] == [6, 4]
+    assert (outcome.sent, outcome.live) == (4, 2)
 
 
 def test_workers_that_are_gone_are_replaced_by_as_many_as_are_missing(layout: Layout) -> None:
