@@ -382,7 +382,7 @@ def test_a_trial_that_survives_sigkill_costs_the_slice_and_not_the_search(
     environment = {**os.environ, "HPC_TEST_ROOT": str(site.root)}
     worker = subprocess.Popen([sys.executable, "-c", SHORT, str(site.layout.root)], env=environment)
     try:
-        site.trial_process()
+        trial = site.trial_process()
         freezer(trial.pid)
         assert worker.wait(TIMEOUT) == EXIT_TEMPORARY
         assert not gone(trial)
@@ -405,7 +405,7 @@ def test_a_worker_that_was_suspended_for_longer_than_the_lease_lets_go_before_it
     site = Site(tmp_path, search, LISTENING)
     site.gate.touch()
     with site.worker() as worker, elsewhere(site) as other:
-        site.trial_process()
+        trial = site.trial_process()
         wait_until(lambda: site.states() == ["running"], timeout=TIMEOUT)
         for process in (psutil.Process(worker.pid), trial):
             process.suspend()

@@ -408,7 +408,10 @@ def test_a_cancel_and_a_submission_never_share_a_number(layout: Layout, first: s
     asked = order(layout, scheduler)
     (last,) = submits.submissions(layout)
     intent = sending.made(asked, 2, 3)
-    steps = [lambda: sending.publish(asked, intent), lambda: sending.settle(layout, last, 2, wanted=0)]
+    steps: list[Callable[[], None]] = [
+        lambda: sending.publish(asked, intent),
+        lambda: sending.settle(layout, last, 2, wanted=0),
+    ]
     one, two = steps if first == "intent" else steps[::-1]
 
     one()
