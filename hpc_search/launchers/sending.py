@@ -148,7 +148,8 @@ def publish(order: Order, intent: Intent) -> None:
         TemporaryError: Somebody else has this number.
     """
     leftovers.keep_script(order.layout, intent.token, order.launcher, request(order, intent))
-    if not durable.publish(order.layout.submit_intent(intent.number), checked.encode(intent)):
+    taken = order.layout.submit_record(intent.number).exists()
+    if taken or not durable.publish(order.layout.submit_intent(intent.number), checked.encode(intent)):
         message = "another `submit` of this run is at work, and this mount has no locks to wait for it"
         raise TemporaryError(message, hint="the same command again in a minute")
 
@@ -244,6 +245,7 @@ def settle(layout: Layout, last: Intent, number: int, *, wanted: int, **changes:
     fields |= {"taken_back": 0, "created": time.time(), **changes}
     fields["token"] = f"{last.token.rpartition('-')[0]}-{number:04d}"
     record = Answer(**fields, outcome="set")
-    if not durable.publish(layout.submit_record(number), checked.encode(record)):
+    taken = layout.submit_intent(number).exists()
+    if taken or not durable.publish(layout.submit_record(number), checked.encode(record)):
         message = "another command of this run is at work"
         raise TemporaryError(message, hint="the same command again in a minute")

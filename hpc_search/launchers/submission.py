@@ -70,12 +70,14 @@ def submit(order: Order) -> Outcome:
     for directory in (order.layout.submits, order.layout.submitit):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with coarse_lock(order.layout.coarse_lock("submit"), _LOCK_TIMEOUT_S):
+        # What is decided below holds as long as nobody publishes this number: there may be no lock.
+        number = _next_number(submissions(order.layout))
         known = _finish_interrupted(order)
         active = _at_work(order, known, sending.patiently(order, lambda: _live(known, order.launcher)))
         gone = _gone(known, active, order.launcher.name)
         troubles = starts.troubles(order.layout, gone)
         _tidy(order.layout, known, gone)
-        outcome = _act(timing.learned(order), known, active, gone)
+        outcome = _act(timing.learned(order), known, active, gone, number)
         return replace(outcome, text="\n".join([outcome.text, *troubles]))
 
 
@@ -213,7 +215,11 @@ def _resolve(order: Order, intent: Intent) -> Intent:
 
 
 def _act(
-    order: Order, known: list[Intent], active: Mapping[str, ActiveJobs], gone: tuple[str, ...]
+    order: Order,
+    known: list[Intent],
+    active: Mapping[str, ActiveJobs],
+    gone: tuple[str, ...],
+    number: int,
 ) -> Outcome:
     """Change what is live where something else is asked for now, and send what is missing."""
     # Processes of this machine are all alike.
@@ -224,11 +230,10 @@ def _act(
     done, fewer = _changed(order, last, same, already) if last else ([], Fewer())
     missing = order.wanted - already
     if missing > 0:
-        return _send_missing(order, active, gone, _Count(missing, already, _newly(known, gone), done))
+        return _send_missing(order, active, gone, _Count(number, missing, already, _newly(known, gone), done))
     changed = last is not None and (last.wanted, last.profile) != (order.asked, order.profile)
     if changed and last is not None:
         following = msgspec.structs.replace(last, profile=order.profile)
-        number = _next_number(submissions(order.layout))
         sending.settle(order.layout, following, number, wanted=order.asked, taken_back=fewer.waiting)
     there = wording.already({name: active[name] for name in same}, order.pending)
     text = "; ".join(done) if done else there
@@ -256,8 +261,9 @@ def _changed(order: Order, last: Intent, tokens: Sequence[str], already: int) ->
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """Workers that are missing and that are there, tokens newly found gone, and what was changed."""
+    """The next number, workers missing and there, tokens newly found gone, and what was changed."""
 
+    number: int
     missing: int
     already: int
     over: tuple[str, ...]
@@ -274,7 +280,7 @@ def _send_missing(
     order, avoided = _avoiding(order)
     room = order.launcher.room(order.profile)
     about = {"profile": profile, "gone": dead, "over": count.over, "array": room.array, "most": room.most}
-    answers, rule = _fill(order, room, count.missing, about)
+    answers, rule = _fill(order, room, count, about)
     sent = sum(one.tasks for one in answers)
     if words := timing.short(order.profile, order.plan.search.lease):
         order.say(words)
@@ -292,14 +298,14 @@ def _send_missing(
     return Outcome(sent, count.already, "; ".join([*count.done, words]), tokens, gone, jobs, changed=True)
 
 
-def _fill(order: Order, room: Room, missing: int, about: dict[str, Any]) -> tuple[list[Answer], str]:
-    """Send as many of *missing* workers as there is *room* for; return the answers, and what held.
+def _fill(order: Order, room: Room, count: _Count, about: dict[str, Any]) -> tuple[list[Answer], str]:
+    """Send as many of the missing workers as there is *room* for; return the answers, and what held.
 
     The first intent says all that is known *about* what was there before.
     """
-    filling = Filling(min(missing, room.tasks), room.array)
+    filling = Filling(min(count.missing, room.tasks), room.array)
     answers: list[Answer] = []
-    number, rule, seat = _next_number(submissions(order.layout)), room.rule, 0
+    number, rule, seat = count.number, room.rule, 0
     while filling.size:
         intent = sending.made(order, number, filling.size, first_seat=seat, **about)
         number += 1

@@ -236,10 +236,10 @@ class Supervisor:
 
     # -- signals
     def _signalled(self, number: int) -> None:
-        # SLURM says TERM several times; a person who says it again has lost patience.
-        # A packed worker may hear it from its leader and from SLURM.
-        again = (signal.SIGINT,) if self._departure.is_task else (signal.SIGINT, signal.SIGTERM)
-        if self._stopping and number in again and not self._options.packed:
+        # A person who says it again has lost patience. SLURM says TERM several times, and `submit` says INT
+        # again with each smaller number of workers; a packed worker hears it from its leader as well.
+        patient = self._departure.is_task or self._options.packed
+        if self._stopping and number in (signal.SIGINT, signal.SIGTERM) and not patient:
             self._events.kill_running()
         if number == signal.SIGTERM and self._departure.is_task and self._walltime.over():
             # A worker that stood still through its own margin can still ask for more time.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hpc_search import durable
 from hpc_search.config import slices
 from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError, RefusedError, TemporaryError
-from hpc_search.launchers import nodes, submission
+from hpc_search.launchers import nodes, sending, submission
 from hpc_search.launchers.base import (
     ActiveJobs,
     Fewer,
@@ -378,6 +379,46 @@ def test_without_locks_the_number_that_is_taken_is_not_sent(
         submission.submit(order(layout, scheduler))
 
     assert scheduler.sent == []
+
+
+def test_without_locks_what_another_submit_sent_meanwhile_is_not_sent_again(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overtaken(Scheduler):
+        def active(self, tokens: Sequence[str]) -> dict[str, ActiveJobs] | None:
+            seen = super().active(tokens)
+            if not tokens:
+                self.jobs.clear()
+                submission.submit(order(layout, other))
+            return seen
+
+    other, scheduler = Scheduler(), Overtaken()
+    monkeypatch.setattr(submission, "coarse_lock", lambda *_: nullcontext())
+
+    with pytest.raises(TemporaryError, match="another `submit`"):
+        submission.submit(order(layout, scheduler))
+
+    assert (len(other.sent), scheduler.sent) == (1, [])
+
+
+@pytest.mark.parametrize("first", ["intent", "cancel"])
+def test_a_cancel_and_a_submission_never_share_a_number(layout: Layout, first: str) -> None:
+    scheduler = Scheduler()
+    submission.submit(order(layout, scheduler))
+    asked = order(layout, scheduler)
+    (last,) = submits.submissions(layout)
+    intent = sending.made(asked, 2, 3)
+    steps: list[Callable[[], None]] = [
+        lambda: sending.publish(asked, intent),
+        lambda: sending.settle(layout, last, 2, wanted=0),
+    ]
+    one, two = steps if first == "intent" else steps[::-1]
+
+    one()
+    with pytest.raises(TemporaryError):
+        two()
+
+    assert len([name for name in files(layout) if name.startswith("0002")]) == 1
 
 
 def test_secrets_of_the_environment_are_in_no_file(layout: Layout) -> None:

@@ -116,7 +116,7 @@ def token(layout: Layout, number: int) -> str:
 def ends(layout: Layout, scheduler: Scheduler, number: int = 1) -> int:
     mark = plan().run_id[-8:]
     ending = refill.Ending(token(layout, number), mark, "", 1)
-    return refill.refill(layout, plan(), ending, scheduler, {"PATH": "/bin"})
+    return refill.refill(layout, plan(), ending, scheduler, {"PATH": "/bin"}, lambda _: None)
 
 
 def test_what_is_wanted_is_sent_under_the_next_number(run: Layout) -> None:
@@ -220,5 +220,27 @@ def test_a_search_of_one_trial_a_job_goes_on_for_all_its_trials(
     run: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refill, "of_token", lambda *_: sent(1, 4, depth=plan().trials))
+
+    assert ends(run, Scheduler()) == 3
+
+
+def test_the_last_worker_waits_until_those_that_ended_with_it_count_no_more(run: Layout) -> None:
+    scheduler = Scheduler(most=4, others=4, counts=False)
+
+    def pause(_: float) -> None:
+        scheduler.others = 1
+
+    ending = refill.Ending(token(run, 1), plan().run_id[-8:], "", 1)
+    assert refill.refill(run, plan(), ending, scheduler, {"PATH": "/bin"}, pause) == 1
+    assert [one.tasks for one in submits.submissions(run)[1:]] == [3, 1]
+
+
+def test_a_worker_counts_again_where_others_ended_and_found_it_at_work(
+    run: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = seats.lives(run)
+    working = [Life(one.token, one.task, one.process, exited=one.task == "0") for one in ended]
+    looks = iter([working, ended])
+    monkeypatch.setattr(seats, "lives", lambda _: next(looks, ended))
 
     assert ends(run, Scheduler()) == 3
