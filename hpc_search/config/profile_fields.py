@@ -127,7 +127,7 @@ def read_field(path: str, cursor: Cursor) -> dict[str, Given]:
 
 
 def owned_option(name: str) -> str:
-    """Return which option that `extra` may not set sbatch takes *name* for, "" for none: it takes beginnings."""
+    """Return the option of ours that sbatch takes *name* for, a beginning as well; "" for none."""
     return name if name in OWNED else next((one for one in OWNED if name and one.startswith(name)), "")
 
 
