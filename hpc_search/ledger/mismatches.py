@@ -69,6 +69,11 @@ class Missing(msgspec.Struct, frozen=True):
     gave_up: tuple[Seat, ...] = ()
     coming_back: tuple[Seat, ...] = ()
 
+    @property
+    def workers(self) -> int:
+        """How many workers are missing."""
+        return len(self.gave_up) + len(self.coming_back)
+
 
 @dataclass(slots=True)
 class Tally:

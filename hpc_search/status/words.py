@@ -6,6 +6,8 @@ import re
 from collections.abc import Container, Sequence
 from typing import Final
 
+import msgspec
+
 from hpc_search.layout import Layout
 from hpc_search.ledger import paused
 from hpc_search.ledger.mismatches import Missing
@@ -105,16 +107,18 @@ def mismatches(found: Missing, now: State, replaced: Container[str]) -> list[str
 
     Those of the submissions *replaced* are not missing.
     """
-    gave_up = [one for one in found.gave_up if one.token not in replaced]
-    coming_back = [one for one in found.coming_back if one.token not in replaced]
-    workers = len(gave_up) + len(coming_back)
-    if not workers or now == "finished":
+    found = msgspec.structs.replace(
+        found,
+        gave_up=tuple(one for one in found.gave_up if one.token not in replaced),
+        coming_back=tuple(one for one in found.coming_back if one.token not in replaced),
+    )
+    if not found.workers or now == "finished":
         return []
     nodes = ", ".join(f"{node} ({count})" for node, count in found.by_node.items())
-    who = "1 worker is" if workers == 1 else f"{workers} workers are"
-    back = f"; {len(coming_back)} will be tried elsewhere" if coming_back else ""
-    example = (*gave_up, *coming_back)[0].words.partition("\n")[0]
-    fix = "; if no node has it, correct `slice` in the profile" if gave_up else ""
+    who = "1 worker is" if found.workers == 1 else f"{found.workers} workers are"
+    back = f"; {len(found.coming_back)} will be tried elsewhere" if found.coming_back else ""
+    example = next(iter((*found.gave_up, *found.coming_back))).words.partition("\n")[0]
+    fix = "; if no node has it, correct `slice` in the profile" if found.gave_up else ""
     return [f"{who} missing: slice mismatch on {nodes}{back}: {example}{fix}"]
 
 

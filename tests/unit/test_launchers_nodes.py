@@ -146,7 +146,7 @@ def test_a_wrong_profile_is_no_fault_of_the_nodes_where_the_right_one_is_found_o
     run.layout.submits.mkdir()
     for number, name in ((1, "H300"), (2, "H200")):
         block = Slice(kind="whole", expect=Expect(name=name))
-        about = {"number": number, "token": f"r-{number}", "launcher": "slurm", "tasks": 1}
+        about: dict[str, Any] = {"number": number, "token": f"r-{number}", "launcher": "slurm", "tasks": 1}
         answer = Answer(**about, profile=Profile(slice=block), outcome="sent")
         run.layout.submit_record(number).write_bytes(checked.encode(answer))
     for token in ("r-1", "r-1", "r-2"):

@@ -9,7 +9,6 @@ from hpc_search.ledger.mismatches import (
     MISMATCH,
     NODE,
     WARNED,
-    Missing,
     Seat,
     missing,
     nodes_of_task,
@@ -37,6 +36,7 @@ def test_a_seat_that_left_is_missing_until_a_worker_sits_on_it_again(tmp_path: P
     assert found.by_node == {"n1": 1, "n2": 1}
     assert found.coming_back == (Seat(TOKEN, "slurm:0:0", "n1", "words on n1"),)
     assert found.gave_up == (Seat(TOKEN, "slurm:1:0", "n2", "words on n2"),)
+    assert found.workers == 2
 
     visit(run, "slurm:0:0", "n3", 1)
 
@@ -47,7 +47,8 @@ def test_a_worker_that_only_warned_is_not_missing(tmp_path: Path) -> None:
     run = LedgerRun(tmp_path / "run", trials=4)
     visit(run, "slurm:0:0", "n1", 0, WARNED)
 
-    assert missing(run.layout) == Missing()
+    assert missing(run.layout).workers == 0
+    assert missing(run.layout).by_node == {}
 
 
 def test_the_runs_of_a_task_are_counted_once_for_all_its_packed_workers(tmp_path: Path) -> None:
