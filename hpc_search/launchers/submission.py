@@ -18,9 +18,9 @@ from hpc_search.launchers.base import ActiveJobs, Fewer, Launcher, NoRoomError
 from hpc_search.launchers.fitting import Filling, Room, sizes
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
-from hpc_search.ledger import paused
+from hpc_search.ledger import paused, seats
 from hpc_search.ledger.gone import owners
-from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, submissions
+from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, of_token, submissions
 from hpc_search.locks import LockUnavailableError, coarse_lock
 from hpc_search.site import starts
 
@@ -71,7 +71,7 @@ def submit(order: Order) -> Outcome:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with coarse_lock(order.layout.coarse_lock("submit"), _LOCK_TIMEOUT_S):
         known = _finish_interrupted(order)
-        active = sending.patiently(order, lambda: _live(known, order.launcher))
+        active = _at_work(order, known, sending.patiently(order, lambda: _live(known, order.launcher)))
         gone = _gone(known, active, order.launcher.name)
         troubles = starts.troubles(order.layout, gone)
         _tidy(order.layout, known, gone)
@@ -169,6 +169,19 @@ def _live(known: Sequence[Intent], launcher: Launcher) -> dict[str, ActiveJobs]:
     return active
 
 
+def _at_work(
+    order: Order, known: Sequence[Intent], active: Mapping[str, ActiveJobs]
+) -> dict[str, ActiveJobs]:
+    """Return *active* without the tasks whose workers have left: they claim nothing more.
+
+    One that failed at its start stays for half a minute, so that a bad node does not eat the array.
+    """
+    if order.launcher.name != "slurm" or not any(jobs.running for jobs in active.values()):
+        return dict(active)
+    left, tasks = seats.ended(order.layout), {one.token: one.tasks for one in known}
+    return {token: jobs.at_most(tasks[token] - left.get(token, 0)) for token, jobs in active.items()}
+
+
 def _may_live_here(one: Intent, launcher: str) -> bool:
     unsent = isinstance(one, Answer) and one.outcome in ("refused", "set")
     if one.launcher != launcher or unsent:
@@ -192,7 +205,11 @@ def _resolve(order: Order, intent: Intent) -> Intent:
         return intent
     # What was about to be sent is what its own record says, whatever is asked for now.
     then = replace(order, profile=intent.profile, workers=intent.wanted)
-    return sending.resolved(then, intent)
+    try:
+        return sending.resolved(then, intent)
+    except (RefusedError, NoRoomError):
+        # That says nothing of what is asked for now.
+        return of_token(order.layout, intent.token) or intent
 
 
 def _act(

@@ -104,6 +104,22 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
     )
 
 
+def _others(run: Run, wish: Wish, order: Order) -> list[Order]:
+    """Return orders for what the run's other profiles want as well; none where one profile was spoken of."""
+    from hpc_search.ledger import submits
+
+    if wish.profile or wish.assignments or wish.workers is not None or order.pending <= 0:
+        return []
+    known = submits.marked(submits.submissions(run.layout), mark(run))
+    names = {one.profile.name for one in known if one.launcher == "slurm" == order.launcher.name}
+    lasts = [submits.last_of(known, "slurm", name) for name in sorted(names - {order.profile.name})]
+    return [
+        replace(order, profile=last.profile, workers=last.wanted)
+        for last in lasts
+        if last is not None and last.wanted
+    ]
+
+
 def pending(run: Run) -> int:
     """Return how many trials have not ended, by the index; all of them where it cannot be read."""
     try:
@@ -135,11 +151,20 @@ def submit(run: Run, wish: Wish) -> Sent:
         room.check(run.path, order.pending, min(order.asked, order.pending))
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
+    for other in _others(run, wish, order):
+        more = submission.submit(other)
+        outcome = replace(
+            outcome,
+            sent=outcome.sent + more.sent,
+            live=outcome.live + more.live,
+            text=f"{outcome.text}\nprofile {other.profile.name}: {more.text}",
+            tokens=tuple(dict.fromkeys((*outcome.tokens, *more.tokens))),
+        )
     failed = counted(run).failed if order.pending <= 0 else 0
     if failed:
         words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
         words += f", `hpc-search retry {run.path}` lets them run again"
-        words += ". The run keeps its code: plan corrected code anew with --run DIR"
+        words += ". The run keeps its code: `submit --resnapshot` takes corrected code"
         outcome = replace(outcome, text=words)
     if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))

@@ -50,7 +50,9 @@ def resume(run: Run) -> str:
     if not known:
         return f"no longer paused; `hpc-search submit {run.path}` starts workers"
     last = known[-1]
-    sent = submit(run, Wish(launcher=last.launcher, workers=last.wanted or None)).outcome.text
+    # On SLURM those of all profiles.
+    workers = last.wanted or None if last.launcher == "local" else None
+    sent = submit(run, Wish(launcher=last.launcher, workers=workers)).outcome.text
     return "; ".join(filter(None, ["no longer paused" if words else "", released, sent]))
 
 

@@ -142,8 +142,8 @@ def _state(status: Status) -> list[str]:
         age = int(status.queue.age or 0) // 10 * 10
         asked = f" ({duration(age)} ago)" if age else ""
         parts.append(f"{_count(waiting, 'task')} waiting in SLURM{asked}" if waiting else "")
-        if status.queue.running and not live:
-            parts.append(f"{_count(status.queue.running, 'task')} started")
+    starting = sum(one.starting for one in status.slots)
+    parts.append(f"{starting} starting" if starting else "")
     wanted = sum(one.wanted for one in status.slots)
     parts.append(f"{wanted} wanted" if wanted and status.left else "")
     return [part for part in parts if part]

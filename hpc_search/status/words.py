@@ -29,7 +29,13 @@ def stop_mark(layout: Layout) -> str | None:
 
 
 def state(
-    layout: Layout, left: int, workers: Sequence[LiveWorker], view: QueueView | None, *, begun: bool
+    layout: Layout,
+    left: int,
+    workers: Sequence[LiveWorker],
+    view: QueueView | None,
+    seats: Sequence[Slots],
+    *,
+    begun: bool,
 ) -> State:
     """Return what the run does now."""
     if not left:
@@ -40,7 +46,7 @@ def state(
         return "paused"
     if any(worker.state == "live" for worker in workers):
         return "running"
-    if view is not None and view.running:
+    if any(one.starting for one in seats):
         return "starting"
     if view is not None and (view.waiting or (view.unasked and view.age is not None)):
         return "waiting"
@@ -67,9 +73,8 @@ def _why(layout: Layout, now: State) -> list[str]:
         case "stopped":
             first, _, rest = (stop_mark(layout) or "").partition("\n")
             more = " (all of it: ledger/stop)" if rest else ""
-            return [
-                f"stopped: {first or 'no reason given'}{more}; `submit RUN` clears that and starts workers"
-            ]
+            again = "`submit RUN` (with corrected code: `--resnapshot`) clears that and starts workers"
+            return [f"stopped: {first or 'no reason given'}{more}; {again}"]
         case "paused":
             return [f"{paused(layout)}; `resume RUN` goes on"]
         case "idle":
@@ -99,7 +104,8 @@ def _slurm(view: QueueView | None) -> list[str]:
 def _missing(one: Slots) -> str:
     workers = "1 worker is" if one.missing == 1 else f"{one.missing} workers are"
     name = f" of profile {one.profile}" if one.profile else ""
-    return f"{workers} missing{name}: {one.wanted} wanted, {one.live} live, {one.waiting} waiting"
+    starting = f", {one.starting} starting" if one.starting else ""
+    return f"{workers} missing{name}: {one.wanted} wanted, {one.live} live{starting}, {one.waiting} waiting"
 
 
 def mismatches(found: Missing, now: State, replaced: Container[str]) -> list[str]:

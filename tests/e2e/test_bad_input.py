@@ -415,7 +415,7 @@ def test_an_import_that_fails_stops_the_search_with_its_words_and_what_to_do(fre
         "the trial's code cannot be imported: ModuleNotFoundError: No module named 'no_such_library'" in said
     )
     assert "install what is missing" in said
-    assert "plan CONFIG --run DIR" in said
+    assert "submit RUN --resnapshot" in said
     assert "3 trials are left" in said
     assert "died again" not in said
     assert "importlib" not in said
@@ -424,7 +424,7 @@ def test_an_import_that_fails_stops_the_search_with_its_words_and_what_to_do(fre
     status = fresh.good("status", "r")
     assert "3 pending" in status
     assert "stopped: the trial's code cannot be imported: ModuleNotFoundError: No module named" in status
-    assert "`submit RUN` clears that" in status
+    assert "(with corrected code: `--resnapshot`) clears that" in status
 
     # The run keeps the code of its plan; the corrected code is planned anew.
     fresh.write("train.py", "def train(trial):\n    return {'acc': trial.params['x']}\n")

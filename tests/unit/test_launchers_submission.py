@@ -30,6 +30,7 @@ from hpc_search.launchers.fitting import NO_LIMIT, Room
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
 from hpc_search.ledger.submits import Job
+from hpc_search.records import journal
 from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
 from hpc_search.space import Space
 
@@ -188,6 +189,29 @@ def test_second_submit_sends_nothing_while_the_first_covers_the_work(layout: Lay
     assert outcome.sent == 0
     assert outcome.live == 6
     assert "already submitted" in outcome.text
+
+
+def left_again(layout: Layout, token: str, task: int, reason: str) -> None:
+    worker = f"{task:016x}"
+    layout.worker(worker).mkdir(parents=True)
+    about: dict[str, Any] = {"worker": worker, "run_id": plan().run_id, "segment": 1, "host": "n", "pid": 1}
+    opening = journal.Open(boot_id="b", start_time=1, token=token, seat=f"slurm:{task}:0", **about)
+    data = journal.encode_line(opening) + journal.encode_line(journal.Exit(reason=reason))
+    layout.journal(worker, 1).write_bytes(data)
+
+
+def test_a_task_whose_worker_has_left_is_replaced_although_slurm_still_shows_it(layout: Layout) -> None:
+    scheduler = Scheduler()
+    first = submission.submit(order(layout, scheduler))
+    for task in range(4):
+        left_again(layout, first.tokens[0], task, "node failed")
+    # SLURM runs this one again.
+    left_again(layout, first.tokens[0], 4, "signal SIGTERM")
+
+    outcome = submission.submit(order(layout, scheduler))
+
+    assert [request.tasks for request in scheduler.sent] == [6, 4]
+    assert (outcome.sent, outcome.live) == (4, 2)
 
 
 def test_workers_that_are_gone_are_replaced_by_as_many_as_are_missing(layout: Layout) -> None:
@@ -392,6 +416,50 @@ def test_cancel_goes_by_token_and_reaches_open_intents(layout: Layout) -> None:
 
     assert submission.cancel(layout, scheduler) == 6
     assert scheduler.jobs == {}
+
+
+@dataclass
+class Cancelled(Scheduler):
+    """One whose sbatch hangs for so long that a `cancel` goes on without waiting for it."""
+
+    run: Layout = field(default_factory=lambda: Layout(Path()))
+
+    def submit(self, request: Request) -> Submitted:
+        submission._cancel(self.run, self, "")
+        return super().submit(request)
+
+
+def test_what_a_hanging_sbatch_sends_after_a_cancel_is_ended(layout: Layout) -> None:
+    scheduler = Cancelled(run=layout)
+
+    with pytest.raises(TemporaryError, match="was cancelled meanwhile"):
+        submission.submit(order(layout, scheduler))
+
+    assert len(scheduler.sent) == 1
+    assert scheduler.jobs == {}
+
+
+def test_an_interrupted_submission_that_was_cancelled_is_not_sent_again(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["lost", "lost"])
+    with pytest.raises(TemporaryError):
+        submission.submit(order(layout, scheduler, profile=Profile(name="x", mem="1T")))
+    layout.submit_record(1).unlink(missing_ok=True)
+    submission.cancel(layout, scheduler)
+
+    submission.submit(order(layout, scheduler, profile=Profile(name="x", mem="1G")))
+
+    assert [one.profile.mem for one in scheduler.sent] == ["1G"]
+
+
+def test_what_is_refused_of_an_interrupted_submission_says_nothing_of_this_one(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["lost", "lost", "refused"])
+    with pytest.raises(TemporaryError):
+        submission.submit(order(layout, scheduler, profile=Profile(account="wrong")))
+    layout.submit_record(1).unlink(missing_ok=True)
+
+    submission.submit(order(layout, scheduler, profile=Profile(account="right")))
+
+    assert [one.profile.account for one in scheduler.sent] == ["right"]
 
 
 def test_preview_changes_nothing(layout: Layout) -> None:

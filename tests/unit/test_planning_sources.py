@@ -108,6 +108,21 @@ def test_a_src_layout_keeps_its_place(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.snapshot.manifest.roots == ("", "src")
 
 
+def test_a_package_below_src_is_found_without_an_installation_after_what_is_installed(tmp_path: Path) -> None:
+    write(
+        tmp_path, src__mylib__INIT="", src__mylib__train="import yaml\nimport mylib.net", src__mylib__net=""
+    )
+    write(tmp_path, src__yaml="")
+    found = sources.take(TrialSpec(callable="mylib.train:train"), tmp_path)
+    names = {f"src/mylib/{name}.py" for name in ("__init__", "train", "net")}
+    assert set(found.snapshot.files) == names
+    assert found.snapshot.manifest.roots == ("", "src")
+    # A module named by its file may import its package by name.
+    by_file = sources.take(TrialSpec(callable="src/mylib/train.py:train"), tmp_path)
+    assert names <= set(by_file.snapshot.files)
+    assert by_file.snapshot.manifest.roots == ("", "src")
+
+
 def test_what_is_installed_is_not_taken_but_named(tmp_path: Path) -> None:
     write(tmp_path, train="import numpy, yaml, os, nowhere\nimport hpc_search")
     found = of(tmp_path)

@@ -350,8 +350,51 @@ def test_missing_workers_are_wanted_less_live_less_waiting(tmp_path: Path) -> No
     submitted(run)
     status = watched(run, job("RUNNING", "3"), job("PENDING", "0", reason="Priority")).look()
 
-    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 1, 2)]
+    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 0, 1, 2)]
     assert "2 workers are missing of profile site" in status.text(200)
+    assert status.next == "hpc-search submit RUN"
+
+
+def test_a_task_that_has_begun_without_a_worker_yet_is_starting_not_missing(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    aged(run, now, 0, 0)
+    status = watched(run, job("RUNNING", "0-3", count=4)).look()
+
+    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 3, 0, 0)]
+    assert "missing" not in status.text(200)
+    assert status.next == "hpc-search status RUN --watch"
+
+
+def test_what_was_cancelled_since_slurm_was_asked_is_not_starting(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run, wanted=0)
+    run.append(2, journal.Exit(reason="signal SIGTERM"))
+    run.write()
+    status = watched(run, job("RUNNING", "0-3", count=4)).look()
+
+    assert (status.state, status.next) == ("idle", "hpc-search submit RUN")
+
+
+def test_skipped_trials_do_not_make_the_rate(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    aged(run, now, 0, 0)
+    for trial in (4, 5, 6, 7):
+        run.mark(trial, state=index.PRUNED, attempt=0, owner=0, changed=1110)
+    without = read_status(run.layout, run.plan, now=1120).rate_per_min
+    run.write()
+
+    assert read_status(run.layout, run.plan, now=1120).rate_per_min == without
+
+
+def test_a_task_whose_worker_has_left_is_missing_although_slurm_still_shows_it(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run, tasks=1, wanted=1)
+    run.append(2, journal.Exit(reason="node failed"))
+    run.write()
+    status = watched(run, job("RUNNING", "3")).look()
+
+    assert (status.state, status.slots[0].starting, status.slots[0].missing) == ("idle", 0, 1)
     assert status.next == "hpc-search submit RUN"
 
 
