@@ -196,7 +196,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         notes=(
             *notes,
             *words.notes(layout, state, view, seats, facts.known),
-            *words.mismatches(wrong, state),
+            *words.mismatches(wrong, state, slots.replaced(facts.known)),
         ),
         next=words.next_step(state, view, seats),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import items
 from hpc_search.ledger.mismatches import ELSEWHERE
 from hpc_search.ledger.seats import REQUEUE
 from hpc_search.ledger.submits import Answer, Intent
@@ -35,8 +36,7 @@ def share_of(profile: Profile | None, device: str, threads: int) -> Share:
     if kind == "cpu":
         return Share("core", float(max(1, profile.cpus)))
     if kind in ("whole", "packed"):
-        count = gres.rpartition(":")[2]
-        gpus = float(count) if count.isdecimal() else 1.0
+        gpus = float(sum(item.number for item in items(gres) if item.name == "gpu") or 1)
         return Share("GPU", gpus / max(1, profile.slice.pack.workers) if kind == "packed" else gpus)
     return Share("slice", 1.0)
 
@@ -68,6 +68,16 @@ def queued_tokens(known: Sequence[Intent]) -> tuple[str, ...]:
         and one.token not in over
         and (not isinstance(one, Answer) or one.outcome in ("sent", "adopted"))
     )
+
+
+def replaced(known: Sequence[Intent]) -> frozenset[str]:
+    """Return the tokens whose missing workers were sent again, by a later submission of the same profile."""
+    newest = {
+        one.profile.name: one.number
+        for one in known
+        if one.tasks and isinstance(one, Answer) and one.outcome in ("sent", "adopted")
+    }
+    return frozenset(one.token for one in known if one.number < newest.get(one.profile.name, 0))
 
 
 def view(queue: Queue | None, now: float, *, paused: bool = False) -> QueueView | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
+
+import msgspec
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import paused
@@ -106,15 +108,24 @@ def _missing(one: Slots) -> str:
     return f"{workers} missing{name}: {one.wanted} wanted, {one.live} live{starting}, {one.waiting} waiting"
 
 
-def mismatches(found: Missing, now: State) -> list[str]:
-    """Return how many workers are missing because of their slices, where, and the words of one."""
+def mismatches(found: Missing, now: State, replaced: Container[str]) -> list[str]:
+    """Return how many workers are missing because of their slices, where, and the words of one.
+
+    Those of the submissions *replaced* are not missing.
+    """
+    found = msgspec.structs.replace(
+        found,
+        gave_up=tuple(one for one in found.gave_up if one.token not in replaced),
+        coming_back=tuple(one for one in found.coming_back if one.token not in replaced),
+    )
     if not found.workers or now == "finished":
         return []
     nodes = ", ".join(f"{node} ({count})" for node, count in found.by_node.items())
     who = "1 worker is" if found.workers == 1 else f"{found.workers} workers are"
     back = f"; {len(found.coming_back)} will be tried elsewhere" if found.coming_back else ""
     example = next(iter((*found.gave_up, *found.coming_back))).words.partition("\n")[0]
-    return [f"{who} missing: slice mismatch on {nodes}{back}: {example}"]
+    fix = "; if no node has it, correct `slice` in the profile" if found.gave_up else ""
+    return [f"{who} missing: slice mismatch on {nodes}{back}: {example}{fix}"]
 
 
 def _refusal(known: Sequence[Intent]) -> list[str]:

@@ -108,10 +108,9 @@ class Supervisor:
             return override if override is not None and override.number == number else numbering(number)
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
-        from_submit = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
-        self._departure = Departure(
-            layout, self._ledger, options.refill, from_submit=from_submit, packed=options.packed
-        )
+        sent = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
+        refill, packed = options.refill, options.packed
+        self._departure = Departure(layout, self._ledger, refill, from_submit=sent, packed=packed)
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
         self._stopping = ""
@@ -327,6 +326,7 @@ class Supervisor:
             survival=self._options.survival,
             started=self._started,
             foreign=self._slice.foreign,
+            mended=self._opener.mended,
             to_first_report=self._options.to_first_report,
         )
 

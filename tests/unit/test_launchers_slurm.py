@@ -125,7 +125,7 @@ def test_the_walltime_is_the_one_given_or_learned_or_the_sites(
     assert (found.get("time"), found.get("time-min"), found["signal"]) == expected
 
 
-@pytest.mark.parametrize("run", ["/a b/c'd", '/x"y', "/50%j/%a", "/$(id)/`id`;id", "/new\\line"])
+@pytest.mark.parametrize("run", ["/a b/c'd", '/x"y', "/50%j/%a", "/$(id)/`id`;id", "/ü [☃]*#"])
 def test_any_path_survives_the_shell(run: str, tmp_path: Path) -> None:
     fake = tmp_path / "srun"
     fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
@@ -136,6 +136,14 @@ def test_any_path_survives_the_shell(run: str, tmp_path: Path) -> None:
 
     assert run in done.stdout.splitlines()
     assert directives(text)["chdir"] == run
+
+
+@pytest.mark.parametrize(
+    "paths", [{"run": "/a\n#SBATCH --hold"}, {"run": "/a\\n"}, {"run": "/a", "chdir": "/b\n#SBATCH --hold"}]
+)
+def test_a_path_that_slurm_would_take_for_another_is_refused(paths: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"has the character .*, and SLURM would take it for another path"):
+        script(**paths)
 
 
 def test_modules_and_prolog_come_before_the_step_and_after_the_environment() -> None:

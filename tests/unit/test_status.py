@@ -311,7 +311,7 @@ def submitted(run: RunBuilder, **fields: Any) -> None:
     about: dict[str, Any] = {"number": 1, "token": "example-01234567-0001", "launcher": "slurm", "tasks": 4}
     about |= {"wanted": 4, "outcome": "sent", "profile": Profile(name="site", cpus=2)}
     answer = submits.Answer(**(about | fields))
-    run.layout.submit_record(1).write_bytes(checked.encode(answer))
+    run.layout.submit_record(answer.number).write_bytes(checked.encode(answer))
     opening = journal.parse_line(run.lines[worker_id(2)][0][:-1])
     assert isinstance(opening, journal.Open)
     fields = {name: getattr(opening, name) for name in opening.__struct_fields__}
@@ -503,6 +503,22 @@ def test_workers_that_left_for_a_wrong_slice_are_told_by_node(tmp_path: Path) ->
     assert status.mismatches == {"n3": 2, "n4": 1}
     words = "3 workers are missing: slice mismatch on n3 (2), n4 (1); 1 will be tried elsewhere: expected 1g"
     assert words in status.text(300)
+    assert "found H200; if no node has it, correct `slice` in the profile" in status.text(300)
+
+
+def test_workers_for_whom_others_were_sent_are_not_missing(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run)
+    run.append(2, journal.Note(event="slice mismatch", text="x"))
+    run.append(2, journal.Exit(reason="slice mismatch"))
+    run.write()
+    assert "1 worker is missing" in status_of(run).text(300)
+
+    submitted(run, number=2, token="example-01234567-0002", profile=Profile(name="another"))
+    assert "1 worker is missing" in status_of(run).text(300)
+
+    submitted(run, number=3, token="example-01234567-0003")
+    assert "missing: slice mismatch" not in status_of(run).text(300)
 
 
 def test_what_slurm_was_not_asked_for_yet_waits_and_what_it_never_told_is_unknown(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -221,3 +222,31 @@ def test_an_archive_that_was_cut_is_damaged(tmp_path: Path) -> None:
         other.writestr("train.py", b"x = 2\n")
     with pytest.raises(DamagedError, match="its digest differs"):
         archive.read(path, made.digest)
+
+
+def test_what_is_changed_or_removed_is_said_and_put_right(tmp_path: Path) -> None:
+    snapshot = packed()
+    one, two = opened(tmp_path), opened(tmp_path)
+
+    def contents() -> dict[str, bytes]:
+        return dict(archive.read(tmp_path / "code.zip", snapshot.digest))
+
+    folder = Path(one.code.folder)
+    assert one.mended(contents) == ""
+    (folder / "train.py").chmod(0o600)
+    (folder / "train.py").write_text("raise SystemExit")
+    (folder / "lab" / "__init__.py").unlink()
+    assert "2 files of the run's sources were changed or removed" in one.mended(contents)
+    assert (folder / "train.py").read_bytes() == FILES["train.py"]
+    assert one.mended(contents) == ""
+    # Whoever looks after that knows that its trial may have met them.
+    assert "2 files" in two.mended(contents)
+
+    shutil.rmtree(folder)
+    assert "changed or removed" in one.mended(contents)
+    assert (folder / "lab" / "__init__.py").exists()
+    assert "changed or removed" in two.mended(contents)
+    one.close()
+    assert folder.is_dir()
+    two.close()
+    assert not folder.exists()
