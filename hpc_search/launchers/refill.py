@@ -22,12 +22,12 @@ from hpc_search.launchers.fitting import NO_LIMIT
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
 from hpc_search.ledger import IndexDamagedError, read_state, seats
-from hpc_search.ledger.submits import Intent, last_of, marked, of_token, submissions
+from hpc_search.ledger.submits import Answer, Intent, last_of, marked, of_token, submissions
 from hpc_search.locks import tried_lock
 from hpc_search.records import index as codec
 from hpc_search.records.plan import Plan
 
-#: Submissions by workers in a row, each sent by a worker of the one before.
+#: Submissions by workers in a row, beyond one a trial, each sent by a worker of the one before that did one.
 DEPTH: Final = 50
 #: Workers are replaced in arrays of this share of all, while others wait and where none does: one call, and
 #: one record, for many.
@@ -63,12 +63,13 @@ def refill(
     if layout.stop.exists():
         return 0
     own = of_token(layout, ending.token)
-    if own is None or own.launcher != launcher.name or own.depth >= DEPTH:
+    if own is None or own.launcher != launcher.name or own.depth >= DEPTH + plan.trials:
         return 0
     with tried_lock(layout.coarse_lock("submit")) as free:
         last = last_of(marked(submissions(layout), ending.mark), own.launcher, own.profile.name)
         if not free or last is None or not (last.wanted and last.profile.nodes_submit):
             return 0
+        _look_up(layout, ending.mark, launcher)
         profile = last.profile
         if ending.refused:
             profile = msgspec.structs.replace(profile, requeue=False)
@@ -88,6 +89,18 @@ def refill(
             minutes_min=last.minutes_min,
         )
         return _send(order, last, profile, ending.done)
+
+
+def _look_up(layout: Layout, mark: str, launcher: Launcher) -> None:
+    """Answer intents that were cut short, so that tasks that do not exist are not waited for.
+
+    Who publishes one holds the lock until the answer: it was killed, or got no clear one.
+    """
+    for intent in marked(submissions(layout), mark):
+        if not isinstance(intent, Answer) and intent.launcher == launcher.name:
+            found = launcher.find(intent.token)
+            jobs = found.jobs if found else ()
+            sending.answer(layout, intent, "adopted" if found else "not sent", jobs)
 
 
 def claimable(layout: Layout, plan: Plan) -> int:
@@ -147,5 +160,8 @@ def _send(order: Order, last: Intent, profile: Profile, done: int) -> int:
             sending.answer(order.layout, intent, "not sent", words=error.message)
             return 0
         sending.answer(order.layout, intent, "sent", found.jobs)
+        if sending.withdrawn(order, intent):
+            order.launcher.cancel([intent.token])
+            return 0
         return tasks
     return 0

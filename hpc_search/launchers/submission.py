@@ -20,7 +20,7 @@ from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
 from hpc_search.ledger import paused, seats
 from hpc_search.ledger.gone import owners
-from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, submissions
+from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, of_token, submissions
 from hpc_search.locks import LockUnavailableError, coarse_lock
 from hpc_search.site import starts
 
@@ -205,7 +205,11 @@ def _resolve(order: Order, intent: Intent) -> Intent:
         return intent
     # What was about to be sent is what its own record says, whatever is asked for now.
     then = replace(order, profile=intent.profile, workers=intent.wanted)
-    return sending.resolved(then, intent)
+    try:
+        return sending.resolved(then, intent)
+    except (RefusedError, NoRoomError):
+        # That says nothing of what is asked for now.
+        return of_token(order.layout, intent.token) or intent
 
 
 def _act(

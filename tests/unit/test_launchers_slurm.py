@@ -288,7 +288,10 @@ def test_submit_leaves_no_files_and_no_words_on_the_terminal(
         (f"echo '{FAILED}Unable to contact slurm controller (connect failure)' >&2; exit 1", TemporaryError),
         (f"echo '{FAILED}Socket timed out on send/recv operation' >&2; exit 1", UnclearError),
         ("echo hello", UnclearError),
+        ("echo 'an unknown memory of slurm.conf' >&2", UnclearError),
         ("exit 124", UnclearError),
+        ("exit 1", UnclearError),
+        ("echo 'lua: mind your memory' >&2; kill -SEGV $$", UnclearError),
         ("echo 'sbatch: fatal: Unable to process configuration file' >&2; exit 1", RefusedError),
     ],
 )

@@ -429,6 +429,50 @@ def test_cancel_goes_by_token_and_reaches_open_intents(layout: Layout) -> None:
     assert scheduler.jobs == {}
 
 
+@dataclass
+class Cancelled(Scheduler):
+    """One whose sbatch hangs for so long that a `cancel` goes on without waiting for it."""
+
+    run: Layout = field(default_factory=lambda: Layout(Path()))
+
+    def submit(self, request: Request) -> Submitted:
+        submission._cancel(self.run, self, "")
+        return super().submit(request)
+
+
+def test_what_a_hanging_sbatch_sends_after_a_cancel_is_ended(layout: Layout) -> None:
+    scheduler = Cancelled(run=layout)
+
+    with pytest.raises(TemporaryError, match="was cancelled meanwhile"):
+        submission.submit(order(layout, scheduler))
+
+    assert len(scheduler.sent) == 1
+    assert scheduler.jobs == {}
+
+
+def test_an_interrupted_submission_that_was_cancelled_is_not_sent_again(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["lost", "lost"])
+    with pytest.raises(TemporaryError):
+        submission.submit(order(layout, scheduler, profile=Profile(name="x", mem="1T")))
+    layout.submit_record(1).unlink(missing_ok=True)
+    submission.cancel(layout, scheduler)
+
+    submission.submit(order(layout, scheduler, profile=Profile(name="x", mem="1G")))
+
+    assert [one.profile.mem for one in scheduler.sent] == ["1G"]
+
+
+def test_what_is_refused_of_an_interrupted_submission_says_nothing_of_this_one(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["lost", "lost", "refused"])
+    with pytest.raises(TemporaryError):
+        submission.submit(order(layout, scheduler, profile=Profile(account="wrong")))
+    layout.submit_record(1).unlink(missing_ok=True)
+
+    submission.submit(order(layout, scheduler, profile=Profile(account="right")))
+
+    assert [one.profile.account for one in scheduler.sent] == ["right"]
+
+
 def test_preview_changes_nothing(layout: Layout) -> None:
     scheduler = Scheduler()
 
