@@ -13,7 +13,8 @@ from hpc_search.site.tasks import Task
 
 def change(tasks: Sequence[Task], before: Profile, after: Profile) -> list[str]:
     """Give *tasks* the throttle and the walltime of *after* where they differ; return what was done."""
-    done = []
+    # Those that end take no change any more.
+    done, tasks = [], [task for task in tasks if task.counts]
     if before.throttle != after.throttle:
         limit = f"at most {after.throttle} tasks" if after.throttle else "any number of tasks"
         commands = [_update(array, f"ArrayTaskThrottle={after.throttle}") for array in by_array(tasks)]

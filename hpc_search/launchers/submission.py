@@ -228,15 +228,17 @@ def _act(
     already = sum(active[name].live for name in same)
     last = last_of(known, order.launcher.name, order.profile.name)
     done, fewer = _changed(order, last, same, already) if last else ([], Fewer())
+    kept = wording.kept(last.profile, order.profile) if last and already else ""
     missing = order.wanted - already
     if missing > 0:
-        return _send_missing(order, active, gone, _Count(number, missing, already, _newly(known, gone), done))
+        count = _Count(number, missing, already, _newly(known, gone), done, kept)
+        return _send_missing(order, active, gone, count)
     changed = last is not None and (last.wanted, last.profile) != (order.asked, order.profile)
     if changed and last is not None:
         following = msgspec.structs.replace(last, profile=order.profile)
         sending.settle(order.layout, following, number, wanted=order.asked, taken_back=fewer.waiting)
     there = wording.already({name: active[name] for name in same}, order.pending)
-    text = "; ".join(done) if done else there
+    text = "; ".join(filter(None, [*(done or [there]), kept]))
     return Outcome(0, already, text, tuple(active), gone, changed=changed)
 
 
@@ -268,6 +270,7 @@ class _Count:
     already: int
     over: tuple[str, ...]
     done: Sequence[str]
+    kept: str
 
 
 def _send_missing(
@@ -295,7 +298,15 @@ def _send_missing(
         words = wording.partly(sent, count.missing, rule, by_workers=goes_on)
     tokens = (*active, *(one.token for one in answers))
     jobs = tuple(job for one in answers for job in one.jobs)
-    return Outcome(sent, count.already, "; ".join([*count.done, words]), tokens, gone, jobs, changed=True)
+    return Outcome(
+        sent,
+        count.already,
+        "; ".join(filter(None, [*count.done, words, count.kept])),
+        tokens,
+        gone,
+        jobs,
+        changed=True,
+    )
 
 
 def _fill(order: Order, room: Room, count: _Count, about: dict[str, Any]) -> tuple[list[Answer], str]:

@@ -147,6 +147,11 @@ def slots(
             seen = sum(worker.token == job.token and job.has(task_of(worker.seat)) for worker in workers)
             seen += sum(job.has(task) for task in left_again[job.token])
             starting[profile_of[job.token]] += max(0, job.count * packed[job.token] - seen)
+    for one in known if queue is not None else ():
+        if queue is not None and one.token in queue.unasked:
+            # Sent since SLURM was asked.
+            there = sum(worker.token == one.token for worker in workers)
+            waiting[profile_of[one.token]] += max(0, one.tasks * packed[one.token] - there)
     found = []
     for name in [*wanted, *([""] if live[""] else [])]:
         asked = min(wanted.get(name, 0), left)

@@ -16,7 +16,7 @@ from hpc_search.status.model import QueueView, Slots, State
 from hpc_search.status.workers import LiveWorker
 
 _START: Final = "hpc-search submit RUN"
-#: A command in a next step that can be typed as it is.
+#: A command that a next step begins with.
 _COMMAND: Final = re.compile(r"`((?:submit|cancel|resume) RUN[^`]*|scontrol release [^`]*)`")
 
 
@@ -152,7 +152,9 @@ def next_step(now: State, view: QueueView | None, seats: Sequence[Slots]) -> str
             stuck = [
                 one for one in (view.waiting if view is not None else ()) if not one.next.startswith("wait")
             ]
-            return stuck[0].next.strip("`") if stuck and stuck[0].next.startswith("`") else ""
+            command = _COMMAND.match(stuck[0].next) if stuck else None
+            ours = command is not None and not command[1].startswith("scontrol")
+            return f"{'hpc-search ' if ours else ''}{command[1]}" if command is not None else ""
         case "unknown":
             return ""
         case "paused":

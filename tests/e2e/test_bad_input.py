@@ -286,7 +286,7 @@ def test_cancel_with_nothing_started_says_so(here: Desk) -> None:
         ),
         (["submit", "my-search", "--workers", "0"], "'0' is not a whole number from 1"),
         (["submit", "my-search", "--workers", "many"], "'many' is not a whole number from 1"),
-        (["submit", "my-search", "--set", "nonsense"], "--set: nonsense: is no assignment"),
+        (["submit", "my-search", "--set", "nonsense"], "nonsense: is no assignment"),
         (["submit", "my-search", "--set", "partitio=a"], "did you mean 'partition'?"),
         (["submit", "my-search", "--set", "time=soon"], "time: is not a length of time"),
         (["submit", "my-search", "--profile", "nope.yaml"], "nope.yaml: there is no such profile"),
@@ -385,9 +385,12 @@ def test_a_shown_traceback_begins_with_the_users_code(failing: Desk) -> None:
 
 def test_status_and_collect_group_the_failures(failing: Desk) -> None:
     said = failing.good("status", "r")
-    assert "1 done, 9 failed (7 error, 2 nonfinite), 0 pruned" in said
-    assert "1 x error (trial 3): the trial's process was killed by SIGSEGV" in said
+    assert "1 done, 9 failed (7 error, 2 nonfinite)" in said
+    assert "and 4 more kinds" in said
     assert "`show RUN " in said
+    groups = json.loads(failing.good("status", "r", "--json"))["failures"]
+    segv = "the trial's process was killed by SIGSEGV"
+    assert [(one["trial"], one["count"]) for one in groups if one["detail"] == segv] == [(3, 1)]
     assert "9 failed (7 error, 2 nonfinite)" in failing.good("collect", "r")
 
 

@@ -16,12 +16,13 @@ from hpc_search.config.profile import Profile
 from hpc_search.config.slices import Pack, Slice
 from hpc_search.config.slices import Request as SliceRequest
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
-from hpc_search.launchers import slurm
+from hpc_search.launchers import control, slurm
 from hpc_search.launchers.base import ActiveJobs, NoRoomError, Request, UnclearError
 from hpc_search.launchers.refusals import explain
 from hpc_search.launchers.slurm import SlurmLauncher, counted, sbatch_command
 from hpc_search.site import environment
-from hpc_search.site.tasks import parse_tasks
+from hpc_search.site.limits import Place
+from hpc_search.site.tasks import Task, parse_tasks
 
 FAILED = "sbatch: error: Batch job submission failed: "
 NO_SOURCE = """sbatch: error: fetch_config: DNS SRV lookup failed
@@ -520,3 +521,20 @@ def test_accounting_is_asked_for_what_squeue_has_forgotten(monkeypatch: pytest.M
     assert slurm.SlurmLauncher().ended(["a", "b"]) == {"a"}
     monkeypatch.setattr(slurm, "ask", lambda _: None)
     assert slurm.SlurmLauncher().ended(["a", "b"]) == set()
+
+
+def test_arrays_that_end_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def ask(argv: list[str]) -> str:
+        asked.append(argv)
+        return ""
+
+    monkeypatch.setattr(control, "ask", ask)
+    states = (("1", "COMPLETING"), ("2", "RUNNING"), ("2", "PENDING"))
+    tasks = [Task(array, "0", state, "None", Place(), "t") for array, state in states]
+
+    assert control.change(tasks, Profile(throttle=1), Profile(throttle=2)) == [
+        "1 array has now at most 2 tasks at once"
+    ]
+    assert asked == [["scontrol", "update", "JobId=2", "ArrayTaskThrottle=2"]]

@@ -215,6 +215,17 @@ def test_a_task_whose_worker_has_left_is_replaced_although_slurm_still_shows_it(
     assert (outcome.sent, outcome.live) == (4, 2)
 
 
+def test_what_workers_that_are_there_do_not_get_is_said(layout: Layout) -> None:
+    scheduler = Scheduler()
+    submission.submit(order(layout, scheduler, profile=Profile(mem="1G")))
+
+    changed = order(layout, scheduler, profile=Profile(mem="32G", exclude="n1", throttle=2))
+    said = submission.submit(changed).text
+
+    assert "nothing was sent; mem, exclude: for workers that are sent from now on" in said
+    assert "from now on" not in submission.submit(changed).text
+
+
 def test_workers_that_are_gone_are_replaced_by_as_many_as_are_missing(layout: Layout) -> None:
     scheduler = Scheduler()
     first = submission.submit(order(layout, scheduler))

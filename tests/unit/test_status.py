@@ -366,6 +366,42 @@ def test_a_task_that_has_begun_without_a_worker_yet_is_starting_not_missing(tmp_
     assert status.next == "hpc-search status RUN --watch"
 
 
+def test_what_was_sent_since_slurm_was_asked_is_not_missing(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    aged(run, now, 0, 0)
+    watcher = watched(run, job("RUNNING", "3"))
+    watcher.look()
+    newer: dict[str, Any] = {
+        "number": 2,
+        "token": "example-01234567-0002",
+        "launcher": "slurm",
+        "tasks": 3,
+        "wanted": 4,
+    }
+    answer = submits.Answer(**newer, outcome="sent", profile=Profile(name="site"))
+    run.layout.submit_record(2).write_bytes(checked.encode(answer))
+    status = watcher.look()
+
+    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 0, 3, 0)]
+    assert "missing" not in status.text(200)
+
+
+def test_the_next_command_of_a_task_that_waits_for_somebody_can_be_typed(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run)
+    run.append(2, journal.Exit(reason="signal SIGTERM"))
+    run.write()
+    for reason, command in (
+        ("JobHeldUser", "scontrol release 38"),
+        ("JobArrayTaskLimit", "hpc-search submit RUN --set throttle=N"),
+        ("PartitionConfig", "hpc-search cancel RUN"),
+        ("Priority", ""),
+    ):
+        shutil.rmtree(run.layout.cache)
+        assert watched(run, job("PENDING", "0-3", 4, reason)).look().next == command
+
+
 def test_what_was_cancelled_since_slurm_was_asked_is_not_starting(tmp_path: Path) -> None:
     run, _ = running(tmp_path / "run")
     submitted(run, wanted=0)
