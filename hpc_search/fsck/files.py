@@ -96,8 +96,11 @@ def check_checkpoints(disk: Disk, facts: Facts, run_id: str, *, keep: bool) -> I
             )
             yield Case(finding, "quarantine")
     for number, saves in sorted(facts.saves.items()):
-        if keep or not facts.finals(number):
-            yield from _missing(disk.layout, number, saves, present.get(number, set()))
+        # Those of failures that were taken back went with the failure, or with `retry --from-scratch`.
+        after = facts.again.entry(number).again
+        wanted = {slot: step for slot, step in saves.items() if slot[0] > after}
+        if wanted and (keep or not facts.finals(number)):
+            yield from _missing(disk.layout, number, wanted, present.get(number, set()))
 
 
 def _unusable(disk: Disk, path: Path, expected: tuple[str, int, int, str]) -> str:

@@ -90,9 +90,10 @@ class _Tried:
 
 
 def _act(layout: Layout, checkup: Checkup, cases: Sequence[Case], tried: _Tried) -> None:
-    # How far the journals are in the index is not true any more; before the change, should this be killed.
-    with suppress(OSError):
-        layout.reconciled.unlink()
+    # How far the journals were read is not true any more; before the change, should this be killed.
+    for kept in (layout.reconciled, layout.hours):
+        with suppress(OSError):
+            kept.unlink()
     by = {remedy: [case for case in cases if case.remedy == remedy] for remedy in get_args(Remedy)}
     for group in _by_path(by["write"]).values():
         tried.all(_write, group)

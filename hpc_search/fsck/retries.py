@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,13 +15,16 @@ from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.mend import mend_lines
 from hpc_search.fsck.numbers import gaps, stray
+from hpc_search.ledger import history
+from hpc_search.ledger.orders import COPY
 from hpc_search.ledger.retries import Known
-from hpc_search.records import checked
+from hpc_search.records import checked, journal
 from hpc_search.records.retries import Retries, parse_retries
 
 _NAME: Final = re.compile(r"(\d{4,})\.json")
 _HELD: Final = "which failures do not count any more"
 _LOST: Final = "that trials were to run again: their failures count, `retry` takes them back again"
+_COPY: Final = "the journal of the command has a copy"
 
 
 @dataclass(slots=True)
@@ -34,7 +38,8 @@ class Found:
 def read_retries(disk: Disk) -> Found:
     """Check ledger/retries."""
     found = Found()
-    good: dict[int, Retries] = {}
+    copies = _copies(disk)
+    good = {number: one for number, (one, _) in copies.items()}
     there: set[int] = set()
     for path in disk.listed(disk.layout.retries):
         match = _NAME.fullmatch(path.name)
@@ -46,7 +51,14 @@ def read_retries(disk: Disk) -> Found:
         try:
             good[int(match[1])] = parse_retries(whole or b"", disk.name(path))
         except (DamagedError, msgspec.DecodeError) as error:
-            finding = Finding(path=disk.name(path), what=_words(error), held=_HELD, lost=_LOST)
+            why = _words(error).removeprefix(f"{disk.name(path)} ")
+            if int(match[1]) in copies:
+                content, what = copies[int(match[1])][1], f"it {why}; {_COPY}"
+                found.cases.append(
+                    Case(Finding(path=disk.name(path), what=what, held=_HELD), "write", content)
+                )
+                continue
+            finding = Finding(path=disk.name(path), what=f"it {why}", held=_HELD, lost=_LOST)
             found.cases.append(Case(finding, "quarantine"))
             # The index, which may show some of them as pending, has to agree with the journals.
             found.cases.append(Case(msgspec.structs.replace(finding, path="ledger/claims.bin"), "rebuild"))
@@ -54,9 +66,30 @@ def read_retries(disk: Disk) -> Found:
         if whole is not None and whole != data:
             what = "it has one wrong byte, which its checksum gives back"
             found.cases.append(Case(Finding(path=disk.name(path), what=what, held=_HELD), "write", whole))
+    for number in sorted(copies.keys() - there):
+        finding = Finding(
+            path=disk.name(disk.layout.retry(number)), what=f"it is missing; {_COPY}", held=_HELD
+        )
+        found.cases.append(Case(finding, "write", copies[number][1]))
+    there |= copies.keys()
     found.cases += _missing(disk, there - stray(there))
     numbers = tuple(sorted(good))
     found.known = Known(tuple(good[number] for number in numbers), numbers)
+    return found
+
+
+def _copies(disk: Disk) -> dict[int, tuple[Retries, bytes]]:
+    """Return number -> (list, content) of the lists that the journals hold, too."""
+    found: dict[int, tuple[Retries, bytes]] = {}
+    # A journal or an archive that cannot be read is told by who checks it.
+    with suppress(OSError, DamagedError):
+        for line in history.lines(disk.layout, frozenset({b"note"})):
+            record = journal.parse_line(line.data)
+            if isinstance(record, journal.Note) and record.event == COPY:
+                number, _, text = record.text.partition(" ")
+                content = text.encode() + b"\n"
+                with suppress(ValueError, DamagedError):
+                    found[int(number)] = parse_retries(content, COPY), content
     return found
 
 

@@ -56,7 +56,7 @@ def pause(layout: Layout, mark: str, publish: Callable[[], object]) -> Told:
         ask(["scancel", "--signal=USR2", "--state=RUNNING", f"--user={user}", f"--name={name}"])
     problem = ""
     if active is None:
-        problem = "SLURM does not answer: tasks that start see the mark and end at once"
+        problem = "SLURM does not answer: its workers see that at their next heartbeat, tasks when they start"
     elif unheld:
         problem = f"SLURM did not hold {', '.join(unheld)}: their tasks see the mark when they start, and end"
     held = sum(count for name, count in waiting.items() if name not in unheld)

@@ -15,6 +15,7 @@ import msgspec
 from hpc_search import durable
 from hpc_search.layout import WORKER_ID, Layout, parse_journal
 from hpc_search.ledger import marks, retries
+from hpc_search.ledger.names import listed
 from hpc_search.records import archive, seal
 from hpc_search.records import journal as codec
 
@@ -321,6 +322,24 @@ def seals(layout: Layout) -> dict[int, str]:
                 if not known.unsealed(entry.trial, entry.end):
                     sealed.setdefault(entry.trial, entry.end)
     return sealed
+
+
+class Sealed:
+    """`seals`, read again where one, or a retry, was published since."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Read those of the run at *layout*, when they are asked for."""
+        self._layout = layout
+        self._names: tuple[list[str], list[int]] | None = None
+        self._ends: dict[int, str] = {}
+
+    def ends(self) -> dict[int, str]:
+        """Return trial -> checksum of its end record."""
+        names = sorted(listed(self._layout.seals)), retries.names(self._layout)
+        if names != self._names:
+            self._ends = seals(self._layout)
+            self._names = names
+        return self._ends
 
 
 def log_bytes(layout: Layout, worker: str) -> bytes | None:

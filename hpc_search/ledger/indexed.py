@@ -61,6 +61,7 @@ class IndexedBook:
         self._writer = writer
         self._deaths = deaths
         self._index = Index(layout, lock_timeout)
+        self._sealed = history.Sealed(layout)
         #: The index when it was last looked at: all of it verified.
         self._seen: Image | None = None
         #: Why locks cannot be trusted, once that was seen.
@@ -190,7 +191,7 @@ class IndexedBook:
 
     def _sealed_instead(self, mark: Mark) -> Mark:
         """Return the mark of the result that `collect` has published already, or *mark* where it has none."""
-        if history.seals(self._layout).get(mark.number, mark.checksum) == mark.checksum:
+        if self._sealed.ends().get(mark.number, mark.checksum) == mark.checksum:
             return mark
         found = history.results(self._layout).get(mark.number)
         if found is None:

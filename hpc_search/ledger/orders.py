@@ -23,6 +23,8 @@ from hpc_search.records.retries import Retried, Retries, encode_retries
 _TRIES: Final = 20
 #: Trials of one note in the journal.
 _NOTED: Final = 1000
+#: The note with number and content of a retry, by which `fsck` makes its file again.
+COPY: Final = "retry list"
 
 
 def retry(
@@ -61,6 +63,7 @@ def retry(
         raise TemporaryError(message, hint="the same command again")
     found = [one.trial for one in taken]
     _note(ledger, "retry", found, words)
+    ledger.note(COPY, f"{number:04} {content.decode().rstrip()}")
     ledger.reconcile()
     return found
 

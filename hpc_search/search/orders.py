@@ -116,21 +116,32 @@ def skip(run: Run, trials: Sequence[str], point: int | None = None, reason: str 
     numbers = _numbers(run, trials)
     of_point = Numbering(run.plan).of_point(point) if point is not None else []
     _, entries = read_state(run.layout, run.plan.trials)
-    _refuse(run, numbers, entries, lambda entry: entry.final, "only what has not ended")
-    numbers = sorted({*numbers, *(number for number in of_point if not entries[number].final)})
+    _refuse(
+        run, numbers, entries, lambda entry: entry.final and not _pruned(entry), "only what has not ended"
+    )
+    open_or_pruned = (number for number in of_point if not entries[number].final or _pruned(entries[number]))
+    numbers = sorted({*numbers, *open_or_pruned})
     if not numbers:
         what = f"all trials of point {point} have ended" if point is not None else "no trial was named"
         hint = f"`hpc-search skip {run.path} 17`, or --point P for all trials of a point"
         raise UsageError(f"nothing to skip: {what}", hint=hint)
     with _command(run) as ledger:
+        # The pruned ones, too: the same command may have been killed before others could see them so.
         found = orders.skip(ledger, numbers, signature("skipped", reason))
     if not run.plan.search.keep_checkpoints:
         with suppress(OSError):
             # What is left is removed by the next worker.
             _drop_checkpoints(run, found)
-    ended = [number for number in numbers if number not in set(found)]
-    more = f"; {_named(ended)} had ended meanwhile" if ended else ""
-    return Ordered(trials=tuple(found), text=f"{_named(found)} skipped{more}" if found else more[2:])
+    already = [number for number in numbers if _pruned(entries[number])]
+    ended = sorted({*numbers} - {*found, *already})
+    parts = [f"{_named(found)} skipped"] if found else []
+    parts += [f"{_named(already)} pruned already"] if already else []
+    parts += [f"{_named(ended)} had ended meanwhile"] if ended else []
+    return Ordered(trials=tuple(found), text="; ".join(parts))
+
+
+def _pruned(entry: Entry) -> bool:
+    return entry.state == codec.PRUNED
 
 
 def _drop_checkpoints(run: Run, numbers: Iterable[int]) -> None:

@@ -46,7 +46,7 @@ def _result(plan: Plan, result: Result) -> list[str]:
             f"  {name} = {value!r}" for name, value in end.metrics.items() if name != plan.metric.name
         )
     else:
-        rows = [f"result: {end.state} ({end.cause or 'by the search'})"]
+        rows = [f"result: {end.state}" + (f" ({end.cause})" if end.cause else "")]
         rows.extend(f"  {line}" for line in end.detail.rstrip().splitlines()[-12:])
     if end.effective:
         rows.append(f"effective: {end.effective}, accumulation {end.accumulation}")

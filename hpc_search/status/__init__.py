@@ -162,7 +162,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())
     seats = _seats(facts) if left else ()
     spent = _spent(facts)
-    begun = bool(facts.known) or any(entry.attempt for entry in known)
+    begun = bool(facts.known or facts.sight.rows) or any(entry.attempt for entry in known)
     state = words.state(layout, left, facts.workers, view, seats, begun=begun)
     wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)

@@ -28,11 +28,12 @@ from typing import Any, Final
 import msgspec
 
 from hpc_search import durable
+from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import covered, history, mismatches
 from hpc_search.ledger.covered import Covered
 from hpc_search.ledger.history import JournalFile
-from hpc_search.records import journal
+from hpc_search.records import checked, journal
 
 _OWN: Final = frozenset({"error", "oom", "timeout", "nonfinite", "noop"})
 #: Events of notes that are counted.
@@ -42,7 +43,8 @@ COUNTED: Final = frozenset(
         *("late", "node failed", "broken", "checkpoint not saved"),
     }
 )
-_SECONDS: Final = re.compile(rb',"seconds":([0-9.e+-]+),')
+#: Of an end record, by what follows: checkpoints have seconds, parameters and metrics may be called so.
+_SECONDS: Final = re.compile(rb',"seconds":([0-9.e+-]+),(?:"started":[0-9.e+-]+,)?"node":"')
 #: An end record without a result, or with one that is a failure. (A pattern that begins with one literal is
 #: searched ten times faster than one with alternatives.)
 _BAD_END: Final = re.compile(rb'"state":"(?!done|pruned)')
@@ -50,6 +52,8 @@ _A_NOTE: Final = re.compile(rb'\{"k":"note"')
 _LAST: Final = re.compile(rb'\{"k":"[a-z]+","n":\d+,"t":([0-9.e+-]+)')
 _NUMBERS: Final = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?", re.IGNORECASE)
 _TEXT: Final = 300
+#: Of RUN/cache/hours.json: what another version summed is summed again.
+_VERSION: Final = 2
 #: Ways to fail that are told apart, a segment.
 _GROUPS: Final = 100
 
@@ -113,7 +117,7 @@ class Book(msgspec.Struct):
     run_id: str
     rows: dict[str, Row]
     archives: list[str] = []
-    version: int = 1
+    version: int = _VERSION
 
 
 class _End(msgspec.Struct):
@@ -153,16 +157,16 @@ def read(layout: Layout, run_id: str, book: Book | None = None, *, keep: bool) -
     book.archives = archives
     if keep and changed:
         with suppress(OSError):
-            durable.replace(layout.hours, msgspec.json.encode(book), sync=False)
+            durable.replace(layout.hours, checked.encode(book), sync=False)
     return book
 
 
 def _kept(layout: Layout, run_id: str) -> Book:
     try:
-        book = msgspec.json.decode(durable.read_bytes(layout.hours), type=Book)
-        if book.run_id == run_id and book.version == 1:
+        book = checked.decode(durable.read_bytes(layout.hours), Book, "RUN/cache/hours.json")
+        if book.run_id == run_id and book.version == _VERSION:
             return book
-    except (OSError, msgspec.DecodeError):
+    except (OSError, DamagedError):
         pass
     return Book(run_id, {})
 
@@ -182,8 +186,9 @@ def _scan(row: Row, file: JournalFile) -> None:
     start = _skip(data, row.repeats + 1) if row.repeats and not row.read else 0
     row.read += end
     row.busy += sum(map(float, _SECONDS.findall(data, start)))
-    for match in _BAD_END.finditer(data, start):
-        _end(row, data, match.start())
+    # A parameter may be called state: a line counts once.
+    for at in dict.fromkeys(_line(data, match.start())[0] for match in _BAD_END.finditer(data, start)):
+        _end(row, data, at)
     for match in _A_NOTE.finditer(data, start):
         _note(row, data, match.start())
     _finish(row, data, start)
@@ -211,8 +216,8 @@ def _line(data: bytes, at: int) -> tuple[int, bytes]:
     return start, data[start : stop if stop >= 0 else len(data)]
 
 
-def _end(row: Row, data: bytes, at: int) -> None:
-    start, line = _line(data, at)
+def _end(row: Row, data: bytes, start: int) -> None:
+    line = _line(data, start)[1]
     if journal.kind(line) != b"end" or journal.checksum(line) is None:
         return
     end = _DECODE_END.decode(line)

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from hpc_search import durable, stats
+from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, rebuild
 from hpc_search.planning.numbers import split_number
@@ -45,7 +46,17 @@ class Read(NamedTuple):
 
 
 def read_entries(layout: Layout, trials: int) -> Read:
-    """Return the entries of the index, or of the journals where it is not used or not whole."""
+    """Return the entries of the index, or of the journals where it is not used or not whole.
+
+    None of them is known where a file that says what counts is damaged: seals, failures that were taken back.
+    """
+    try:
+        return _read_entries(layout, trials)
+    except DamagedError as error:
+        return Read([None] * trials, "journals", (f"{error.message}: `hpc-search fsck RUN --repair`",))
+
+
+def _read_entries(layout: Layout, trials: int) -> Read:
     if mode.exclusive(layout):
         # Before the journals are read: an end stands in its journal before a name says so.
         ended = marks.finals(layout)

@@ -23,7 +23,7 @@ from hpc_search.worker.ending import Ended, end_record
 from hpc_search.worker.host import Host, Process
 from hpc_search.worker.intake import Intake
 
-#: Seconds between TERM and KILL of a hung trial, and between its result and its end.
+#: Seconds between TERM and KILL of a hung trial or one that others ended, and between its result and its end.
 _GRACE: Final = 10.0
 #: Why exec refuses a command for what it is.
 _OF_COMMANDS: Final = frozenset(
@@ -76,7 +76,11 @@ class Attempt:
     def stop(self, reason: str) -> None:
         """Ask the trial to stop at its next step boundary."""
         self._stop_reason = self._stop_reason or reason
-        self._stopped_at = min(self._stopped_at, time.monotonic())
+        now = time.monotonic()
+        self._stopped_at = min(self._stopped_at, now)
+        if reason == messages.SUPERSEDED:
+            # Nothing of it is wanted: one that does not come to a step, or ignores TERM, is not waited for.
+            self._kill_at = min(self._kill_at, now + _GRACE)
         process = self._process
         if process is None:
             return

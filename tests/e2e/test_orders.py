@@ -102,6 +102,6 @@ def test_skipped_trials_are_pruned_and_their_point_is_no_candidate(tmp_path: Pat
     assert (found["done"], found["pruned"]) == (3, 3)
     assert found["best"]["params"] == {"x": 2}
     assert "diverges" in made.good("show", "run", "4")
-    assert "trial 4 is pruned" in made.refused("skip", "run", "4")
+    assert "trial 4 pruned already" in made.good("skip", "run", "4")
     assert "trial 4 is pruned" in made.refused("retry", "run", "4")
     assert made.good("fsck", "run")

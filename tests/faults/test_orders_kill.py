@@ -12,6 +12,7 @@ import pytest
 
 from hpc_search import fsck
 from tests.faults.site import TIMEOUT, Site
+from tests.waiting import wait_until
 
 SEARCH = """
 name: ordered
@@ -55,8 +56,7 @@ def test_orders_that_are_killed_and_repeated_hold_once(
             time.sleep(rng.uniform(0.15, 0.6))
             process.kill()
             process.wait(TIMEOUT)
-        # 2: a skip that was killed after all that counts, and finds its trial ended.
-        assert subprocess.run(command, check=False, timeout=TIMEOUT).returncode in (0, 2)
+        assert subprocess.run(command, check=False, timeout=TIMEOUT).returncode == 0
     site.work()
 
     results = site.results()
@@ -66,3 +66,21 @@ def test_orders_that_are_killed_and_repeated_hold_once(
     }
     assert [len(list(site.layout.retries.iterdir()))] == [1]
     assert [one.what for one in fsck.check_run(site.layout).findings if one.level == "damaged"] == []
+
+
+def test_a_skipped_trial_that_does_not_hear_is_killed(tmp_path: Path) -> None:
+    command = """
+    name: deaf
+    command: [sh, -c, "trap '' TERM; while :; do sleep 0.1; done", sh, "{x}"]
+    metric: {name: acc, goal: max}
+    space: {x: [0]}
+    strategy: grid
+    heartbeat: 0.2
+    lease: 2
+    """
+    site = Site(tmp_path, command)
+    with site.worker() as worker:
+        wait_until(lambda: site.states() == ["running"], timeout=TIMEOUT)
+        subprocess.run([sys.executable, "-m", "hpc_search", "skip", str(site.layout.root), "0"], check=True)
+        assert worker.wait(TIMEOUT) == 0
+    assert site.states() == ["pruned"]

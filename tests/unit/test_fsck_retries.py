@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hpc_search.collect import collect
 from hpc_search.errors import EXIT_DONE, DamagedError
-from hpc_search.ledger import history, orders
+from hpc_search.ledger import history, orders, this_process
 from hpc_search.ledger.claims import Ledger
-from tests.fsck_run import FsckRun
+from hpc_search.ledger.fold import fold
+from hpc_search.records import journal as lines
+from tests.fsck_run import SEARCH, FsckRun
 from tests.ledger_run import end_of, flip
 
 
@@ -72,8 +75,35 @@ def test_a_list_with_one_wrong_byte_is_put_right(run: FsckRun) -> None:
     assert end_all(run) == [(1, 2), (4, 2)]
 
 
-def test_a_list_that_is_damaged_for_good_is_set_aside_and_its_failures_count(run: FsckRun) -> None:
-    run.layout.retry(1).write_bytes(b"nothing")
+def lose(run: FsckRun, number: int, *, how: str) -> None:
+    path = run.layout.retry(number)
+    path.write_bytes(b"nothing") if how == "damaged" else path.unlink()
+
+
+@pytest.mark.parametrize("how", ["damaged", "deleted"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_list_is_made_again_from_the_journal_of_its_command(run: FsckRun, number: int, how: str) -> None:
+    assert end_all(run, failing=(1, 4)) == [(1, 2), (4, 2)]
+    collect(run.layout)
+    assert retry(run) == [1, 4]
+    assert end_all(run, failing=(4,)) == [(1, 3), (4, 3)]
+    collect(run.layout)
+    before = run.layout.retry(number).read_bytes()
+    assert fold(run.layout, this_process(), many=1)
+    lose(run, number, how=how)
+
+    assert run.repair().exit_code == EXIT_DONE
+    assert run.layout.retry(number).read_bytes() == before
+    assert run.bad() == []
+    assert history.results(run.layout)[1].end.attempt == 3
+    assert retry(run) == [4]
+
+
+def test_without_list_and_journal_the_failures_count(run: FsckRun) -> None:
+    lose(run, 1, how="damaged")
+    for worker in history.live_workers(run.layout):
+        if b"retry list" in run.layout.journal(worker, 1).read_bytes():
+            shutil.rmtree(run.layout.worker(worker))
 
     assert any("count" in finding.lost for finding in run.bad())
     run.repair()
@@ -82,6 +112,29 @@ def test_a_list_that_is_damaged_for_good_is_set_aside_and_its_failures_count(run
     assert retry(run) == [1, 4]
     assert end_all(run) == [(1, 2), (4, 2)]
     assert run.bad() == []
+
+
+def test_a_table_older_than_a_retry_is_no_damage(run: FsckRun) -> None:
+    end_all(run)
+    kept = {path: path.read_bytes() for path in (run.layout.audit, *run.layout.results.iterdir())}
+    collect(run.layout)
+    for path, content in kept.items():
+        # As a slower collect leaves it, or one that was killed after its seal.
+        path.write_bytes(content)
+
+    assert run.bad() == []
+
+
+def test_a_checkpoint_that_went_with_a_failure_is_no_damage(tmp_path: Path) -> None:
+    made = FsckRun(tmp_path, SEARCH.replace("keep_checkpoints: true", ""))
+    ledger = made.ledger()
+    (claimed,) = ledger.claim(1)
+    ledger.journal.append(lines.Checkpoint(trial=0, attempt=1, step=1, slot=0))
+    ledger.finish(end_of(claimed, "failed", cause="error"))
+    ledger.exit("no work left")
+    assert retry(made) == [0]
+
+    assert made.bad() == []
 
 
 def test_names_and_seals_of_trials_that_ran_again_are_made_again(run: FsckRun) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpc_search.collect.sealing import seal_results
+from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, exclusive, history, orders, retries, superblocks
 from hpc_search.ledger.fold import fold
 from hpc_search.mounts import Claiming
@@ -282,3 +283,27 @@ def test_a_run_whose_locks_fail_goes_on_without_them_after_a_retry(tmp_path: Pat
         assert run.states() == ["done"] * 6
     finally:
         run.close()
+
+
+def test_what_is_published_is_read_once_however_many_trials_end(
+    run: LedgerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_all(run, failing=(0, 1, 2, 3, 4, 5))
+    seal_results(run.layout)
+    retry(run, *range(6))
+    reads: list[Layout] = []
+    seals = history.seals
+    ledger = run.ledger()
+
+    def counted(layout: Layout) -> dict[int, str]:
+        reads.append(layout)
+        return seals(layout)
+
+    monkeypatch.setattr(history, "seals", counted)
+
+    while found := ledger.claim(2) or (ledger.recover() and ledger.claim(2)) or []:
+        for claimed in found:
+            end(ledger, claimed)
+            ledger.flush()
+    assert len(reads) <= 1
+    assert run.states() == ["done"] * 6

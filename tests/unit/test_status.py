@@ -154,6 +154,20 @@ def test_a_run_that_nobody_started_says_what_to_do(tmp_path: Path) -> None:
     assert "`submit RUN`" in status.text()
 
 
+def test_a_list_that_does_not_verify_leaves_a_status(tmp_path: Path) -> None:
+    run = half_done(tmp_path / "run")
+    run.layout.claims.unlink()
+    durable.write_file(run.layout.mode_exclusive, b"no locks")
+    run.layout.retries.mkdir()
+    run.layout.retry(1).write_bytes(b"nothing")
+
+    status = status_of(run)
+
+    assert (status.unknown, status.finished, status.state) == (8, 0, "running")
+    assert any("retries/0001.json" in note and "fsck" in note for note in status.notes)
+    assert screen(status, 80, 24)
+
+
 def test_a_missing_or_damaged_index_is_counted_from_the_journals_and_said(tmp_path: Path) -> None:
     run = half_done(tmp_path / "run")
     for content in (None, b"", b"rubbish" * 100):

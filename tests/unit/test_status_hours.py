@@ -153,6 +153,37 @@ def test_lines_that_a_second_segment_repeats_count_once(tmp_path: Path) -> None:
     assert (row.busy, row.last - row.opened, row.exited) == (10, 30, True)
 
 
+def test_parameters_and_metrics_may_be_called_as_fields_are(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run")
+    named = {"a": 1.0, "seconds": 1000.0, "state": "failed", "z": 1.0}
+    run.append(1, journal.Start(trial=0, attempt=1), 1010)
+    numbers = {"a": 1.0, "seconds": 1000.0, "z": 1.0}
+    run.append(1, journal.Report(trial=0, attempt=1, step=1, metrics=numbers), 1012)
+    run.append(1, journal.Checkpoint(trial=0, attempt=1, step=1, slot=0, bytes=9, seconds=3.0), 1015)
+    attempt(run, 0, 1010, 1020, state="done", params=named, metrics=named, value=1.0, started=1010.0)
+    attempt(run, 1, 1020, 1030, state="failed", params=named, cause="error", detail="no")
+    run.write()
+
+    row = hours.workers(read(run))[worker_id(1)]
+
+    assert (row.busy, row.failed, row.causes) == (20, 10, {"error": 1})
+
+
+def test_a_cache_whose_values_changed_is_made_again(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run")
+    attempt(run, 0, 1010, 1020, state="failed", cause="error", detail="no")
+    run.write()
+    run.layout.cache.mkdir()
+    whole = read(run, keep=True)
+    content = run.layout.hours.read_bytes()
+    key = f"{worker_id(1)}/1"
+    for old, new in ((key, "x"), ('{"0":0}', '{"0":9}'), (f'"{key}":[', f'"{key}":[-')):
+        assert old.encode() in content
+        run.layout.hours.write_bytes(content.replace(old.encode(), new.encode()))
+
+        assert read(run, keep=True) == whole
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b'{"run_id":"another","rows":{}}', b"[]"])
 def test_a_cache_that_is_damaged_or_of_another_run_is_made_again(tmp_path: Path, content: bytes) -> None:
     run = RunBuilder(tmp_path / "run")
