@@ -62,9 +62,7 @@ def submit(order: Order) -> Outcome:
         UsageError: The launcher cannot be used on this machine, or the run is paused.
     """
     if order.pending <= 0:
-        return Outcome(
-            0, 0, f"nothing is left to do; `hpc-search collect {order.layout.root}` merges the results"
-        )
+        return Outcome(0, 0, f"nothing is left to do; `hpc-search collect {order.layout}` merges the results")
     refuse_paused(order.layout)
     order.launcher.check()
     for directory in (order.layout.submits, order.layout.submitit):
@@ -89,7 +87,7 @@ def refuse_paused(layout: Layout) -> None:
     """
     if words := paused(layout):
         message = f"{layout.root} is {words}; nothing was started"
-        raise UsageError(message, hint=f"`hpc-search resume {layout.root}` goes on")
+        raise UsageError(message, hint=f"`hpc-search resume {layout}` goes on")
 
 
 def preview(order: Order) -> str:

@@ -12,6 +12,7 @@ from hpc_search.layout import Layout
 from hpc_search.ledger import paused
 from hpc_search.ledger.mismatches import Missing
 from hpc_search.ledger.submits import Answer, Intent
+from hpc_search.site import starts
 from hpc_search.status.model import QueueView, Slots, State
 from hpc_search.status.workers import LiveWorker
 
@@ -64,6 +65,8 @@ def notes(
     found = [*_why(layout, now), *_slurm(view)]
     if now in ("running", "starting", "waiting"):
         found += [_missing(one) for one in seats if one.missing]
+    if now in ("starting", "idle") and known:
+        found += starts.troubles(layout, (), token=known[-1].token)
     found += _refusal(known) if now != "finished" else []
     return tuple(found)
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from hpc_search.errors import UsageError
 from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.ledger import submits
 from hpc_search.planning.reading import Instance
 from hpc_search.records import checked
 from hpc_search.search import launch
 from hpc_search.search.launch import Wish
+from hpc_search.search.pausing import resume
 from hpc_search.search.runs import Run
 from tests.run_builder import RunBuilder
 from tests.unit.test_launchers_submission import Scheduler
@@ -61,3 +63,22 @@ def test_a_cancelled_profile_stays_so(run: Run) -> None:
     launch.submit(run, Wish())
 
     assert [one.profile.name for one in submits.submissions(run.layout)[before:]] == ["two"]
+
+
+def test_cancel_without_the_file_that_slurm_conf_names_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
+    with pytest.raises(UsageError, match=r"/nowhere/slurm\.conf, and there is no such file"):
+        launch.cancel(run)
+
+
+def test_commands_that_are_shown_can_be_pasted(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "my run", points=3, folds=0)
+    builder.write()
+    found = Run(builder.layout, builder.plan)
+    found.layout.instance.write_bytes(
+        checked.encode(Instance(nonce="n", path=str(found.path), origin=str(tmp_path)))
+    )
+
+    assert f"`hpc-search submit '{found.path}'`" in resume(found)

@@ -377,7 +377,24 @@ def test_a_task_that_has_begun_without_a_worker_yet_is_starting_not_missing(tmp_
 
     assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 3, 0, 0)]
     assert "missing" not in status.text(200)
+    assert "running: 1 worker live, 3 starting, 4 wanted" in status.text(200)
     assert status.next == "hpc-search status RUN --watch"
+
+
+def test_why_tasks_could_not_start_is_said_of_the_newest_submission(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run)
+    run.append(2, journal.Exit(reason="signal SIGTERM"))
+    run.write()
+    run.layout.submitit.mkdir()
+    for token, why in (("example-01234567-0001", "no python"), ("example-01234567-0000", "old")):
+        log = run.layout.submitit / f"{token}_0.log"
+        log.write_text(f"hpc_search: this task cannot start on n1: {why}\n")
+    status = watched(run, job("RUNNING", "0", count=1)).look()
+
+    assert status.state == "starting"
+    assert "1 task could not start on n1: no python" in status.notes
+    assert not [note for note in status.notes if "old" in note]
 
 
 def test_what_was_sent_since_slurm_was_asked_is_not_missing(tmp_path: Path) -> None:
