@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -101,7 +102,7 @@ class Opener:
         self._read = partial(archive.read, current.path, current.digest)
         self._unpacked = unpack(self._read(), current.digest, self._ledger.me.boot_id)
         self._ledger.note(snapshots.CODE, current.digest)
-        return self._unpacked.code
+        return replace(self._unpacked.code, base=self._directory)
 
     def _open_python(
         self, code: Code, events: Events, tick: Callable[[], float], stopping: Callable[[], str]

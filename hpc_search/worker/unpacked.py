@@ -45,10 +45,12 @@ class Code:
     programs: frozenset[str] = frozenset()
     #: Whether the command runs a module: Python would look for it in its working directory first.
     module: bool = False
+    #: The directory of the search file: arguments may be absolute paths below it.
+    base: str = ""
 
     def argument(self, part: str) -> str:
         """Return *part* of a command, the kept copy's path where it is a file of the user's."""
-        name = os.path.normpath(part) if self.programs else ""
+        name = archive.name_below(part, self.base) if self.programs else ""
         return os.path.join(self.folder, name) if name in self.programs else part
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:

@@ -174,6 +174,20 @@ def test_the_files_of_a_command_and_their_imports_are_taken(tmp_path: Path) -> N
     assert set(found.files) == {"train.py", "helper.py", "conf.yaml", "sub/tool.py", "sub/beside.py"}
     assert found.manifest.programs == ("train.py", "conf.yaml", "sub/tool.py")
 
+    absolute = of(tmp_path, command=("python", f"{tmp_path}/train.py", f"{tmp_path.parent}/x.py")).snapshot
+    assert set(absolute.files) == {"train.py", "helper.py"}
+    assert absolute.manifest.programs == ("train.py",)
+
+
+def test_the_interpreter_of_a_virtual_environment_is_not_taken(tmp_path: Path) -> None:
+    """A copy of it would not find its environment."""
+    write(tmp_path, train="")
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    (tmp_path / "env" / "bin" / "python").write_bytes(b"x")
+    found = of(tmp_path, command=("env/bin/python", "train.py")).snapshot
+    assert set(found.files) == {"train.py"}
+
 
 def test_a_program_is_only_local_with_a_slash(tmp_path: Path) -> None:
     write(tmp_path, train="")

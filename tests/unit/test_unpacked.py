@@ -10,6 +10,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def test_many_workers_come_and_go_at_once(tmp_path: Path, temporary: Path) -> No
     assert list(own(temporary).iterdir()) == []
 
 
-def test_arguments_of_a_command_become_the_kept_copies() -> None:
+def test_arguments_of_a_command_become_the_kept_copies(tmp_path: Path) -> None:
     code = Code(("/k", "/k/src"), "digest", "/k", frozenset({"train.py", "sub/x.sh"}))
     given = ["train.py", "./train.py", "sub//x.sh", "other.py", "--f=train.py", "{x}"]
     assert list(map(code.argument, given)) == [
@@ -158,6 +159,9 @@ def test_arguments_of_a_command_become_the_kept_copies() -> None:
     assert code.environment({"PYTHONPATH": "/mine"}) == {
         "PYTHONPATH": "/k:/k/src:/mine", "HPC_SEARCH_CODE": "/k",
     }  # fmt: skip
+    code = replace(code, base=str(tmp_path))
+    assert code.argument(f"{tmp_path}/train.py") == "/k/train.py"
+    assert code.argument("/elsewhere/train.py") == "/elsewhere/train.py"
     assert Code().environment({"PYTHONPATH": "/mine"}) == {}
     assert Code().argument("train.py") == "train.py"
 
