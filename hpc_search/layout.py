@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,10 @@ class Layout:
     """The paths below one RUN."""
 
     root: Path
+
+    def __str__(self) -> str:
+        """Return the root as a shell takes it, for commands that are shown."""
+        return shlex.quote(str(self.root))
 
     # -- made by plan, never changed
     @property

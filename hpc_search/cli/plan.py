@@ -44,5 +44,5 @@ def run(given: argparse.Namespace) -> int:
         return EXIT_DONE
     if given.check:
         print(search.check_one(planned.run, discard=planned.fresh))
-    print(f"next: hpc-search submit {planned.run.path}")
+    print(f"next: hpc-search submit {planned.run.typed}")
     return EXIT_DONE

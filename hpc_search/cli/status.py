@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 from typing import Final
@@ -40,5 +41,5 @@ def run(given: argparse.Namespace) -> int:
     seen = search.status(found)
     # Where it is read by a program or goes to a file, nothing is cut.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
-    print(as_json(seen) if given.json else seen.text(width, run=given.run_dir))
+    print(as_json(seen) if given.json else seen.text(width, run=shlex.quote(given.run_dir)))
     return EXIT_DONE

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.problems import Book, shown, words
 from hpc_search.config.reader import Cursor, each, nullable
-from hpc_search.config.slices import CHECKS, KINDS
+from hpc_search.config.slices import CHECKS, KINDS, items
 
 Reader = Callable[[Cursor], object]
 
@@ -55,6 +55,8 @@ OWNED: Final[dict[str, str]] = {
         ("nodes", "ntasks", "ntasks-per-node", "ntasks-per-core", "ntasks-per-gpu", "ntasks-per-socket"),
         _ONE_NODE,
     ),
+    # Other names that sbatch takes for them.
+    **dict.fromkeys(("tasks", "tasks-per-node"), _ONE_NODE),
     **dict.fromkeys(("array", "job-name", "output", "error", "input", "open-mode", "parsable", "wrap"), ""),
     **dict.fromkeys(("export", "export-file", "signal", "chdir", "wait", "test-only", "quiet"), ""),
     **dict.fromkeys(("get-user-env", "uid", "gid", "help", "usage", "version", "comment", "verbose"), ""),
@@ -124,16 +126,22 @@ def read_field(path: str, cursor: Cursor) -> dict[str, Given]:
     return {path: Given(value, cursor.line)} if len(cursor.book) == before else {}
 
 
+def owned_option(name: str) -> str:
+    """Return the option of ours that sbatch takes *name* for, a beginning as well; "" for none."""
+    return name if name in OWNED else next((one for one in OWNED if name and one.startswith(name)), "")
+
+
 def read_option(key: Scalar, cursor: Cursor) -> str | bool | None:
     """Return the value of one sbatch option; true stands for an option without a value."""
-    if not _OPTION.fullmatch(key.text) or key.text in OWNED:
+    owned = owned_option(key.text)
+    if owned or not _OPTION.fullmatch(key.text):
         cursor.book.add(
             key.line,
             cursor.path,
             "is no option for `extra`",
             found=shown(key.text),
             expected="a long option of sbatch without its dashes, such as nice",
-            hint=OWNED.get(key.text, "") or ("hpc_search sets it" if key.text in OWNED else ""),
+            hint=OWNED.get(owned, "") or (f"hpc_search sets {owned}" if owned else ""),
         )
         return None
     value = cursor.node.value if isinstance(cursor.node, Scalar) else None
@@ -210,7 +218,8 @@ def _gres(cursor: Cursor) -> str | None:
         hint = f"write {joined}" if _GRES.fullmatch(joined) else "write gpu:h200:1"
         cursor.add("has a space", expected="SLURM's gres text has no spaces: gpu:h200:1", hint=hint)
         return None
-    if text and (text == "help" or "" in text.split(",")):
+    nothing = "" in re.split("[,:=]", text) or any(item.number == 0 for item in items(text))
+    if text and (text == "help" or nothing):
         cursor.add("asks for nothing", expected="NAME, NAME:COUNT or NAME:TYPE:COUNT, joined by commas")
         return None
     return "" if _empty(cursor) else cursor.matching(_GRES, _GRES_WORDS)

@@ -43,8 +43,8 @@ def repair_run(layout: Layout, absent: Absent = lambda _: False) -> Report:
         more = f" and {len(live) - 1} more" if len(live) > 1 else ""
         raise UsageError(
             f"worker {worker} on {where}{more} may be at work: nothing was changed",
-            hint=f"`hpc-search cancel {layout.root}`, or wait until it ends; one that was killed on another "
-            f"machine is taken for dead after its lease of {lease:g} s",
+            hint=f"`hpc-search cancel {layout}`, or wait until it ends; one that was killed on "
+            f"another machine is taken for dead after its lease of {lease:g} s",
         )
     _refuse_unread(layout, checkup)
     checkup, findings = repair(layout)

@@ -160,7 +160,7 @@ def check_doctor(disk: Disk) -> Iterator[Case]:
     data = disk.read(layout.doctor)
     if data is None or checked.verifies(data):
         return
-    again = f"`hpc-search doctor {layout.root}` makes it again"
+    again = f"`hpc-search doctor {layout}` makes it again"
     finding = Finding(path=layout.doctor.name, what="it does not verify", held="a report", next=again)
     mended = mend_lines(data)
     whole = mended is not None and checked.verifies(mended)

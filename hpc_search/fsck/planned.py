@@ -254,7 +254,7 @@ def check_instance(disk: Disk) -> list[Case]:
     """Check instance.json: whether it verifies, and whether this is the place that it names."""
     layout = disk.layout
     name = layout.instance.name
-    adopt = f"`hpc-search fsck {layout.root} --adopt` writes it anew"
+    adopt = f"`hpc-search fsck {layout} --adopt` writes it anew"
     data = disk.read(layout.instance) or b""
     try:
         instance = checked.decode(data, Instance, name)
@@ -275,7 +275,7 @@ def check_instance(disk: Disk) -> list[Case]:
                 path=name,
                 what=what,
                 level="note",
-                next=f"`hpc-search fsck {layout.root} --adopt` changes that",
+                next=f"`hpc-search fsck {layout} --adopt` changes that",
             )
         )
     ]

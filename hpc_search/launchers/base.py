@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
 from hpc_search.config.profile import Profile
@@ -81,6 +81,11 @@ class ActiveJobs:
     def live(self) -> int:
         """Tasks that work or will work."""
         return self.pending + self.running
+
+    def at_most(self, live: int) -> ActiveJobs:
+        """Return the same with *live* tasks or fewer, the other running ones ending."""
+        running = min(self.running, max(0, live - self.pending))
+        return replace(self, running=running, ending=self.ending + self.running - running)
 
 
 class Fewer(NamedTuple):

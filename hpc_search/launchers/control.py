@@ -13,11 +13,12 @@ from hpc_search.site.tasks import Task
 
 def change(tasks: Sequence[Task], before: Profile, after: Profile) -> list[str]:
     """Give *tasks* the throttle and the walltime of *after* where they differ; return what was done."""
-    done = []
+    # Those that end take no change any more.
+    done, tasks = [], [task for task in tasks if task.counts]
     if before.throttle != after.throttle:
-        limit = str(after.throttle) if after.throttle else "no limit"
+        limit = f"at most {after.throttle} tasks" if after.throttle else "any number of tasks"
         commands = [_update(array, f"ArrayTaskThrottle={after.throttle}") for array in by_array(tasks)]
-        done.append(_told(commands, f"{limit} of tasks at once", "throttle"))
+        done.append(_told(commands, f"{limit} at once", "throttle"))
     if before.time != after.time and after.time > 0:
         waiting = by_array(task for task in tasks if task.waits)
         commands = [_update(ids(*one), f"TimeLimit={after.time}") for one in waiting.items()]

@@ -20,12 +20,13 @@ from typing import Final
 
 from hpc_search.config.profile import Profile
 from hpc_search.config.slices import Slice
-from hpc_search.errors import EXIT_TEMPORARY, TemporaryError
+from hpc_search.errors import EXIT_TEMPORARY, TemporaryError, UsageError
 from hpc_search.launchers import processes
 from hpc_search.launchers.base import ActiveJobs, Fewer, Request, Submitted, Waited, worker
 from hpc_search.launchers.fitting import Room
 from hpc_search.ledger import liveness
 from hpc_search.ledger.submits import Job
+from hpc_search.slices.judge import devices_expected
 from hpc_search.slices.look import visible
 from hpc_search.slices.observe import observe
 
@@ -66,8 +67,15 @@ class LocalLauncher:
         """Return one a GPU, where they are packed so many a GPU, else one for every *threads* cores.
 
         More than these are never started on GPUs, whatever was *asked*.
+
+        Raises:
+            UsageError: A worker of *profile* needs more GPUs than there are.
         """
-        most = len(devices_for(profile)) * profile.slice.pack.workers
+        found, each = devices_for(profile), together(profile)
+        if len(found) < each and profile.slice.kind != "cpu" and profile.on_mismatch != "warn":
+            message = f"the profile asks for {profile.gres}; GPUs visible here: {len(found) or 'none'}"
+            raise UsageError(message, hint="another profile; `--set gres=` runs this one without a GPU")
+        most = len(found) // each * profile.slice.pack.workers
         usable = most or cores() // max(1, threads)
         if asked is not None:
             usable = min(asked, most) if most else asked
@@ -238,7 +246,7 @@ def gpus(environ: Mapping[str, str], devices: Path = Path("/dev")) -> list[str]:
     """
     named = visible(environ.get("CUDA_VISIBLE_DEVICES"))
     if named is not None:
-        return list(named)
+        return list(dict.fromkeys(named))
     count = sum(1 for name in os.listdir(devices) if _GPU.fullmatch(name))
     if not count:
         return []
@@ -253,10 +261,15 @@ def devices_for(profile: Profile) -> list[str]:
     return [] if only_cpu else gpus(os.environ)
 
 
-def _least_used(devices: Sequence[str]) -> str:
-    """Return the one of *devices* that the fewest workers of this user have, of whatever run."""
-    used = Counter(processes.devices())
-    return min(devices, key=lambda name: used[name])
+def together(profile: Profile) -> int:
+    """Return how many GPUs the trials of one worker of *profile* use at once, or share where it is packed."""
+    return devices_expected(profile.slice) if profile.slice.kind in ("whole", "packed") else 1
+
+
+def _least_used(devices: Sequence[str], count: int) -> str:
+    """Return the *count* of *devices* that the fewest workers of this user have, of whatever run."""
+    used = Counter(name for names in processes.devices() for name in names.split(","))
+    return ",".join(sorted(devices, key=lambda name: used[name])[:count])
 
 
 def _start(request: Request, index: int) -> subprocess.Popen[bytes]:
@@ -264,7 +277,7 @@ def _start(request: Request, index: int) -> subprocess.Popen[bytes]:
     available = devices_for(request.profile)
     values = {**os.environ, **request.environment}
     if available:
-        values["CUDA_VISIBLE_DEVICES"] = _least_used(available)
+        values["CUDA_VISIBLE_DEVICES"] = _least_used(available, together(request.profile))
     log = Path(request.run, "submitit", f"local-{number}.log")
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from hpc_search.config.slices import Slice
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, liveness, mismatches
+from hpc_search.ledger.submits import submissions
 from hpc_search.records import journal as lines
 from hpc_search.worker.breaker import BROKEN, NODE, NODE_FAILED
 from hpc_search.worker.verdict import HOST_DIED
@@ -39,7 +41,8 @@ class Life:
     failed: float = 0.0
     why: str = ""
     started: bool = False
-    #: Whether it found the slice that it was to have.
+    #: The slice that it was to have, where a submission says so, and whether it found it.
+    slice: Slice | None = None
     fits: bool = False
     kept: bool = False
     exited: bool = False
@@ -93,6 +96,7 @@ class _Node:
 
 def read(layout: Layout) -> dict[str, str]:
     """Return the nodes of the run at *layout* to avoid, each with why."""
+    slices = {one.token: one.profile.slice for one in submissions(layout)}
     lives: dict[str, Life] = {}
     dead: set[str] = set()
     for line in history.lines(layout, _KINDS):
@@ -101,6 +105,8 @@ def read(layout: Layout) -> dict[str, str]:
             continue
         life = lives.setdefault(line.worker, Life(line.worker))
         life.take(record)
+        if isinstance(record, lines.Open):
+            life.slice = slices.get(record.token)
         if isinstance(record, lines.End) and record.cause == "lost":
             dead.add(record.detail.removeprefix("worker ").removesuffix(" is gone"))
     for worker in dead & lives.keys():
@@ -120,11 +126,15 @@ def to_avoid(lives: Iterable[Life]) -> dict[str, str]:
         if _NAME.fullmatch(life.node):
             nodes.setdefault(life.node, _Node()).lives.append(life)
     known = [life for node in nodes.values() for life in node.lives]
-    excused = set() if any(life.started for life in known) else {_IMPORT}
-    excused |= set() if any(life.fits for life in known) else {_MISMATCH}
+    importable = any(life.started for life in known)
+    there = {life.slice for life in known if life.fits}
     found: dict[str, str] = {}
     for name, node in sorted(nodes.items()):
-        trouble = [life for life in node.trouble() if life.why not in excused]
+        trouble = [
+            life
+            for life in node.trouble()
+            if (life.why != _IMPORT or importable) and (life.why != _MISMATCH or life.slice in there)
+        ]
         if len(trouble) >= _IN_A_ROW:
             found[name] = trouble[-1].why
     return found

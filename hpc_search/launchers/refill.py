@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -22,20 +23,23 @@ from hpc_search.launchers.fitting import NO_LIMIT
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
 from hpc_search.ledger import IndexDamagedError, read_state, seats
-from hpc_search.ledger.submits import Intent, last_of, marked, of_token, submissions
+from hpc_search.ledger.submits import Answer, Intent, last_of, marked, of_token, submissions
 from hpc_search.locks import tried_lock
 from hpc_search.records import index as codec
 from hpc_search.records.plan import Plan
 
-#: Submissions by workers in a row, each sent by a worker of the one before.
+#: Submissions by workers in a row, beyond one a trial, each sent by a worker of the one before that did one.
 DEPTH: Final = 50
 #: Workers are replaced in arrays of this share of all, while others wait and where none does: one call, and
 #: one record, for many.
 _SHARE: Final = (8, 16)
 #: Workers for the work left, and some more: the next ones may do fewer trials.
 _MARGIN: Final = 1.25
-#: Smaller arrays that are tried where a limit is met: tasks that end now count for some moments.
-_TRIES: Final = 4
+#: Seconds before smaller arrays are tried where a limit is met: tasks that end now count for some moments.
+#: Where others wait or live, nobody stays for that.
+_PAUSES: Final = (3.0, 6.0, 12.0)
+#: How often a worker counts again because others have ended that found it at work.
+_ROUNDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +62,73 @@ def refill(
     ending: Ending,
     launcher: Launcher,
     environ: Mapping[str, str] = os.environ,
+    pause: Callable[[float], None] = time.sleep,
 ) -> int:
     """Send the workers that are missing; return how many."""
-    if layout.stop.exists():
-        return 0
     own = of_token(layout, ending.token)
-    if own is None or own.launcher != launcher.name or own.depth >= DEPTH:
+    if own is None or own.launcher != launcher.name or own.depth >= DEPTH + plan.trials:
         return 0
-    with tried_lock(layout.coarse_lock("submit")) as free:
-        last = last_of(marked(submissions(layout), ending.mark), own.launcher, own.profile.name)
-        if not free or last is None or not (last.wanted and last.profile.nodes_submit):
-            return 0
-        profile = last.profile
-        if ending.refused:
-            profile = msgspec.structs.replace(profile, requeue=False)
-        exclude = nodes.merged(profile.exclude, nodes.read(layout))
-        order = Order(
-            layout=layout,
-            plan=plan,
-            launcher=launcher,
-            profile=msgspec.structs.replace(profile, exclude=exclude),
-            pending=claimable(layout, plan),
-            workers=last.wanted,
-            environ=environ,
-            chdir=ending.chdir,
-            mark=ending.mark,
-            depth=own.depth + 1,
-            minutes=last.minutes,
-            minutes_min=last.minutes_min,
-        )
-        return _send(order, last, profile, ending.done)
+    for _ in range(_ROUNDS):
+        with tried_lock(layout.coarse_lock("submit")) as free:
+            turn = _turn(layout, plan, ending, launcher, own, environ, pause) if free else _Turn()
+        if turn.seen is None or seats.lives(layout) == turn.seen:
+            return turn.sent
+    return 0
+
+
+class _Turn(NamedTuple):
+    """How many were sent and, where none was and none waits, the workers that were counted."""
+
+    sent: int = 0
+    seen: list[seats.Life] | None = None
+
+
+def _turn(
+    layout: Layout,
+    plan: Plan,
+    ending: Ending,
+    launcher: Launcher,
+    own: Intent,
+    environ: Mapping[str, str],
+    pause: Callable[[float], None],
+) -> _Turn:
+    """Send what is missing of the profile of *own*, while nobody else does."""
+    last = last_of(marked(submissions(layout), ending.mark), own.launcher, own.profile.name)
+    if layout.stop.exists() or last is None or not (last.wanted and last.profile.nodes_submit):
+        return _Turn()
+    _look_up(layout, ending.mark, launcher)
+    profile = last.profile
+    if ending.refused:
+        profile = msgspec.structs.replace(profile, requeue=False)
+    exclude = nodes.merged(profile.exclude, nodes.read(layout))
+    order = Order(
+        layout=layout,
+        plan=plan,
+        launcher=launcher,
+        profile=msgspec.structs.replace(profile, exclude=exclude),
+        pending=claimable(layout, plan),
+        workers=last.wanted,
+        environ=environ,
+        chdir=ending.chdir,
+        mark=ending.mark,
+        depth=own.depth + 1,
+        pause=pause,
+        minutes=last.minutes,
+        minutes_min=last.minutes_min,
+    )
+    return _send(order, last, profile, ending.done)
+
+
+def _look_up(layout: Layout, mark: str, launcher: Launcher) -> None:
+    """Answer intents that were cut short, so that tasks that do not exist are not waited for.
+
+    Who publishes one holds the lock until the answer: it was killed, or got no clear one.
+    """
+    for intent in marked(submissions(layout), mark):
+        if not isinstance(intent, Answer) and intent.launcher == launcher.name:
+            found = launcher.find(intent.token)
+            jobs = found.jobs if found else ()
+            sending.answer(layout, intent, "adopted" if found else "not sent", jobs)
 
 
 def claimable(layout: Layout, plan: Plan) -> int:
@@ -117,35 +158,50 @@ def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int)
     return max(0, min(lacking, room))
 
 
-def _send(order: Order, last: Intent, profile: Profile, done: int) -> int:
-    known = marked(submissions(order.layout), order.mark)
+def _send(order: Order, last: Intent, profile: Profile, done: int) -> _Turn:
+    every, seen = submissions(order.layout), seats.lives(order.layout)
+    known = marked(every, order.mark)
     mine = [
         one for one in known if (one.launcher, one.profile.name) == (order.launcher.name, order.profile.name)
     ]
-    there = seats.count(mine, seats.lives(order.layout), requeue=order.profile.requeue)
+    there = seats.count(mine, seen, requeue=order.profile.requeue)
     goal, left = order.tasks(order.asked), order.tasks(order.pending)
     tasks = min(missing(goal, left, there, last.most, done), last.array or NO_LIMIT)
-    number = max(one.number for one in submissions(order.layout)) + 1
-    for _ in range(_TRIES):
+    about = {"array": last.array, "most": last.most, "profile": profile}
+    number, alone = max(one.number for one in every), not (there.waiting or there.live)
+    for seconds in (0.0, *_PAUSES):
+        if seconds and alone:
+            order.pause(seconds)
         if not tasks:
-            return 0
-        about = {"array": last.array, "most": last.most, "profile": profile}
-        intent = sending.made(order, number, tasks, **about)
+            break
+        number += 1
         try:
-            sending.publish(order, intent)
-            found = order.launcher.submit(sending.request(order, intent))
-        except UnclearError:
-            return tasks  # the next `submit` looks it up
-        except NoRoomError as error:
-            sending.answer(order.layout, intent, "not sent", words=error.message)
-            number, tasks = number + 1, tasks // 2
-            continue
-        except RefusedError as error:
-            sending.answer(order.layout, intent, "refused", words=error.message)
-            return 0
-        except HpcSearchError as error:
-            sending.answer(order.layout, intent, "not sent", words=error.message)
-            return 0
-        sending.answer(order.layout, intent, "sent", found.jobs)
-        return tasks
-    return 0
+            return _Turn(_sent(order, sending.made(order, number, tasks, **about)))
+        except NoRoomError:
+            tasks = max(1 if alone else 0, tasks // 2)
+    return _Turn(0, None if there.waiting else seen)
+
+
+def _sent(order: Order, intent: Intent) -> int:
+    """Send *intent*, once; return how many tasks there are of it now.
+
+    Raises:
+        NoRoomError: A limit refused so many.
+        TemporaryError: Somebody else has this number.
+    """
+    sending.publish(order, intent)
+    try:
+        found = order.launcher.submit(sending.request(order, intent))
+    except UnclearError:
+        return intent.tasks  # the next worker, or `submit`, looks it up
+    except HpcSearchError as error:
+        outcome: sending.Outcome = "refused" if isinstance(error, RefusedError) else "not sent"
+        sending.answer(order.layout, intent, outcome, words=error.message)
+        if isinstance(error, NoRoomError):
+            raise
+        return 0
+    sending.answer(order.layout, intent, "sent", found.jobs)
+    if sending.withdrawn(order, intent):
+        order.launcher.cancel([intent.token])
+        return 0
+    return intent.tasks

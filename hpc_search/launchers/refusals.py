@@ -10,6 +10,8 @@ from hpc_search.launchers.base import NoRoomError, UnclearError
 
 #: Exit status of coreutils' timeout: its own, and where it had to kill.
 TIMED_OUT: Final = frozenset({124, 137})
+#: A shell's exit status of a program that a signal ended is this and the signal's number.
+_KILLED: Final = 128
 
 #: SLURM's words (strerror texts and option errors), the profile's fields that cause them, what helps.
 _PERMANENT: Final = (
@@ -71,11 +73,13 @@ _FAILED: Final = "batch job submission failed"
 def explain(status: int, words: str) -> HpcSearchError:
     """Return the error for sbatch's exit *status* (not 0, or 0 with an unreadable answer) and its *words*."""
     quoted = quote(words) or f"nothing (exit status {status})"
-    if _NOT_SET_UP.search(words):
+    if status > 0 and _NOT_SET_UP.search(words):
         return RefusedError(f"sbatch finds no SLURM cluster from here. It said:\n{quoted}", hint=SET_UP)
     if status in TIMED_OUT and not words.strip():
         return UnclearError("sbatch did not answer in time, so the jobs may exist or not", hint=_AGAIN)
-    if status in TIMED_OUT or _UNCLEAR.search(words):
+    # An exit status of 0 means that it accepted the jobs, whatever else was printed.
+    unclear = status <= 0 or status > _KILLED or status in TIMED_OUT
+    if unclear or not words.strip() or _UNCLEAR.search(words):
         return UnclearError(f"sbatch did not say whether the jobs exist. It said:\n{quoted}", hint=_AGAIN)
     if _TEMPORARY.search(words):
         return TemporaryError(
@@ -92,7 +96,7 @@ def explain(status: int, words: str) -> HpcSearchError:
         if re.search(pattern, words, re.IGNORECASE):
             message = f"SLURM refused the submission. It said:\n{quoted}"
             return RefusedError(message, hint=f"change `{fields}` in the profile: {advice}")
-    if _FAILED in words.lower() or status == 0:
+    if _FAILED in words.lower():
         return UnclearError(f"sbatch answered something unknown:\n{quoted}", hint=_AGAIN)
     message = f"sbatch refused the script. It said:\n{quoted}"
     return RefusedError(message, hint="correct the profile; `submit RUN --dry-run` prints the script")

@@ -5,14 +5,16 @@ Everything that comes from a profile or from the environment is quoted; only `pr
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hpc_search.config.problems import shown
 from hpc_search.config.profile import Profile
-from hpc_search.config.profile_fields import OWNED
+from hpc_search.config.profile_fields import owned_option
 from hpc_search.errors import UsageError
 from hpc_search.launchers.base import Request, worker
 from hpc_search.site.starts import CANNOT_START
@@ -27,6 +29,9 @@ _FUNCTIONS: Final = (
     'linger() { [ -n "$told" ] || { sleep $((15 + RANDOM % 16)) & wait $!; }; exit "$1"; }',
     f'cannot_start() {{ echo "{CANNOT_START}${{SLURMD_NODENAME:-$(uname -n)}}: $1" >&2; linger 75; }}',
 )
+#: What would end a line of the script, and with it what no log may be called.
+_NO_LINE: Final = re.compile(r"[\x00-\x1f\x7f]")
+_NO_LOG: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 #: A worker that fails within so many seconds did not work.
 _AT_ONCE_S: Final = 20
 
@@ -83,10 +88,11 @@ def _time_min(request: Request) -> int:
 
 def _additional(request: Request) -> dict[str, Any]:
     profile = request.profile
-    taken = sorted(set(profile.extra) & set(OWNED))
+    taken = sorted(filter(owned_option, profile.extra))
     if taken:
         message = f"profile: `extra` has {', '.join(taken)}, which hpc_search sets itself"
         raise UsageError(message, hint="remove it from `extra`")
+    _check_paths(request)
     # A percent sign starts a pattern in a file name.
     log = f"{request.run}/submitit/{request.token}_".replace("%", "%%") + "%a.log"
     options = {
@@ -99,6 +105,16 @@ def _additional(request: Request) -> dict[str, Any]:
         **profile.extra,
     }
     return {key: value for key, value in options.items() if value not in (None, "", False)}
+
+
+def _check_paths(request: Request) -> None:
+    """Raise UsageError where a path cannot stand in a script; SLURM drops backslashes of a log's name."""
+    for path, wrong in ((request.run, _NO_LOG), (request.chdir, _NO_LINE)):
+        if found := wrong.search(path):
+            message = (
+                f"{shown(path)} has the character {found[0]!r}, and SLURM would take it for another path"
+            )
+            raise UsageError(message, hint="rename the directory, or use `--launcher local`")
 
 
 def _setup(request: Request) -> list[str]:

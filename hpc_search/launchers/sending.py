@@ -22,7 +22,7 @@ from hpc_search.launchers import leftovers, processes
 from hpc_search.launchers.base import Launcher, NoRoomError, Request, Submitted, UnclearError, token
 from hpc_search.launchers.fitting import NO_LIMIT
 from hpc_search.layout import Layout
-from hpc_search.ledger.submits import Answer, Intent, Job
+from hpc_search.ledger.submits import Answer, Intent, Job, marked, submissions
 from hpc_search.records import checked
 from hpc_search.records.plan import Plan
 from hpc_search.site import environment
@@ -107,11 +107,20 @@ def patiently(order: Order, action: Callable[[], _T]) -> _T:
 
 
 def resolved(order: Order, intent: Intent) -> Answer:
-    """Return the answer to an *intent* that was cut short: looked up, and only then sent."""
+    """Return the answer to an *intent* that was cut short: looked up, and sent where still wanted."""
     found = patiently(order, lambda: order.launcher.find(intent.token))
-    if found is None:
-        return send(order, intent)
-    return answer(order.layout, intent, "adopted", found.jobs)
+    if found is not None:
+        return answer(order.layout, intent, "adopted", found.jobs)
+    if withdrawn(order, intent):
+        return answer(order.layout, intent, "not sent", words="cancelled")
+    return send(order, intent)
+
+
+def withdrawn(order: Order, intent: Intent) -> bool:
+    """Return whether a `cancel`, which wants nothing more, came after *intent*."""
+    later = [one for one in submissions(order.layout) if one.number > intent.number and not one.wanted]
+    mine = marked(later, intent.token.rpartition("-")[0].rpartition("-")[2])
+    return any((one.launcher, one.profile.name) == (intent.launcher, intent.profile.name) for one in mine)
 
 
 def made(order: Order, number: int, tasks: int, **changes: Any) -> Intent:
@@ -139,7 +148,8 @@ def publish(order: Order, intent: Intent) -> None:
         TemporaryError: Somebody else has this number.
     """
     leftovers.keep_script(order.layout, intent.token, order.launcher, request(order, intent))
-    if not durable.publish(order.layout.submit_intent(intent.number), checked.encode(intent)):
+    taken = order.layout.submit_record(intent.number).exists()
+    if taken or not durable.publish(order.layout.submit_intent(intent.number), checked.encode(intent)):
         message = "another `submit` of this run is at work, and this mount has no locks to wait for it"
         raise TemporaryError(message, hint="the same command again in a minute")
 
@@ -156,7 +166,13 @@ def send(order: Order, intent: Intent) -> Answer:
     except TemporaryError as error:
         answer(order.layout, intent, "not sent", words=error.message)
         raise
-    return answer(order.layout, intent, "adopted" if found.adopted else "sent", found.jobs)
+    known = answer(order.layout, intent, "adopted" if found.adopted else "sent", found.jobs)
+    if withdrawn(order, intent):
+        # That `cancel` looked before these jobs were there.
+        order.launcher.cancel([intent.token])
+        message = f"{order.layout.root} was cancelled meanwhile; what was sent as {intent.token} is ended"
+        raise TemporaryError(message, hint="the same command again, where workers are wanted after all")
+    return known
 
 
 def _request_once(order: Order, asked: Request) -> Submitted:
@@ -229,6 +245,7 @@ def settle(layout: Layout, last: Intent, number: int, *, wanted: int, **changes:
     fields |= {"taken_back": 0, "created": time.time(), **changes}
     fields["token"] = f"{last.token.rpartition('-')[0]}-{number:04d}"
     record = Answer(**fields, outcome="set")
-    if not durable.publish(layout.submit_record(number), checked.encode(record)):
+    taken = layout.submit_intent(number).exists()
+    if taken or not durable.publish(layout.submit_record(number), checked.encode(record)):
         message = "another command of this run is at work"
         raise TemporaryError(message, hint="the same command again in a minute")

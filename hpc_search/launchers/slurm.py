@@ -70,9 +70,7 @@ class SlurmLauncher:
 
         SLURM's own commands look for such a file for a minute before they say so.
         """
-        conf = os.environ.get("SLURM_CONF", "")
-        if conf and not os.path.exists(conf):
-            raise UsageError(f"SLURM_CONF is {conf}, and there is no such file", hint=refusals.SET_UP)
+        check_configured()
         if not sbatch_available():
             message = "sbatch is not on PATH, so nothing can be sent to SLURM from this machine"
             raise UsageError(
@@ -162,6 +160,7 @@ class SlurmLauncher:
 
     def cancel(self, tokens: Sequence[str]) -> int:
         """Cancel by name, one scancel a token that is live."""
+        check_configured()
         active = self.active(tokens)
         if active is None:
             message = "the SLURM controller does not answer; nothing was cancelled"
@@ -201,6 +200,13 @@ class SlurmLauncher:
             return Waited(signal.SIGINT)
         tick()
         return Waited()
+
+
+def check_configured() -> None:
+    """Raise UsageError where SLURM_CONF names no file."""
+    conf = os.environ.get("SLURM_CONF", "")
+    if conf and not os.path.exists(conf):
+        raise UsageError(f"SLURM_CONF is {conf}, and there is no such file", hint=refusals.SET_UP)
 
 
 def counted(tasks: Iterable[Task]) -> dict[str, ActiveJobs]:

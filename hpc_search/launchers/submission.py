@@ -18,9 +18,9 @@ from hpc_search.launchers.base import ActiveJobs, Fewer, Launcher, NoRoomError
 from hpc_search.launchers.fitting import Filling, Room, sizes
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
-from hpc_search.ledger import paused
+from hpc_search.ledger import paused, seats
 from hpc_search.ledger.gone import owners
-from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, submissions
+from hpc_search.ledger.submits import Answer, Intent, Job, last_of, marked, of_token, submissions
 from hpc_search.locks import LockUnavailableError, coarse_lock
 from hpc_search.site import starts
 
@@ -62,20 +62,20 @@ def submit(order: Order) -> Outcome:
         UsageError: The launcher cannot be used on this machine, or the run is paused.
     """
     if order.pending <= 0:
-        return Outcome(
-            0, 0, f"nothing is left to do; `hpc-search collect {order.layout.root}` merges the results"
-        )
+        return Outcome(0, 0, f"nothing is left to do; `hpc-search collect {order.layout}` merges the results")
     refuse_paused(order.layout)
     order.launcher.check()
     for directory in (order.layout.submits, order.layout.submitit):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with coarse_lock(order.layout.coarse_lock("submit"), _LOCK_TIMEOUT_S):
+        # What is decided below holds as long as nobody publishes this number: there may be no lock.
+        number = _next_number(submissions(order.layout))
         known = _finish_interrupted(order)
-        active = sending.patiently(order, lambda: _live(known, order.launcher))
+        active = _at_work(order, known, sending.patiently(order, lambda: _live(known, order.launcher)))
         gone = _gone(known, active, order.launcher.name)
         troubles = starts.troubles(order.layout, gone)
         _tidy(order.layout, known, gone)
-        outcome = _act(timing.learned(order), known, active, gone)
+        outcome = _act(timing.learned(order), known, active, gone, number)
         return replace(outcome, text="\n".join([outcome.text, *troubles]))
 
 
@@ -87,7 +87,7 @@ def refuse_paused(layout: Layout) -> None:
     """
     if words := paused(layout):
         message = f"{layout.root} is {words}; nothing was started"
-        raise UsageError(message, hint=f"`hpc-search resume {layout.root}` goes on")
+        raise UsageError(message, hint=f"`hpc-search resume {layout}` goes on")
 
 
 def preview(order: Order) -> str:
@@ -169,6 +169,19 @@ def _live(known: Sequence[Intent], launcher: Launcher) -> dict[str, ActiveJobs]:
     return active
 
 
+def _at_work(
+    order: Order, known: Sequence[Intent], active: Mapping[str, ActiveJobs]
+) -> dict[str, ActiveJobs]:
+    """Return *active* without the tasks whose workers have left: they claim nothing more.
+
+    One that failed at its start stays for half a minute, so that a bad node does not eat the array.
+    """
+    if order.launcher.name != "slurm" or not any(jobs.running for jobs in active.values()):
+        return dict(active)
+    left, tasks = seats.ended(order.layout), {one.token: one.tasks for one in known}
+    return {token: jobs.at_most(tasks[token] - left.get(token, 0)) for token, jobs in active.items()}
+
+
 def _may_live_here(one: Intent, launcher: str) -> bool:
     unsent = isinstance(one, Answer) and one.outcome in ("refused", "set")
     if one.launcher != launcher or unsent:
@@ -192,11 +205,19 @@ def _resolve(order: Order, intent: Intent) -> Intent:
         return intent
     # What was about to be sent is what its own record says, whatever is asked for now.
     then = replace(order, profile=intent.profile, workers=intent.wanted)
-    return sending.resolved(then, intent)
+    try:
+        return sending.resolved(then, intent)
+    except (RefusedError, NoRoomError):
+        # That says nothing of what is asked for now.
+        return of_token(order.layout, intent.token) or intent
 
 
 def _act(
-    order: Order, known: list[Intent], active: Mapping[str, ActiveJobs], gone: tuple[str, ...]
+    order: Order,
+    known: list[Intent],
+    active: Mapping[str, ActiveJobs],
+    gone: tuple[str, ...],
+    number: int,
 ) -> Outcome:
     """Change what is live where something else is asked for now, and send what is missing."""
     # Processes of this machine are all alike.
@@ -205,16 +226,17 @@ def _act(
     already = sum(active[name].live for name in same)
     last = last_of(known, order.launcher.name, order.profile.name)
     done, fewer = _changed(order, last, same, already) if last else ([], Fewer())
+    kept = wording.kept(last.profile, order.profile) if last and already else ""
     missing = order.wanted - already
     if missing > 0:
-        return _send_missing(order, active, gone, _Count(missing, already, _newly(known, gone), done))
+        count = _Count(number, missing, already, _newly(known, gone), done, kept)
+        return _send_missing(order, active, gone, count)
     changed = last is not None and (last.wanted, last.profile) != (order.asked, order.profile)
     if changed and last is not None:
         following = msgspec.structs.replace(last, profile=order.profile)
-        number = _next_number(submissions(order.layout))
         sending.settle(order.layout, following, number, wanted=order.asked, taken_back=fewer.waiting)
     there = wording.already({name: active[name] for name in same}, order.pending)
-    text = "; ".join(done) if done else there
+    text = "; ".join(filter(None, [*(done or [there]), kept]))
     return Outcome(0, already, text, tuple(active), gone, changed=changed)
 
 
@@ -239,12 +261,14 @@ def _changed(order: Order, last: Intent, tokens: Sequence[str], already: int) ->
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """Workers that are missing and that are there, tokens newly found gone, and what was changed."""
+    """The next number, workers missing and there, tokens newly found gone, and what was changed."""
 
+    number: int
     missing: int
     already: int
     over: tuple[str, ...]
     done: Sequence[str]
+    kept: str
 
 
 def _send_missing(
@@ -257,7 +281,7 @@ def _send_missing(
     order, avoided = _avoiding(order)
     room = order.launcher.room(order.profile)
     about = {"profile": profile, "gone": dead, "over": count.over, "array": room.array, "most": room.most}
-    answers, rule = _fill(order, room, count.missing, about)
+    answers, rule = _fill(order, room, count, about)
     sent = sum(one.tasks for one in answers)
     if words := timing.short(order.profile, order.plan.search.lease):
         order.say(words)
@@ -272,17 +296,25 @@ def _send_missing(
         words = wording.partly(sent, count.missing, rule, by_workers=goes_on)
     tokens = (*active, *(one.token for one in answers))
     jobs = tuple(job for one in answers for job in one.jobs)
-    return Outcome(sent, count.already, "; ".join([*count.done, words]), tokens, gone, jobs, changed=True)
+    return Outcome(
+        sent,
+        count.already,
+        "; ".join(filter(None, [*count.done, words, count.kept])),
+        tokens,
+        gone,
+        jobs,
+        changed=True,
+    )
 
 
-def _fill(order: Order, room: Room, missing: int, about: dict[str, Any]) -> tuple[list[Answer], str]:
-    """Send as many of *missing* workers as there is *room* for; return the answers, and what held.
+def _fill(order: Order, room: Room, count: _Count, about: dict[str, Any]) -> tuple[list[Answer], str]:
+    """Send as many of the missing workers as there is *room* for; return the answers, and what held.
 
     The first intent says all that is known *about* what was there before.
     """
-    filling = Filling(min(missing, room.tasks), room.array)
+    filling = Filling(min(count.missing, room.tasks), room.array)
     answers: list[Answer] = []
-    number, rule, seat = _next_number(submissions(order.layout)), room.rule, 0
+    number, rule, seat = count.number, room.rule, 0
     while filling.size:
         intent = sending.made(order, number, filling.size, first_seat=seat, **about)
         number += 1

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Final
 
+from hpc_search.config.profile import Profile
 from hpc_search.launchers.base import ActiveJobs, Fewer
 
 #: Tokens that are all named.
 _NAMED = 3
+#: Fields that what is in the queue is given too, or that are not of a task.
+_CHANGED_LIVE: Final = frozenset({"name", "throttle", "time", "workers"})
 
 
 def already(active: Mapping[str, ActiveJobs], pending: int) -> str:
@@ -21,6 +25,21 @@ def already(active: Mapping[str, ActiveJobs], pending: int) -> str:
     why = f" ({', '.join(sorted(filter(None, reasons)))})" if any(reasons) else ""
     workers = f"{running} running and {waiting} waiting{why} workers for {pending} trials"
     return f"already submitted: {workers}; nothing was sent"
+
+
+def kept(before: Profile, after: Profile) -> str:
+    """Return what of *after* only holds for what is sent from now on; "" where nothing differs."""
+    changed = [
+        name
+        for name in Profile.__struct_fields__
+        if name not in _CHANGED_LIVE and getattr(before, name) != getattr(after, name)
+    ]
+    if not changed:
+        return ""
+    return (
+        f"{', '.join(changed)}: for workers that are sent from now on; those that are there keep theirs "
+        "(`cancel`, then `submit` replaces them)"
+    )
 
 
 def sent(missing: int, there: int, tokens: Sequence[str], avoided: Mapping[str, str], packed: int = 1) -> str:

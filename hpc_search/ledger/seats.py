@@ -80,6 +80,11 @@ def count(known: Sequence[Intent], lives: Iterable[Life], *, requeue: bool) -> S
     return Seats(max(0, waiting - taken), live)
 
 
+def ended(layout: Layout) -> dict[str, int]:
+    """Return token -> tasks whose workers have left for good; SLURM may show them for a while longer."""
+    return {token: len(tasks) for token, tasks in _tasks(lives(layout), requeue=True)[0].items() if tasks}
+
+
 def _was_sent(one: Intent) -> bool:
     """Return whether its tasks exist, as far as is known: an intent without an answer may have been sent."""
     return not isinstance(one, Answer) or one.outcome in ("sent", "adopted")

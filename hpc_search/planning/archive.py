@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -31,6 +32,14 @@ class Manifest(msgspec.Struct, frozen=True):
     programs: tuple[str, ...] = ()
     executable: tuple[str, ...] = ()
     module: bool = False
+
+
+def name_below(part: str, base: str) -> str:
+    """Return the name below *base* of the file *part* of a command; "" for an absolute path elsewhere."""
+    if not os.path.isabs(part):
+        return os.path.normpath(part)
+    name = os.path.relpath(os.path.realpath(part), os.path.realpath(base))
+    return "" if name.split("/")[0] == ".." else name
 
 
 class Snapshot(NamedTuple):

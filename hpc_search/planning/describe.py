@@ -109,6 +109,10 @@ def kept(made: Draft) -> str:
     if made.plan.search.snapshot == "none":
         return "not kept (snapshot: none): tasks run what is there when they start"
     if not snapshot.files:
+        if made.plan.search.trial.command:
+            return (
+                "nothing kept: the command names no file beside the search file; it runs what is there then"
+            )
         return "nothing to keep: all of it is installed"
     names = list(dict.fromkeys(_top(name, snapshot.manifest.roots) for name in snapshot.files))
     more = f", ... ({len(names)})" if len(names) > _SHOWN else ""

@@ -62,5 +62,5 @@ def damaged_splits(layout: Layout) -> str:
         path = layout.root / name
         if name.startswith(folder) and not (path.is_file() and digest(path.read_bytes()) == planned):
             found = "is not what was planned" if path.is_file() else "is missing"
-            return f"{path} {found}; `hpc-search fsck {layout.root} --repair` makes it again"
+            return f"{path} {found}; `hpc-search fsck {layout} --repair` makes it again"
     return ""

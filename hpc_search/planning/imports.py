@@ -38,7 +38,7 @@ class Locator:
     """Finds top-level modules below *first*, then where this interpreter would."""
 
     def __init__(self, first: Sequence[Path]) -> None:
-        """Look below *first* before anything else."""
+        """Look below *first* before anything else, and in the `src` directories there after all else."""
         importlib.invalidate_caches()
         self._first = [str(path) for path in first]
         self._known: dict[str, ModuleSpec | None] = {}
@@ -56,7 +56,7 @@ class Locator:
             # Editable installations have finders of their own.
             with suppress(ImportError, ValueError, AttributeError):
                 spec = importlib.util.find_spec(head)
-        return spec
+        return spec or PathFinder.find_spec(head, [os.path.join(place, "src") for place in self._first])
 
     def local(self, head: str) -> Found | None:
         """Return where *head* is, None where it is installed, built in, this package, or nowhere."""

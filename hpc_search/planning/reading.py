@@ -54,7 +54,7 @@ def load_instance(layout: Layout) -> Instance:
     Raises:
         DamagedError: instance.json is missing or does not hold that.
     """
-    hint = f"`hpc-search fsck {layout.root} --adopt` makes it anew; what is done can be collected without it"
+    hint = f"`hpc-search fsck {layout} --adopt` makes it anew; what is done can be collected without it"
     try:
         content = layout.instance.read_bytes()
     except FileNotFoundError as error:

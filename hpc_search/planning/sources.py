@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from hpc_search.errors import UsageError
 from hpc_search.planning import archive, git, ignoring, imports
-from hpc_search.planning.archive import Manifest, Snapshot
+from hpc_search.planning.archive import Manifest, Snapshot, name_below
 from hpc_search.planning.imports import SUFFIXES, Found, Locator
 from hpc_search.records.plan import TrialSpec
 
@@ -143,15 +143,18 @@ class _Taken:
     # -- the rest
     def argument(self, part: str) -> str:
         """Take *part* of a command where it is a file below the search file; return its name, else ""."""
-        file = self.base / part
-        if part.startswith(("/", "-")) or set(part) & set("{}") or "\0" in part or ".." in Path(part).parts:
+        if part.startswith("-") or set(part) & set("{}") or "\0" in part or ".." in Path(part).parts:
+            return ""
+        name = name_below(part, str(self.base))
+        file = self.base / name
+        if not name or (file.parent.parent / "pyvenv.cfg").exists():
+            # A copy of its interpreter would not find a virtual environment.
             return ""
         try:
             if not file.is_file() or file.stat().st_size > _ARGUMENT_BYTES:
                 return ""
         except OSError:
             return ""
-        name = os.path.normpath(part)
         if not self._add(name, file):
             return ""
         if file.suffix == ".py":

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -216,11 +217,17 @@ def _refuse_out(plan: ClusterPlan) -> None:
         )
 
 
+def place(plan: ClusterPlan, name: str) -> Path:
+    """Return where the profile *name* is written: what is there may have been edited, and stays."""
+    free = (Path(f"{name}{number}.yaml") for number in chain([""], (f"-{n}" for n in count(2))))
+    return plan.out or next(path for path in free if plan.force or not path.exists())
+
+
 def _write(chosen: choice.Choice, plan: ClusterPlan, asked: Asked, tried: Tried) -> tuple[str, str]:
     """Write the profile; return its path and what to say."""
-    path = plan.out or Path(f"{chosen.profile.name}.yaml")
     ran = {"ran": "One array was run with it", "skipped": "Not tried"}
     config = asked.config
+    path = place(plan, chosen.profile.name)
     head = (
         f"Cluster {config.word('ClusterName')}, SLURM {config.word('SLURM_VERSION')}: by doctor --cluster on",
         f"{socket.gethostname()}, {datetime.now(UTC).isoformat(timespec='minutes')}.",

@@ -104,6 +104,22 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
     )
 
 
+def _others(run: Run, wish: Wish, order: Order) -> list[Order]:
+    """Return orders for what the run's other profiles want as well; none where one profile was spoken of."""
+    from hpc_search.ledger import submits
+
+    if wish.profile or wish.assignments or wish.workers is not None or order.pending <= 0:
+        return []
+    known = submits.marked(submits.submissions(run.layout), mark(run))
+    names = {one.profile.name for one in known if one.launcher == "slurm" == order.launcher.name}
+    lasts = [submits.last_of(known, "slurm", name) for name in sorted(names - {order.profile.name})]
+    return [
+        replace(order, profile=last.profile, workers=last.wanted)
+        for last in lasts
+        if last is not None and last.wanted
+    ]
+
+
 def pending(run: Run) -> int:
     """Return how many trials have not ended, by the index; all of them where it cannot be read."""
     try:
@@ -137,11 +153,20 @@ def submit(run: Run, wish: Wish) -> Sent:
         submission.refuse_paused(run.layout)
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
+    for other in _others(run, wish, order):
+        more = submission.submit(other)
+        outcome = replace(
+            outcome,
+            sent=outcome.sent + more.sent,
+            live=outcome.live + more.live,
+            text=f"{outcome.text}\nprofile {other.profile.name}: {more.text}",
+            tokens=tuple(dict.fromkeys((*outcome.tokens, *more.tokens))),
+        )
     failed = counted(run).failed if order.pending <= 0 else 0
     if failed:
-        words = f"{outcome.text}; {failed} failed: `hpc-search status {run.path}` says why"
-        words += f", `hpc-search retry {run.path}` lets them run again"
-        words += f". The run keeps its code: `hpc-search submit {run.path} --resnapshot` runs corrected code"
+        words = f"{outcome.text}; {failed} failed: `hpc-search status {run.typed}` says why"
+        words += f", `hpc-search retry {run.typed}` lets them run again"
+        words += ". The run keeps its code: `submit --resnapshot` takes corrected code"
         outcome = replace(outcome, text=words)
     if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
@@ -203,7 +228,7 @@ def wait(run: Run, sent: Sent) -> Ended:
 
         waited = sent.launcher.wait(tokens, tick, lambda: pending(run))
     if waited.signal and sent.launcher.name == "slurm":
-        words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.path}` ends them"
+        words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.typed}` ends them"
         return Ended(128 + waited.signal, words)
     return _ended(run, sent, waited)
 
@@ -211,21 +236,21 @@ def wait(run: Run, sent: Sent) -> Ended:
 def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     seen = counted(run)
     if waited.signal:
-        return Ended(128 + waited.signal, f"stopped; `hpc-search submit {run.path}` goes on where it was")
+        return Ended(128 + waited.signal, f"stopped; `hpc-search submit {run.typed}` goes on where it was")
     rows = []
     if seen.left and seen.stopped is not None:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
     elif seen.left and paused(run.layout):
-        rows = [f"{paused(run.layout)}; {_trials(seen.left)} left; `hpc-search resume {run.path}` goes on"]
+        rows = [f"{paused(run.layout)}; {_trials(seen.left)} left; `hpc-search resume {run.typed}` goes on"]
     elif seen.left:
         rows = [
             f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}"
             for words in waited.lost
         ]
         rows += starts.troubles(run.layout, sent.outcome.tokens if sent.launcher.name == "slurm" else ())
-        rows.append(f"{_trials(seen.left)} left; `hpc-search submit {run.path}` goes on")
+        rows.append(f"{_trials(seen.left)} left; `hpc-search submit {run.typed}` goes on")
     elif seen.failed:
-        why = f"`hpc-search status {run.path}` says why"
+        why = f"`hpc-search status {run.typed}` says why"
         rows.append(f"{seen.failed} of {seen.trials} trials failed; {why}")
     return Ended(EXIT_FAILED if rows else EXIT_DONE, "\n".join(rows))
 
@@ -235,7 +260,7 @@ def after_work(run: Run) -> str:
     from hpc_search.progress import line
 
     seen = counted(run)
-    more = f"; `hpc-search submit {run.path}` goes on where it was" if seen.left else ""
+    more = f"; `hpc-search submit {run.typed}` goes on where it was" if seen.left else ""
     return f"{line(seen)}{more}"
 
 
@@ -263,7 +288,7 @@ def cancel(run: Run) -> str:
     if not ended:
         return "no worker of this run is live; nothing to cancel"
     workers = "1 worker was" if ended == 1 else f"{ended} workers were"
-    return f"{workers} told to end; `hpc-search submit {run.path}` goes on where they stopped"
+    return f"{workers} told to end; `hpc-search submit {run.typed}` goes on where they stopped"
 
 
 def watch(run: Run) -> int:
@@ -272,5 +297,5 @@ def watch(run: Run) -> int:
     from hpc_search.status import Watcher
 
     watcher = Watcher(run.layout, run.plan)
-    ended_by = show(watcher.look, str(run.path))
+    ended_by = show(watcher.look, run.typed)
     return 128 + ended_by if ended_by else EXIT_DONE

@@ -93,10 +93,10 @@ def _retried(run: Run, found: list[int], given: Sequence[int], entries: Sequence
 def _next(run: Run) -> str:
     """Return how what is pending gets to run."""
     if paused(run.layout):
-        return f"the run is paused: `hpc-search resume {run.path}` goes on"
+        return f"the run is paused: `hpc-search resume {run.typed}` goes on"
     if run.layout.stop.exists():
-        return f"the search is stopped: `hpc-search submit {run.path}` clears that and starts workers"
-    return f"live workers take that up, `hpc-search submit {run.path}` starts those that are missing"
+        return f"the search is stopped: `hpc-search submit {run.typed}` clears that and starts workers"
+    return f"live workers take that up, `hpc-search submit {run.typed}` starts those that are missing"
 
 
 def submitted(run: Run) -> str:
@@ -123,7 +123,7 @@ def skip(run: Run, trials: Sequence[str], point: int | None = None, reason: str 
     numbers = sorted({*numbers, *open_or_pruned})
     if not numbers:
         what = f"all trials of point {point} have ended" if point is not None else "no trial was named"
-        hint = f"`hpc-search skip {run.path} 17`, or --point P for all trials of a point"
+        hint = f"`hpc-search skip {run.typed} 17`, or --point P for all trials of a point"
         raise UsageError(f"nothing to skip: {what}", hint=hint)
     with _command(run) as ledger:
         # The pruned ones, too: the same command may have been killed before others could see them so.
@@ -183,7 +183,7 @@ def _refuse(
     if refused:
         problems = [f"trial {number} is {state}" for number, state in refused]
         message = f"{_all(problems)}; {only} can be named here, and nothing was changed"
-        raise UsageError(message, hint=f"`hpc-search show {run.path} {refused[0][0]}` says how it ended")
+        raise UsageError(message, hint=f"`hpc-search show {run.typed} {refused[0][0]}` says how it ended")
 
 
 def _all(problems: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def pause(run: Run, reason: str = "") -> str:
     parts = [f"{first}: {_count(told.running, 'worker')} told to save and end"]
     parts += [f"{_count(told.waiting, 'waiting task')} held"] if told.waiting else []
     parts += [told.problem] if told.problem else []
-    return f"{'; '.join(parts)}\n`hpc-search resume {run.path}` goes on"
+    return f"{'; '.join(parts)}\n`hpc-search resume {run.typed}` goes on"
 
 
 def resume(run: Run) -> str:
@@ -45,19 +45,21 @@ def resume(run: Run) -> str:
         raise TemporaryError(f"{goes_on}, but {told.problem}", hint="the same command again later")
     released = f"{_count(told.waiting, 'held task')} released" if told.waiting else ""
     if not words and not released:
-        return f"not paused; `hpc-search submit {run.path}` starts the workers that are missing"
+        return f"not paused; `hpc-search submit {run.typed}` starts the workers that are missing"
     known = submissions(run.layout)
     if not known:
-        return f"no longer paused; `hpc-search submit {run.path}` starts workers"
+        return f"no longer paused; `hpc-search submit {run.typed}` starts workers"
     last = known[-1]
-    sent = submit(run, Wish(launcher=last.launcher, workers=last.wanted or None)).outcome.text
+    # On SLURM those of all profiles.
+    workers = last.wanted or None if last.launcher == "local" else None
+    sent = submit(run, Wish(launcher=last.launcher, workers=workers)).outcome.text
     return "; ".join(filter(None, ["no longer paused" if words else "", released, sent]))
 
 
 def closed(run: Run) -> str:
     """Return why no worker shall start now and what lets it, "" where it may."""
     words = paused(run.layout)
-    return f"the run is {words}; `hpc-search resume {run.path}` goes on" if words else ""
+    return f"the run is {words}; `hpc-search resume {run.typed}` goes on" if words else ""
 
 
 def signature(done: str, reason: str) -> str:

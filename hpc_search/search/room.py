@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from hpc_search.errors import UsageError
+from hpc_search.errors import TemporaryError
 from hpc_search.planning.describe import record_bytes, size
 
 #: Files of a worker: its directory, journal, heartbeat, log, reserve, report, the task's log, checkpoints.
@@ -27,11 +27,11 @@ def shortage(free_bytes: int, free_files: int | None, trials: int, workers: int)
 
 
 def check(root: Path, trials: int, workers: int) -> None:
-    """Raise UsageError where what statvfs says of *root*, a project's quota included, is too little."""
+    """Raise TemporaryError where what statvfs says of *root*, a project's quota included, is too little."""
     found = os.statvfs(root)
     files = found.f_favail if found.f_files else None
     short = shortage(found.f_bavail * found.f_frsize, files, trials, workers)
     if short:
         message = f"{root}: {short}, checkpoints not counted; nothing was submitted"
-        hint = "free space or files (`hpc-search clean`, the site's `quota`), or `submit --force`"
-        raise UsageError(message, hint=hint)
+        hint = "free space or files (the site's `quota` says how much is yours), or `submit --force`"
+        raise TemporaryError(message, hint=hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,11 @@ class Run:
     def path(self) -> Path:
         """The run directory."""
         return self.layout.root
+
+    @property
+    def typed(self) -> str:
+        """The run directory as a shell takes it."""
+        return str(self.layout)
 
 
 def locate(text: str) -> Layout:
@@ -76,8 +82,12 @@ def writable(run: Run) -> Run:
         return run
     message = f"{here} is a copy of, or was moved from, {instance.path}: it can be read, not run"
     original = Path(instance.path).exists()
-    hint = "work in the original" if original else f"move it back: mv {here} {instance.path}"
-    raise UsageError(message, hint=f"{hint}, or `hpc-search fsck {run.path} --adopt` to run it here")
+    hint = (
+        "work in the original"
+        if original
+        else f"move it back: mv {shlex.quote(str(here))} {shlex.quote(instance.path)}"
+    )
+    raise UsageError(message, hint=f"{hint}, or `hpc-search fsck {run.typed} --adopt` to run it here")
 
 
 class Planned(NamedTuple):

@@ -21,6 +21,9 @@ _WAIT: Final = "wait"
 _SMALLER: Final = "a shorter walltime starts sooner: `submit RUN --set time=30`, `--set time_min=10`"
 _ADMIN: Final = "ask the administrators of the cluster"
 _AGAIN: Final = "`cancel RUN`, then submit with another value"
+#: What waits in the queue keeps what it was sent with.
+_OTHER: Final = "`cancel RUN`, then `submit RUN --set {}`"
+_ELSEWHERE: Final = _OTHER.format("partition=NAME")
 _RAISE: Final = "`submit RUN --set throttle=N` raises it (0: no limit)"
 
 #: Reason -> meaning, next step. A step that begins with "wait" needs nobody's help.
@@ -45,7 +48,7 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "JobHeldAdmin": ("held by an administrator", _ADMIN),
     "launch failed requeued held": (
         "a node could not start it, so SLURM holds it",
-        "`scontrol release ID`; where it happens again, keep off that node: `--set exclude=NODE`",
+        "`scontrol release ID`; where it happens again, keep off that node: `submit RUN --set exclude=NODE`",
     ),
     "job requeued in held state": ("requeued by an administrator and held", "`scontrol release ID`"),
     "ReqNodeNotAvail": (
@@ -57,15 +60,18 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
         "its reservation has not begun, or is not yours",
         f"{_WAIT}; `scontrol show reservation` lists when it begins",
     ),
-    "ReservationDeleted": ("its reservation was deleted", "`submit RUN --set reservation=`"),
-    "PartitionDown": ("the partition takes jobs but starts none", f"{_WAIT}, or `--set partition=NAME`"),
-    "PartitionInactive": ("the partition is closed", f"{_WAIT}, or `--set partition=NAME`"),
+    "ReservationDeleted": ("its reservation was deleted", _OTHER.format("reservation=")),
+    "PartitionDown": ("the partition takes jobs but starts none", f"{_WAIT}, or {_ELSEWHERE}"),
+    "PartitionInactive": ("the partition is closed", f"{_WAIT}, or {_ELSEWHERE}"),
     "PartitionTimeLimit": (
         "the walltime is above what the partition allows",
-        'lower it: `--set time=MINUTES`; `sinfo -o "%P %l"` lists the limits',
+        'lower it: `submit RUN --set time=MINUTES`; `sinfo -o "%P %l"` lists the limits',
     ),
-    "PartitionNodeLimit": ("asks for more nodes than the partition gives or has", "`--set partition=NAME`"),
-    "PartitionConfig": ("the partition does not allow what it asks for", "`--set partition=NAME`"),
+    "PartitionNodeLimit": ("asks for more nodes than the partition gives or has", _ELSEWHERE),
+    "PartitionConfig": (
+        "the partition does not allow what it asks for, or has no such node (cores, memory, time)",
+        f"{_ELSEWHERE}, `cpus=N`, `mem=SIZE`",
+    ),
     "NodeDown": ("a node that it needs is down", f"{_WAIT}; `sinfo -R` says why"),
     "FrontEndDown": ("no front end is up", _WAIT),
     "Licenses": ("waits for a licence that others use", f"{_WAIT}; `scontrol show lic` lists them"),
@@ -73,18 +79,18 @@ _TABLE: Final[dict[str, tuple[str, str]]] = {
     "BurstBufferStageIn": ("its burst buffer is being filled", _WAIT),
     "Cleaning": ("its last run is being cleaned up", _WAIT),
     "Prolog": ("its prolog is running", _WAIT),
-    "InvalidAccount": ("the account is not valid any more", "`--set account=NAME`"),
-    "InvalidQOS": ("the QOS is not valid any more", "`--set qos=NAME`"),
-    "AccountNotAllowed": ("the partition does not take this account", "`--set account=NAME`"),
-    "QOSNotAllowed": ("the partition does not take this QOS", "`--set qos=NAME`"),
+    "InvalidAccount": ("the account is not valid any more", _OTHER.format("account=NAME")),
+    "InvalidQOS": ("the QOS is not valid any more", _OTHER.format("qos=NAME")),
+    "AccountNotAllowed": ("the partition does not take this account", _OTHER.format("account=NAME")),
+    "QOSNotAllowed": ("the partition does not take this QOS", _OTHER.format("qos=NAME")),
     "AccountingPolicy": ("over a limit of the account or the QOS", f"{_WAIT} until jobs end"),
     "BadConstraints": (
         "no node has what it asks for (constraint, gres, memory, cores)",
         f'{_AGAIN}; `sinfo -o "%N %f %G %m %c"` lists what there is',
     ),
-    "MaxMemPerLimit": ("asks for more memory than allowed", "`--set mem=SIZE`"),
+    "MaxMemPerLimit": ("asks for more memory than allowed", _OTHER.format("mem=SIZE")),
     "NonZeroExitCode": ("it ended with an error", "see RUN/submitit for its log"),
-    "OutOfMemory": ("it ran out of the memory that it asked for", "`--set mem=SIZE`"),
+    "OutOfMemory": ("it ran out of the memory that it asked for", _OTHER.format("mem=SIZE")),
     "TimeLimit": ("it reached its walltime", "`submit RUN` goes on"),
     "InactiveLimit": ("it reached the limit of inactivity", _ADMIN),
     "JobLaunchFailure": ("it could not be started", "`submit RUN`; see RUN/submitit for its log"),
@@ -168,6 +174,8 @@ def _of_limit(match: re.Match[str]) -> Explained:
     if words in ("submitjob", "submitjobs"):
         step = f"{_WAIT}: `submit RUN` sends the rest once jobs have ended"
     elif "used up" in what:
-        return Explained(f"{owner} has no {what}", f"{_ADMIN}, or `--set account=NAME`", waits=False)
+        return Explained(
+            f"{owner} has no {what}", f"{_ADMIN}, or {_OTHER.format('account=NAME')}", waits=False
+        )
     group = " (all of its users together)" if match["kind"].lower() == "grp" else ""
     return Explained(f"the limit of {owner} on {what}{whose}{group} is reached", step, waits=True)

@@ -21,17 +21,17 @@ _MOST: Final = 200
 _NO_OUTPUT: Final = re.compile(r"([^|]+)\|(?:JobLaunchFailure|0:53)")
 
 
-def troubles(layout: Layout, gone: Collection[str]) -> list[str]:
+def troubles(layout: Layout, gone: Collection[str], token: str = "") -> list[str]:
     """Return sentences on tasks that could not start: how many, where, why.
 
-    Logs of all tokens are read, as far as they are not folded; SLURM is asked about those of the tokens
-    *gone* that left no log at all.
+    Logs of *token*, else of all, are read, as far as they are not folded; SLURM is asked about those of
+    the tokens *gone* that left no log at all.
     """
     try:
         names = sorted(os.listdir(layout.submitit))
     except FileNotFoundError:
         return []
-    logs = [name for name in names if name.endswith(".log") and "_" in name]
+    logs = [name for name in names if name.endswith(".log") and name.startswith(f"{token}_" if token else "")]
     nodes: dict[str, list[str]] = {}
     for name in logs[-_MOST:]:
         for node, why in _LINE.findall(_tail(layout.submitit / name)):

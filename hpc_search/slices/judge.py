@@ -47,7 +47,7 @@ def _differences(wanted: Slice, seen: Observed) -> Iterator[str]:
     if "nvml" in seen.looked or seen.devices:
         yield from _devices(wanted, seen)
     if seen.torch_devices is not None and seen.torch_devices != devices_expected(wanted):
-        yield f"torch sees {seen.torch_devices} devices instead of {devices_expected(wanted)}"
+        yield f"torch sees {_counted(seen.torch_devices)} instead of {devices_expected(wanted)}"
     if seen.wrong:
         yield seen.wrong
 
@@ -67,7 +67,8 @@ def _environment(wanted: Slice, seen: Observed) -> Iterator[str]:
         yield f"no device: CUDA_VISIBLE_DEVICES {shown}, {asked} was asked for"
     elif len(seen.visible) != count:
         names = ",".join(seen.visible)
-        yield f"{len(seen.visible)} devices instead of {count} (CUDA_VISIBLE_DEVICES={names}, asked: {asked})"
+        found = _counted(len(seen.visible))
+        yield f"{found} instead of {count} (CUDA_VISIBLE_DEVICES={names}, asked: {asked})"
     shards = requested(wanted.request.gres).get("shard")
     if wanted.kind == "shard" and seen.shards != str(shards):
         yield f"SLURM_SHARDS_ON_NODE is {seen.shards or 'not set'} instead of {shards}"
@@ -87,7 +88,7 @@ def _percentage(text: str) -> Iterator[str]:
 def _devices(wanted: Slice, seen: Observed) -> Iterator[str]:
     count = devices_expected(wanted)
     if len(seen.devices) != count:
-        yield f"the driver shows {len(seen.devices)} devices instead of {count}"
+        yield f"the driver shows {_counted(len(seen.devices))} instead of {count}"
     for device in seen.devices:
         yield from _device(wanted, device)
 
@@ -108,3 +109,7 @@ def _device(wanted: Slice, device: Device) -> Iterator[str]:
         yield f"{name} has {device.sms} multiprocessors instead of {expect.sm_min} or more"
     if expect.free_gib and device.free is not None and device.free < expect.free_gib * _GIB:
         yield f"{name} has {device.free / _GIB:.1f} GiB of free memory instead of {expect.free_gib:g} or more"
+
+
+def _counted(devices: int) -> str:
+    return "1 device" if devices == 1 else f"{devices} devices"

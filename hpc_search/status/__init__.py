@@ -25,7 +25,7 @@ from hpc_search.site.shared import Desk, Queue, file_server_now
 from hpc_search.status import estimate, hours, index, slots, trials, words
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
-from hpc_search.status.model import Best, BestPoint, Eta, Failure, Status
+from hpc_search.status.model import Best, BestPoint, Eta, Failure, Slots, Status
 from hpc_search.status.workers import Census, LiveWorker
 
 #: Of the last so many ends the rate is made.
@@ -156,14 +156,14 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     left = plan.trials - len(finals)
     live = [worker for worker in facts.workers if worker.state == "live"]
     active = bool(live) and left > 0
-    rate = recent_rate([entry.changed for entry in finals[-_RECENT:]], facts.now if active else None)
+    rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
     one = estimate.length(finals)
     best = index.best_trial(plan, facts.entries)
     view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())
-    seats = slots.slots(facts.known, facts.workers, facts.queue, left) if left else ()
+    seats = _seats(facts) if left else ()
     spent = _spent(facts)
     begun = bool(facts.known or facts.sight.rows) or any(entry.attempt for entry in known)
-    state = words.state(layout, left, facts.workers, view, begun=begun)
+    state = words.state(layout, left, facts.workers, view, seats, begun=begun)
     wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
@@ -196,10 +196,15 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         notes=(
             *notes,
             *words.notes(layout, state, view, seats, facts.known),
-            *words.mismatches(wrong, state),
+            *words.mismatches(wrong, state, slots.replaced(facts.known)),
         ),
         next=words.next_step(state, view, seats),
     )
+
+
+def _seats(facts: _Facts) -> tuple[Slots, ...]:
+    left = facts.plan.trials - len(facts.summary.finals)
+    return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, left)
 
 
 def _spent(facts: _Facts) -> dict[slots.Unit, hours.Sums]:

@@ -31,6 +31,11 @@ class Summary:
         self.counts = Counter(map(_STATE, self.known))
         self.finals = sorted((entry for entry in self.known if entry.state >= codec.DONE), key=_CHANGED)
 
+    @property
+    def run_ends(self) -> list[int]:
+        """When those ended that were run, the oldest first; skipped ones were not."""
+        return [entry.changed for entry in self.finals if entry.seconds or entry.state != codec.PRUNED]
+
 
 class Read(NamedTuple):
     """Entries by trial, None for one that does not verify; where they are from; what to say of that."""

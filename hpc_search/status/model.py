@@ -77,11 +77,12 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Slots(msgspec.Struct, frozen=True):
-    """Workers of one profile: how many shall be live, are, wait in the queue, and are missing."""
+    """Workers of one profile: how many shall be live, are, start, wait in the queue, and are missing."""
 
     profile: str
     wanted: int
     live: int
+    starting: int
     waiting: int
     missing: int
 

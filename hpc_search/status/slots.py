@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from hpc_search.config.profile import Profile
+from hpc_search.config.slices import items
+from hpc_search.ledger.mismatches import ELSEWHERE
+from hpc_search.ledger.seats import REQUEUE
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.site.queue import Job
 from hpc_search.site.reasons import Explained, explain
 from hpc_search.site.shared import Queue
-from hpc_search.status.hours import Sums
+from hpc_search.status.hours import Row, Sums
 from hpc_search.status.model import Eta, Hours, QueueView, Slots, Waiting
-from hpc_search.status.workers import LiveWorker
+from hpc_search.status.workers import LiveWorker, task_of
 
 Unit = Literal["GPU", "slice", "core"]
 
@@ -33,8 +36,7 @@ def share_of(profile: Profile | None, device: str, threads: int) -> Share:
     if kind == "cpu":
         return Share("core", float(max(1, profile.cpus)))
     if kind in ("whole", "packed"):
-        count = gres.rpartition(":")[2]
-        gpus = float(count) if count.isdecimal() else 1.0
+        gpus = float(sum(item.number for item in items(gres) if item.name == "gpu") or 1)
         return Share("GPU", gpus / max(1, profile.slice.pack.workers) if kind == "packed" else gpus)
     return Share("slice", 1.0)
 
@@ -66,6 +68,16 @@ def queued_tokens(known: Sequence[Intent]) -> tuple[str, ...]:
         and one.token not in over
         and (not isinstance(one, Answer) or one.outcome in ("sent", "adopted"))
     )
+
+
+def replaced(known: Sequence[Intent]) -> frozenset[str]:
+    """Return the tokens whose missing workers were sent again, by a later submission of the same profile."""
+    newest = {
+        one.profile.name: one.number
+        for one in known
+        if one.tasks and isinstance(one, Answer) and one.outcome in ("sent", "adopted")
+    }
+    return frozenset(one.token for one in known if one.number < newest.get(one.profile.name, 0))
 
 
 def view(queue: Queue | None, now: float, *, paused: bool = False) -> QueueView | None:
@@ -109,32 +121,57 @@ def _waiting(reason: str, jobs: Sequence[Job], now: float, *, paused: bool) -> W
 
 
 def slots(
-    known: Sequence[Intent], workers: Sequence[LiveWorker], queue: Queue | None, left: int
+    known: Sequence[Intent],
+    workers: Sequence[LiveWorker],
+    rows: Iterable[Row],
+    queue: Queue | None,
+    left: int,
 ) -> tuple[Slots, ...]:
     """Return the workers by profile; the newest submission of a profile says how many shall be live.
 
     Workers without a submission, started by hand, are those of profile "". *left* trials are not final.
+    A task that runs starts until its worker has a journal; the *rows* tell which have left again.
     """
     profile_of = {one.token: one.profile.name or one.launcher for one in known}
     wanted = {profile_of[one.token]: one.wanted for one in known}
     live = Counter(profile_of.get(worker.token, "") for worker in workers if worker.state == "live")
-    waiting = _waiting_workers(known, profile_of, queue)
+    packed = {one.token: max(1, one.profile.slice.pack.workers) for one in known}
+    waiting, starting = Counter[str](), Counter[str]()
+    left_again = _left(rows)
+    for job in queue.jobs if queue is not None else ():
+        if job.token not in packed:
+            continue
+        if job.kind == "waiting":
+            waiting[profile_of[job.token]] += job.count * packed[job.token]
+        elif job.kind == "running":
+            seen = sum(worker.token == job.token and job.has(task_of(worker.seat)) for worker in workers)
+            seen += sum(job.has(task) for task in left_again[job.token])
+            starting[profile_of[job.token]] += max(0, job.count * packed[job.token] - seen)
+    for one in known if queue is not None else ():
+        if queue is not None and one.token in queue.unasked:
+            # Sent since SLURM was asked.
+            there = sum(worker.token == one.token for worker in workers)
+            waiting[profile_of[one.token]] += max(0, one.tasks * packed[one.token] - there)
     found = []
     for name in [*wanted, *([""] if live[""] else [])]:
         asked = min(wanted.get(name, 0), left)
-        missing = max(0, asked - live[name] - waiting[name])
-        found.append(Slots(name, asked, live[name], waiting[name], missing))
-    return tuple(one for one in found if one.wanted or one.live or one.waiting)
+        # What is started where nobody is wanted has been cancelled since SLURM was asked.
+        begun = starting[name] if asked else 0
+        missing = max(0, asked - live[name] - begun - waiting[name])
+        found.append(Slots(name, asked, live[name], begun, waiting[name], missing))
+    return tuple(one for one in found if one.wanted or one.live or one.starting or one.waiting)
 
 
-def _waiting_workers(
-    known: Sequence[Intent], profile_of: Mapping[str, str], queue: Queue | None
-) -> Counter[str]:
-    packed = {one.token: max(1, one.profile.slice.pack.workers) for one in known}
-    found = Counter[str]()
-    for job in queue.jobs if queue is not None else ():
-        if job.kind == "waiting" and job.token in profile_of:
-            found[profile_of[job.token]] += job.count * packed[job.token]
+def _left(rows: Iterable[Row]) -> Mapping[str, list[int]]:
+    """Return token -> tasks of the workers that have exited, unless SLURM was asked to run them again."""
+    last: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if row.token and row.restart >= last.get((row.token, row.seat), row).restart:
+            last[row.token, row.seat] = row
+    found = defaultdict[str, list[int]](list)
+    for (token, seat), row in last.items():
+        if row.exited and not {REQUEUE, ELSEWHERE} & row.events.keys():
+            found[token].append(task_of(seat))
     return found
 
 

@@ -135,6 +135,9 @@ def _state(status: Status) -> list[str]:
     word = _STATES.get(status.state, status.state)
     live = states["live"]
     parts = [f"{word}: {_count(live, 'worker')} live" if live else word]
+    starting = sum(one.starting for one in status.slots)
+    if starting:
+        parts = [f"{word}: {_count(starting, 'worker')}"] if not live else [*parts, f"{starting} starting"]
     parts += [f"{states[state]} {state}" for state in ("silent", "gone") if states[state]]
     if status.queue is not None:
         waiting = sum(group.tasks for group in status.queue.waiting)
@@ -142,8 +145,6 @@ def _state(status: Status) -> list[str]:
         age = int(status.queue.age or 0) // 10 * 10
         asked = f" ({duration(age)} ago)" if age else ""
         parts.append(f"{_count(waiting, 'task')} waiting in SLURM{asked}" if waiting else "")
-        if status.queue.running and not live:
-            parts.append(f"{_count(status.queue.running, 'task')} started")
     wanted = sum(one.wanted for one in status.slots)
     parts.append(f"{wanted} wanted" if wanted and status.left else "")
     return [part for part in parts if part]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
+
+import msgspec
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import paused
 from hpc_search.ledger.mismatches import Missing
 from hpc_search.ledger.submits import Answer, Intent
+from hpc_search.site import starts
 from hpc_search.status.model import QueueView, Slots, State
 from hpc_search.status.workers import LiveWorker
 
 _START: Final = "hpc-search submit RUN"
-#: A command in a next step that can be typed as it is.
+#: A command that a next step begins with.
 _COMMAND: Final = re.compile(r"`((?:submit|cancel|resume) RUN[^`]*|scontrol release [^`]*)`")
 
 
@@ -27,7 +30,13 @@ def stop_mark(layout: Layout) -> str | None:
 
 
 def state(
-    layout: Layout, left: int, workers: Sequence[LiveWorker], view: QueueView | None, *, begun: bool
+    layout: Layout,
+    left: int,
+    workers: Sequence[LiveWorker],
+    view: QueueView | None,
+    seats: Sequence[Slots],
+    *,
+    begun: bool,
 ) -> State:
     """Return what the run does now."""
     if not left:
@@ -39,7 +48,7 @@ def state(
         return "stopped"
     if any(worker.state == "live" for worker in workers):
         return "running"
-    if view is not None and view.running:
+    if any(one.starting for one in seats):
         return "starting"
     if view is not None and (view.waiting or (view.unasked and view.age is not None)):
         return "waiting"
@@ -57,6 +66,8 @@ def notes(
     found = [*_why(layout, now), *_slurm(view)]
     if now in ("running", "starting", "waiting"):
         found += [_missing(one) for one in seats if one.missing]
+    if now in ("starting", "idle") and known:
+        found += starts.troubles(layout, (), token=known[-1].token)
     found += _refusal(known) if now != "finished" else []
     return tuple(found)
 
@@ -72,7 +83,8 @@ def _stopped(layout: Layout) -> str:
 def _why(layout: Layout, now: State) -> list[str]:
     match now:
         case "stopped":
-            return [f"{_stopped(layout)}; `submit RUN` clears that and starts workers"]
+            again = "`submit RUN` (with corrected code: `--resnapshot`) clears that and starts workers"
+            return [f"{_stopped(layout)}; {again}"]
         case "paused":
             return [f"{paused(layout)}; `resume RUN` goes on", *filter(None, [_stopped(layout)])]
         case "idle":
@@ -102,18 +114,28 @@ def _slurm(view: QueueView | None) -> list[str]:
 def _missing(one: Slots) -> str:
     workers = "1 worker is" if one.missing == 1 else f"{one.missing} workers are"
     name = f" of profile {one.profile}" if one.profile else ""
-    return f"{workers} missing{name}: {one.wanted} wanted, {one.live} live, {one.waiting} waiting"
+    starting = f", {one.starting} starting" if one.starting else ""
+    return f"{workers} missing{name}: {one.wanted} wanted, {one.live} live{starting}, {one.waiting} waiting"
 
 
-def mismatches(found: Missing, now: State) -> list[str]:
-    """Return how many workers are missing because of their slices, where, and the words of one."""
+def mismatches(found: Missing, now: State, replaced: Container[str]) -> list[str]:
+    """Return how many workers are missing because of their slices, where, and the words of one.
+
+    Those of the submissions *replaced* are not missing.
+    """
+    found = msgspec.structs.replace(
+        found,
+        gave_up=tuple(one for one in found.gave_up if one.token not in replaced),
+        coming_back=tuple(one for one in found.coming_back if one.token not in replaced),
+    )
     if not found.workers or now == "finished":
         return []
     nodes = ", ".join(f"{node} ({count})" for node, count in found.by_node.items())
     who = "1 worker is" if found.workers == 1 else f"{found.workers} workers are"
     back = f"; {len(found.coming_back)} will be tried elsewhere" if found.coming_back else ""
     example = next(iter((*found.gave_up, *found.coming_back))).words.partition("\n")[0]
-    return [f"{who} missing: slice mismatch on {nodes}{back}: {example}"]
+    fix = "; if no node has it, correct `slice` in the profile" if found.gave_up else ""
+    return [f"{who} missing: slice mismatch on {nodes}{back}: {example}{fix}"]
 
 
 def _refusal(known: Sequence[Intent]) -> list[str]:
@@ -140,7 +162,9 @@ def next_step(now: State, view: QueueView | None, seats: Sequence[Slots]) -> str
             stuck = [
                 one for one in (view.waiting if view is not None else ()) if not one.next.startswith("wait")
             ]
-            return stuck[0].next.strip("`") if stuck and stuck[0].next.startswith("`") else ""
+            command = _COMMAND.match(stuck[0].next) if stuck else None
+            ours = command is not None and not command[1].startswith("scontrol")
+            return f"{'hpc-search ' if ours else ''}{command[1]}" if command is not None else ""
         case "unknown":
             return ""
         case "paused":

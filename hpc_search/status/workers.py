@@ -100,12 +100,18 @@ class Census:
 
 
 def _absent(worker: LiveWorker, queue: Queue) -> bool:
-    kind, _, rest = worker.seat.partition(":")
-    task = rest.partition(":")[0]
-    if kind != "slurm" or not worker.token or not task.isdecimal() or worker.token in queue.unasked:
+    task = task_of(worker.seat)
+    if task < 0 or not worker.token or worker.token in queue.unasked:
         return False
     jobs = [job for job in queue.jobs if job.token == worker.token and job.kind != "waiting"]
-    return not any(job.has(int(task)) for job in jobs)
+    return not any(job.has(task) for job in jobs)
+
+
+def task_of(seat: str) -> int:
+    """Return the array task of *seat*, -1 where it is none of SLURM."""
+    kind, _, rest = seat.partition(":")
+    task = rest.partition(":")[0]
+    return int(task) if kind == "slurm" and task.isdecimal() else -1
 
 
 def _signs(layout: Layout, worker: str, segment: int) -> Signs:

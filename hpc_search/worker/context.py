@@ -37,4 +37,6 @@ class AttemptContext:
     started: Callable[[], None]
     #: Says in words that others took memory of the GPU when a trial ended with this text, else "".
     foreign: Callable[[str], str] = lambda _: ""
+    #: Says in words that the sources on this node were changed, and puts them right, else "".
+    mended: Callable[[], str] = lambda: ""
     to_first_report: bool = False

@@ -63,6 +63,7 @@ def observed(context: AttemptContext, claimed: Claimed, intake: Intake, ended: E
         host_memory=failed and memory.host_ran_out(ended.kills, context.kills.read(), ended.status, detail),
         out_of_memory=program,
         foreign=context.foreign(detail or program) if out_of_memory and failed else "",
+        mended=context.mended() if failed and not (ended.stopping or ended.stalled) else "",
         # A program that is not told its accumulation was refused with the search file.
         accumulates=intake.accumulates or is_command,
         walltimes=_walltimes(context, claimed, intake, ended),

@@ -17,8 +17,8 @@ from hpc_search.worker.memory import KillCounter
 
 _BROKEN: Final = "the trial's code cannot be imported"
 _BROKEN_HINT: Final = (
-    "  next: install what is missing on this machine and `submit` again; or correct the code and plan it\n"
-    "  into another directory (`plan CONFIG --run DIR`): this run keeps the code that it was planned with"
+    "  next: install what is missing on this machine and `submit` again; or correct the code and\n"
+    "  `submit RUN --resnapshot`: this run keeps the code that it was planned with"
 )
 _DIFFERS: Final = "the installed packages are not those of the plan"
 _DIFFERS_HINT: Final = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -23,6 +24,9 @@ _LONGEST: Final = 107 - 24
 _STARTS: Final = 10.0
 _ENDS: Final = 10.0
 _POLL: Final = 0.05
+_PREFIX: Final = "hpcs-mps-"
+#: Seconds after which a directory that nobody holds was left: its maker has locked it by then.
+_LEFT: Final = 60.0
 
 
 def why_not(wanted: Slice, seen: Observed, environ: Mapping[str, str]) -> str:
@@ -39,7 +43,7 @@ def why_not(wanted: Slice, seen: Observed, environ: Mapping[str, str]) -> str:
 
 
 class Daemon:
-    """A running daemon; it dies with this process, and leaves no file."""
+    """A running daemon; it dies with this process. Its files go when it is closed, else with the next one."""
 
     def __init__(self, environ: Mapping[str, str], deadline: float = _STARTS) -> None:
         """Start it for the devices of *environ*.
@@ -48,6 +52,8 @@ class Daemon:
             OSError: It cannot be started, or makes no socket in *deadline* seconds.
         """
         self._directory = _private_directory(environ)
+        #: Held while the directory is used: what a killed leader left is found by the lock that it lost.
+        self._held = _locked(self._directory)
         names = {"CUDA_MPS_PIPE_DIRECTORY": "p", "CUDA_MPS_LOG_DIRECTORY": "l"}
         self.variables = {name: str(self._directory / part) for name, part in names.items()}
         self._environ = {**environ, **self.variables}
@@ -63,7 +69,7 @@ class Daemon:
                 preexec_fn=_bound(),  # noqa: PLW1509 - one thread here
             )
         except OSError:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._remove()
             raise
         try:
             self._wait(deadline)
@@ -98,18 +104,51 @@ class Daemon:
                 end()
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(_ENDS / 2)
+        self._remove()
+
+    def _remove(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
 
 def _private_directory(environ: Mapping[str, str]) -> Path:
     for base in (environ.get("SLURM_TMPDIR"), environ.get("TMPDIR"), "/tmp"):  # noqa: S108 - mkdtemp below it
         if base and os.path.isdir(base):
+            _sweep(Path(base))
             with suppress(OSError):
-                found = Path(tempfile.mkdtemp(prefix="hpcs-mps-", dir=base))
+                found = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
                 if len(os.fsencode(found / "p")) <= _LONGEST:
                     return found
                 found.rmdir()
     raise OSError("no directory for the sockets of MPS: neither SLURM_TMPDIR nor TMPDIR nor /tmp is usable")
+
+
+def _sweep(base: Path) -> None:
+    """Remove what killed leaders of this user left in *base*."""
+    for path in base.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            found = os.lstat(path)
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _LEFT:
+                fd = _locked(path)
+                if fd >= 0:
+                    shutil.rmtree(path, ignore_errors=True)
+                    os.close(fd)
+
+
+def _locked(path: Path) -> int:
+    """Return a descriptor of the directory at *path* with its lock, -1 where it cannot be had."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return -1
+    return fd
 
 
 def _bound() -> Callable[[], None]:

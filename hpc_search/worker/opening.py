@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from hpc_search.errors import DamagedError, TemporaryError
@@ -45,6 +47,7 @@ class Opener:
         self.any_packages = False
         self._code: Code | None = None
         self._unpacked: Unpacked | None = None
+        self._read: Callable[[], Mapping[str, bytes]] = dict
         self._patience = max(patience, plan.search.stall or 0.0)
         self._layout = layout
         self._plan = plan
@@ -79,6 +82,10 @@ class Opener:
         if self._unpacked is not None:
             self._unpacked.close()
 
+    def mended(self) -> str:
+        """Return in words that the sources on this node were changed, and are put right; "" where not."""
+        return self._unpacked.mended(self._read) if self._unpacked is not None else ""
+
     def _take_code(self) -> Code:
         """Return where the sources are: the newest when this worker began, until it ends.
 
@@ -92,10 +99,10 @@ class Opener:
             in_place = self._plan.search.snapshot == "none"
             elsewhere = load_instance(self._layout).sources if in_place else ()
             return Code((self._directory, *elsewhere) if in_place else ())
-        contents = archive.read(current.path, current.digest)
-        self._unpacked = unpack(contents, current.digest, self._ledger.me.boot_id)
+        self._read = partial(archive.read, current.path, current.digest)
+        self._unpacked = unpack(self._read(), current.digest, self._ledger.me.boot_id)
         self._ledger.note(snapshots.CODE, current.digest)
-        return self._unpacked.code
+        return replace(self._unpacked.code, base=self._directory)
 
     def _open_python(
         self, code: Code, events: Events, tick: Callable[[], float], stopping: Callable[[], str]

@@ -108,10 +108,9 @@ class Supervisor:
             return override if override is not None and override.number == number else numbering(number)
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
-        from_submit = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
-        self._departure = Departure(
-            layout, self._ledger, options.refill, from_submit=from_submit, packed=options.packed
-        )
+        sent = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
+        refill, packed = options.refill, options.packed
+        self._departure = Departure(layout, self._ledger, refill, from_submit=sent, packed=packed)
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
         self._stopping = ""
@@ -236,10 +235,10 @@ class Supervisor:
 
     # -- signals
     def _signalled(self, number: int) -> None:
-        # SLURM says TERM several times; a person who says it again has lost patience.
-        # A packed worker may hear it from its leader and from SLURM.
-        again = (signal.SIGINT,) if self._departure.is_task else (signal.SIGINT, signal.SIGTERM)
-        if self._stopping and number in again and not self._options.packed:
+        # A person who says it again has lost patience. SLURM says TERM several times, and `submit` says INT
+        # again with each smaller number of workers; a packed worker hears it from its leader as well.
+        patient = self._departure.is_task or self._options.packed
+        if self._stopping and number in (signal.SIGINT, signal.SIGTERM) and not patient:
             self._events.kill_running()
         if number == signal.SIGTERM and self._departure.is_task and self._walltime.over():
             # A worker that stood still through its own margin can still ask for more time.
@@ -327,6 +326,7 @@ class Supervisor:
             survival=self._options.survival,
             started=self._started,
             foreign=self._slice.foreign,
+            mended=self._opener.mended,
             to_first_report=self._options.to_first_report,
         )
 

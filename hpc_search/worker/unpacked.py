@@ -13,14 +13,14 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hpc_search import durable
-from hpc_search.errors import TemporaryError
+from hpc_search.errors import HpcSearchError, TemporaryError
 from hpc_search.planning import archive
 
 #: Tries to get hold of a directory that others make and remove, and seconds between two.
@@ -28,6 +28,8 @@ _TRIES: Final = 200
 _PAUSE: Final = 0.01
 #: Seconds after which what a killed worker was unpacking is removed.
 _LEFT: Final = 3600.0
+
+Marks = dict[str, tuple[int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,12 @@ class Code:
     programs: frozenset[str] = frozenset()
     #: Whether the command runs a module: Python would look for it in its working directory first.
     module: bool = False
+    #: The directory of the search file: arguments may be absolute paths below it.
+    base: str = ""
 
     def argument(self, part: str) -> str:
         """Return *part* of a command, the kept copy's path where it is a file of the user's."""
-        name = os.path.normpath(part) if self.programs else ""
+        name = archive.name_below(part, self.base) if self.programs else ""
         return os.path.join(self.folder, name) if name in self.programs else part
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
@@ -64,7 +68,28 @@ class Unpacked:
 
     code: Code
     _folder: Path
-    _fd: int = field(default=-1)
+    _fd: int
+    _marks: Marks
+
+    def mended(self, read: Callable[[], Mapping[str, bytes]]) -> str:
+        """Return in words that files were changed or removed since the last look, and put them right.
+
+        *read* gives the contents. It was somebody who cleans up here, or another worker that mended it.
+        """
+        if (now := _marks(self._folder, self._marks)) == self._marks:
+            return ""
+        count = sum(now[name] != mark for name, mark in self._marks.items())
+        try:
+            contents = read()
+            if not _same(self._folder, self._fd):
+                fd = _hold(self._folder, contents)
+                os.close(self._fd)
+                self._fd = fd
+            _put_right(self._folder, contents)
+        except (OSError, HpcSearchError) as error:
+            return f"{count} files of the run's sources are changed in {self._folder}, and stay so: {error}"
+        self._marks = _marks(self._folder, self._marks)
+        return f"{count} files of the run's sources were changed or removed in {self._folder}"
 
     def close(self) -> None:
         """Let go of it; remove it where nobody else holds it."""
@@ -93,11 +118,21 @@ def unpack(contents: Mapping[str, bytes], digest: str, boot_id: str) -> Unpacked
         except OSError as error:
             why = f"{error.filename or place}: {error.strerror}"
             continue
-        return Unpacked(_code(folder, contents, digest), folder, fd)
+        return Unpacked(_code(folder, contents, digest), folder, fd, _marks(folder, contents))
     message = f"the sources of the run cannot be unpacked on this node ({why})"
     raise TemporaryError(
         message, hint="free space there, or set TMPDIR to a directory of this node with room"
     )
+
+
+def _marks(folder: Path, names: Iterable[str]) -> Marks:
+    """Return by name what changes with a file, None where it is missing."""
+    found: Marks = dict.fromkeys(names)
+    for name in found:
+        with suppress(OSError):
+            status = os.lstat(folder / name)
+            found[name] = (status.st_ino, status.st_ctime_ns)
+    return found
 
 
 def _code(folder: Path, contents: Mapping[str, bytes], digest: str) -> Code:

@@ -52,6 +52,8 @@ class Observed:
     out_of_memory: str = ""
     #: What shows that others took its share of the GPU's memory, "" where nothing does.
     foreign: str = ""
+    #: What shows that its sources were changed on this node, "" where nothing does.
+    mended: str = ""
     #: Whether it reads its accumulation.
     accumulates: bool = False
     #: Whole walltimes that the trial had without a checkpoint, this attempt's included.
@@ -99,6 +101,8 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
     detail = str(message.get("detail") or seen.out_of_memory or _death(seen.status))
     if cause == "oom" and seen.foreign:
         return _again("lost", f"{seen.foreign}\n{detail}", before, retry, progressed=progressed)
+    if cause == "error" and seen.mended:
+        return _again("lost", f"{seen.mended}\n{detail}", before, retry, progressed=progressed)
     if seen.host_memory:
         return _host_memory(detail, seen, before, retry, params)
     if cause == "oom":

@@ -277,7 +277,7 @@ def test_cancel_with_nothing_started_says_so(here: Desk) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["show", "my-search", "abc"], "'abc' is not the number of a trial"),
+        (["show", "my-search", "abc"], "'abc' is not a number such as 17"),
         (["show", "my-search", "99"], "trial 99 does not exist: the run has the trials 0 to 2"),
         (["rerun", "my-search", "999"], "trial 999 does not exist: the run has the trials 0 to 2"),
         (
@@ -286,7 +286,7 @@ def test_cancel_with_nothing_started_says_so(here: Desk) -> None:
         ),
         (["submit", "my-search", "--workers", "0"], "'0' is not a whole number from 1"),
         (["submit", "my-search", "--workers", "many"], "'many' is not a whole number from 1"),
-        (["submit", "my-search", "--set", "nonsense"], "--set 'nonsense': expected key=value"),
+        (["submit", "my-search", "--set", "nonsense"], "nonsense: is no assignment"),
         (["submit", "my-search", "--set", "partitio=a"], "did you mean 'partition'?"),
         (["submit", "my-search", "--set", "time=soon"], "time: is not a length of time"),
         (["submit", "my-search", "--profile", "nope.yaml"], "nope.yaml: there is no such profile"),
@@ -385,9 +385,12 @@ def test_a_shown_traceback_begins_with_the_users_code(failing: Desk) -> None:
 
 def test_status_and_collect_group_the_failures(failing: Desk) -> None:
     said = failing.good("status", "r")
-    assert "1 done, 9 failed (7 error, 2 nonfinite), 0 pruned" in said
-    assert "1 x error (trial 3): the trial's process was killed by SIGSEGV" in said
+    assert "1 done, 9 failed (7 error, 2 nonfinite)" in said
+    assert "and 4 more kinds" in said
     assert "`show RUN " in said
+    groups = json.loads(failing.good("status", "r", "--json"))["failures"]
+    segv = "the trial's process was killed by SIGSEGV"
+    assert [(one["trial"], one["count"]) for one in groups if one["detail"] == segv] == [(3, 1)]
     assert "9 failed (7 error, 2 nonfinite)" in failing.good("collect", "r")
 
 
@@ -415,7 +418,7 @@ def test_an_import_that_fails_stops_the_search_with_its_words_and_what_to_do(fre
         "the trial's code cannot be imported: ModuleNotFoundError: No module named 'no_such_library'" in said
     )
     assert "install what is missing" in said
-    assert "plan CONFIG --run DIR" in said
+    assert "submit RUN --resnapshot" in said
     assert "3 trials are left" in said
     assert "died again" not in said
     assert "importlib" not in said
@@ -424,7 +427,7 @@ def test_an_import_that_fails_stops_the_search_with_its_words_and_what_to_do(fre
     status = fresh.good("status", "r")
     assert "3 pending" in status
     assert "stopped: the trial's code cannot be imported: ModuleNotFoundError: No module named" in status
-    assert "`submit RUN` clears that" in status
+    assert "(with corrected code: `--resnapshot`) clears that" in status
 
     # The run keeps the code of its plan; the corrected code is planned anew.
     fresh.write("train.py", "def train(trial):\n    return {'acc': trial.params['x']}\n")

@@ -232,6 +232,28 @@ def test_a_worker_that_runs_keeps_its_code(bench: Desk) -> None:
     assert values(bench) == {0: 1.0, 1: 2.0, 2: 3.0}
 
 
+def test_sources_that_are_removed_on_a_node_under_a_worker_are_no_fault_of_the_trial(
+    bench: Desk, tmp_path: Path
+) -> None:
+    """As programs do that clean up /tmp."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    bench.write("train.py", HELD.replace("    return", "    import later\n    return") % 1)
+    bench.write("later.py", "")
+    bench.write("search.yaml", FUNCTION + "retry: {error: 0}\n")
+    bench.good("plan", "search.yaml", "--run", "r")
+    environ = {**bench.variables(), "TMPDIR": str(place)}
+    worker = subprocess.Popen(bench.argv("work", "r"), cwd=bench.root, env=environ)
+    wait_until((bench.root / "held").exists, 60)
+    shutil.rmtree(next(place.glob("hpc_search-*/*")))
+    (bench.root / "go").touch()
+    assert worker.wait(60) == 0
+    assert values(bench) == {0: 1.0, 1: 2.0, 2: 3.0}
+    attempts = history.results(Layout(bench.root / "r"))
+    assert attempts[0].end.attempt == 2
+    assert not list(place.glob("hpc_search-*/*"))
+
+
 @pytest.mark.parametrize("damage", ["archive", "record"])
 def test_damaged_sources_are_found_and_stop_new_workers_only(bench: Desk, damage: str) -> None:
     bench.good("plan", "search.yaml", "--run", "r")

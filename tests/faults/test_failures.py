@@ -553,3 +553,25 @@ def test_a_worker_that_is_ended_before_its_limit_stays_until_it_is_killed(tmp_pa
         assert worker.poll() is None
     assert ends(site) == [("pending", "preempted")]
     assert not (tmp_path / "asked").exists()
+
+
+def test_a_task_that_is_told_twice_to_end_after_its_trial_does_so(tmp_path: Path) -> None:
+    """Two `submit` in a row want fewer workers each: the second tells those, too, that end already."""
+    site = Site(tmp_path, SEARCH.replace("{int: [1, 6]}", "[1]"), HANGING)
+    site.gate.touch()
+    with task(site, 600) as worker:
+        site.trial_process()
+        worker.send_signal(signal.SIGINT)
+        wait_until(lambda: pending_interrupt(worker.pid) == 0, timeout=TIMEOUT)
+        worker.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(1)
+        site.gate.unlink()
+        assert worker.wait(TIMEOUT) == 0, site.said()
+    assert ends(site) == [("done", "")]
+
+
+def pending_interrupt(pid: int) -> int:
+    """Return whether the process *pid* has not yet taken a SIGINT."""
+    (line,) = (one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if "ShdPnd" in one)
+    return int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1

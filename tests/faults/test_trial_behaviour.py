@@ -376,6 +376,7 @@ def test_a_program_that_is_gone_when_the_trial_starts_is_named(tmp_path: Path) -
         metric: {name: acc, goal: max}
         space: {x: [1, 2]}
         strategy: grid
+        snapshot: none
         """
     site = Site(tmp_path, search)
     tool.unlink()

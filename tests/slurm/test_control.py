@@ -46,7 +46,7 @@ def test_a_new_throttle_holds_for_the_array_that_is_there(site: Site) -> None:
 
     said = throttled(site, 5, 3).text
 
-    assert said == "1 array has now 3 of tasks at once"
+    assert said == "1 array has now at most 3 tasks at once"
     wait_until(lambda: rows(site, "%T").count("RUNNING") == 3, 30, on_timeout=site.cluster.picture)
 
 

@@ -107,7 +107,7 @@ def test_why_tasks_wait_is_told_with_what_to_do(search: HeldSearch) -> None:
 
     assert (throttled["state"], reasons(throttled)) == ("running", {"JobArrayTaskLimit": 2})
     assert throttled["slots"] == [
-        {"profile": "test-cluster", "wanted": 3, "live": 1, "waiting": 2, "missing": 0}
+        {"profile": "test-cluster", "wanted": 3, "live": 1, "starting": 0, "waiting": 2, "missing": 0}
     ]
     assert "throttle=N" in throttled["queue"]["waiting"][0]["next"]
     assert reasons(held) == {"JobHeldUser": 2}

@@ -11,6 +11,7 @@ import pytest
 from hpc_search.config.profile import Profile, parse_profile
 from hpc_search.config.slices import CHECKS, Slice
 from hpc_search.doctor.cluster import choice, follow, outcome
+from hpc_search.doctor.cluster import rows as of_cluster
 from hpc_search.doctor.cluster.found import (
     Account,
     Asked,
@@ -18,6 +19,7 @@ from hpc_search.doctor.cluster.found import (
     Cluster,
     Event,
     Look,
+    Permission,
     Timing,
     Tried,
     Wish,
@@ -25,6 +27,7 @@ from hpc_search.doctor.cluster.found import (
 from hpc_search.doctor.cluster.rows import cluster_rows
 from hpc_search.doctor.report import Row
 from hpc_search.errors import UsageError
+from hpc_search.search.cluster import ClusterPlan, place
 from hpc_search.site.config import Config
 from hpc_search.site.machines import read_machines
 from hpc_search.site.partitions import Partition
@@ -329,3 +332,21 @@ def test_settings_that_slurm_does_not_say_give_no_row() -> None:
     found = asked(settings={})
     assert "TERM to KILL" not in rows(found, "cpu")
     assert Config({}).number("KillWait") is None
+
+
+def test_a_profile_that_is_there_keeps_its_name_and_the_new_one_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("lab-low.yaml", "lab-low-2.yaml"):
+        Path(name).touch()
+
+    assert place(ClusterPlan(wish=Wish()), "lab-low") == Path("lab-low-3.yaml")
+    assert place(ClusterPlan(wish=Wish(), force=True), "lab-low") == Path("lab-low.yaml")
+    assert place(ClusterPlan(wish=Wish(), out=Path("x.yaml")), "lab-low") == Path("x.yaml")
+
+
+def test_no_slice_is_no_slice_that_sbatch_takes() -> None:
+    permissions = (Permission("", ""), Permission("gpu:1", ""))
+
+    assert [row.found for row in of_cluster._slices(permissions)] == ["sbatch takes gpu:1"]

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from hpc_search.config import slices
 from hpc_search.config.profile import Profile
 from hpc_search.config.slices import Pack, Slice
+from hpc_search.errors import UsageError
 from hpc_search.launchers import processes
 from hpc_search.launchers.base import ActiveJobs, Request
 from hpc_search.launchers.local import RESTARTS, LocalLauncher, cores, gpus, seat
@@ -236,6 +238,13 @@ def test_one_worker_a_gpu_or_so_many_as_are_packed_and_never_more(monkeypatch: p
     assert launcher.workers(packed, threads=1, pending=10**6, asked=9) == 6
     assert launcher.workers(no_gpu, threads=1, pending=10**6) == cores()
 
+    pairs = Profile(slice=Slice(kind="whole", request=slices.Request(gres="gpu:2")))
+    assert launcher.workers(pairs, threads=1, pending=10**6, asked=9) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,0")
+    assert launcher.workers(Profile(), threads=1, pending=10**6, asked=9) == 1
+    with pytest.raises(UsageError, match="asks for gpu:2; GPUs visible here: 1"):
+        launcher.workers(pairs, threads=1, pending=10**6)
+
 
 def test_a_new_worker_gets_the_gpu_that_no_other_one_has(
     tmp_path: Path, launcher: LocalLauncher, monkeypatch: pytest.MonkeyPatch
@@ -251,5 +260,12 @@ def test_a_new_worker_gets_the_gpu_that_no_other_one_has(
 
     launcher.submit(request(tmp_path, "stay", tasks=1, first_seat=7))
 
-    mine = sorted(name for name in processes.devices() if name.startswith(tmp_path.name))
-    assert mine == [f"{tmp_path.name}-a", f"{tmp_path.name}-b"]
+    def mine() -> list[str]:
+        return sorted(name for name in processes.devices() if name.startswith(tmp_path.name))
+
+    assert mine() == [f"{tmp_path.name}-a", f"{tmp_path.name}-b"]
+
+    pairs = Profile(slice=Slice(kind="whole", request=slices.Request(gres="gpu:2")))
+    launcher.submit(replace(request(tmp_path, "stay", tasks=1, first_seat=8), profile=pairs))
+
+    assert f"{tmp_path.name}-a,{tmp_path.name}-b" in mine()

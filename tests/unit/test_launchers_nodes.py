@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from hpc_search.config.profile import Profile
+from hpc_search.config.slices import Expect, Slice
 from hpc_search.launchers import nodes
 from hpc_search.launchers.nodes import Life, merged, to_avoid
 from hpc_search.ledger import Ledger
 from hpc_search.ledger.mismatches import MISMATCH, SLICE
+from hpc_search.ledger.submits import Answer
+from hpc_search.records import checked
 from hpc_search.worker.breaker import BROKEN, NODE, NODE_FAILED
 from hpc_search.worker.verdict import HOST_DIED
 from tests.ledger_run import NO_PID, LedgerRun, end_of
@@ -115,8 +119,8 @@ def test_nodes_without_a_name_from_slurm_are_unknown_here(run: LedgerRun) -> Non
     run.close()
 
 
-def mismatch(run: LedgerRun, node: str) -> None:
-    ledger = worker(run, node)
+def mismatch(run: LedgerRun, node: str, **more: Any) -> None:
+    ledger = worker(run, node, **more)
     ledger.note(SLICE, "{}")
     ledger.note(MISMATCH, "'A100' does not contain 'H200'")
     ledger.exit(MISMATCH)
@@ -134,3 +138,23 @@ def test_two_wrong_slices_on_a_node_are_its_fault_where_another_node_has_the_rig
     worker(run, "n2").note(SLICE, "{}")
 
     assert nodes.read(run.layout) == {"n1": "not the slice that the profile expects"}
+
+
+def test_a_wrong_profile_is_no_fault_of_the_nodes_where_the_right_one_is_found_on_others(
+    run: LedgerRun,
+) -> None:
+    run.layout.submits.mkdir()
+    for number, name in ((1, "H300"), (2, "H200")):
+        block = Slice(kind="whole", expect=Expect(name=name))
+        about: dict[str, Any] = {"number": number, "token": f"r-{number}", "launcher": "slurm", "tasks": 1}
+        answer = Answer(**about, profile=Profile(slice=block), outcome="sent")
+        run.layout.submit_record(number).write_bytes(checked.encode(answer))
+    for token in ("r-1", "r-1", "r-2"):
+        mismatch(run, "n1", token=token)
+
+    worker(run, "n2", token="r-2").note(SLICE, "{}")
+    assert nodes.read(run.layout) == {}
+
+    mismatch(run, "n1", token="r-2")
+    assert nodes.read(run.layout) == {"n1": "not the slice that the profile expects"}
+    run.close()

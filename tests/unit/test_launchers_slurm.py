@@ -16,12 +16,13 @@ from hpc_search.config.profile import Profile
 from hpc_search.config.slices import Pack, Slice
 from hpc_search.config.slices import Request as SliceRequest
 from hpc_search.errors import RefusedError, TemporaryError, UsageError
-from hpc_search.launchers import slurm
+from hpc_search.launchers import control, slurm
 from hpc_search.launchers.base import ActiveJobs, NoRoomError, Request, UnclearError
 from hpc_search.launchers.refusals import explain
 from hpc_search.launchers.slurm import SlurmLauncher, counted, sbatch_command
 from hpc_search.site import environment
-from hpc_search.site.tasks import parse_tasks
+from hpc_search.site.limits import Place
+from hpc_search.site.tasks import Task, parse_tasks
 
 FAILED = "sbatch: error: Batch job submission failed: "
 NO_SOURCE = """sbatch: error: fetch_config: DNS SRV lookup failed
@@ -125,7 +126,7 @@ def test_the_walltime_is_the_one_given_or_learned_or_the_sites(
     assert (found.get("time"), found.get("time-min"), found["signal"]) == expected
 
 
-@pytest.mark.parametrize("run", ["/a b/c'd", '/x"y', "/50%j/%a", "/$(id)/`id`;id", "/new\\line"])
+@pytest.mark.parametrize("run", ["/a b/c'd", '/x"y', "/50%j/%a", "/$(id)/`id`;id", "/ü [☃]*#"])
 def test_any_path_survives_the_shell(run: str, tmp_path: Path) -> None:
     fake = tmp_path / "srun"
     fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
@@ -136,6 +137,14 @@ def test_any_path_survives_the_shell(run: str, tmp_path: Path) -> None:
 
     assert run in done.stdout.splitlines()
     assert directives(text)["chdir"] == run
+
+
+@pytest.mark.parametrize(
+    "paths", [{"run": "/a\n#SBATCH --hold"}, {"run": "/a\\n"}, {"run": "/a", "chdir": "/b\n#SBATCH --hold"}]
+)
+def test_a_path_that_slurm_would_take_for_another_is_refused(paths: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"has the character .*, and SLURM would take it for another path"):
+        script(**paths)
 
 
 def test_modules_and_prolog_come_before_the_step_and_after_the_environment() -> None:
@@ -287,7 +296,10 @@ def test_submit_leaves_no_files_and_no_words_on_the_terminal(
         (f"echo '{FAILED}Unable to contact slurm controller (connect failure)' >&2; exit 1", TemporaryError),
         (f"echo '{FAILED}Socket timed out on send/recv operation' >&2; exit 1", UnclearError),
         ("echo hello", UnclearError),
+        ("echo 'an unknown memory of slurm.conf' >&2", UnclearError),
         ("exit 124", UnclearError),
+        ("exit 1", UnclearError),
+        ("echo 'lua: mind your memory' >&2; kill -SEGV $$", UnclearError),
         ("echo 'sbatch: fatal: Unable to process configuration file' >&2; exit 1", RefusedError),
     ],
 )
@@ -509,3 +521,20 @@ def test_accounting_is_asked_for_what_squeue_has_forgotten(monkeypatch: pytest.M
     assert slurm.SlurmLauncher().ended(["a", "b"]) == {"a"}
     monkeypatch.setattr(slurm, "ask", lambda _: None)
     assert slurm.SlurmLauncher().ended(["a", "b"]) == set()
+
+
+def test_arrays_that_end_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def ask(argv: list[str]) -> str:
+        asked.append(argv)
+        return ""
+
+    monkeypatch.setattr(control, "ask", ask)
+    states = (("1", "COMPLETING"), ("2", "RUNNING"), ("2", "PENDING"))
+    tasks = [Task(array, "0", state, "None", Place(), "t") for array, state in states]
+
+    assert control.change(tasks, Profile(throttle=1), Profile(throttle=2)) == [
+        "1 array has now at most 2 tasks at once"
+    ]
+    assert asked == [["scontrol", "update", "JobId=2", "ArrayTaskThrottle=2"]]

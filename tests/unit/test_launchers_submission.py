@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hpc_search import durable
 from hpc_search.config import slices
 from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError, RefusedError, TemporaryError
-from hpc_search.launchers import nodes, submission
+from hpc_search.launchers import nodes, sending, submission
 from hpc_search.launchers.base import (
     ActiveJobs,
     Fewer,
@@ -30,6 +31,7 @@ from hpc_search.launchers.fitting import NO_LIMIT, Room
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
 from hpc_search.ledger.submits import Job
+from hpc_search.records import journal
 from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
 from hpc_search.space import Space
 
@@ -188,6 +190,40 @@ def test_second_submit_sends_nothing_while_the_first_covers_the_work(layout: Lay
     assert outcome.sent == 0
     assert outcome.live == 6
     assert "already submitted" in outcome.text
+
+
+def left_again(layout: Layout, token: str, task: int, reason: str) -> None:
+    worker = f"{task:016x}"
+    layout.worker(worker).mkdir(parents=True)
+    about: dict[str, Any] = {"worker": worker, "run_id": plan().run_id, "segment": 1, "host": "n", "pid": 1}
+    opening = journal.Open(boot_id="b", start_time=1, token=token, seat=f"slurm:{task}:0", **about)
+    data = journal.encode_line(opening) + journal.encode_line(journal.Exit(reason=reason))
+    layout.journal(worker, 1).write_bytes(data)
+
+
+def test_a_task_whose_worker_has_left_is_replaced_although_slurm_still_shows_it(layout: Layout) -> None:
+    scheduler = Scheduler()
+    first = submission.submit(order(layout, scheduler))
+    for task in range(4):
+        left_again(layout, first.tokens[0], task, "node failed")
+    # SLURM runs this one again.
+    left_again(layout, first.tokens[0], 4, "signal SIGTERM")
+
+    outcome = submission.submit(order(layout, scheduler))
+
+    assert [request.tasks for request in scheduler.sent] == [6, 4]
+    assert (outcome.sent, outcome.live) == (4, 2)
+
+
+def test_what_workers_that_are_there_do_not_get_is_said(layout: Layout) -> None:
+    scheduler = Scheduler()
+    submission.submit(order(layout, scheduler, profile=Profile(mem="1G")))
+
+    changed = order(layout, scheduler, profile=Profile(mem="32G", exclude="n1", throttle=2))
+    said = submission.submit(changed).text
+
+    assert "nothing was sent; mem, exclude: for workers that are sent from now on" in said
+    assert "from now on" not in submission.submit(changed).text
 
 
 def test_workers_that_are_gone_are_replaced_by_as_many_as_are_missing(layout: Layout) -> None:
@@ -356,6 +392,46 @@ def test_without_locks_the_number_that_is_taken_is_not_sent(
     assert scheduler.sent == []
 
 
+def test_without_locks_what_another_submit_sent_meanwhile_is_not_sent_again(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overtaken(Scheduler):
+        def active(self, tokens: Sequence[str]) -> dict[str, ActiveJobs] | None:
+            seen = super().active(tokens)
+            if not tokens:
+                self.jobs.clear()
+                submission.submit(order(layout, other))
+            return seen
+
+    other, scheduler = Scheduler(), Overtaken()
+    monkeypatch.setattr(submission, "coarse_lock", lambda *_: nullcontext())
+
+    with pytest.raises(TemporaryError, match="another `submit`"):
+        submission.submit(order(layout, scheduler))
+
+    assert (len(other.sent), scheduler.sent) == (1, [])
+
+
+@pytest.mark.parametrize("first", ["intent", "cancel"])
+def test_a_cancel_and_a_submission_never_share_a_number(layout: Layout, first: str) -> None:
+    scheduler = Scheduler()
+    submission.submit(order(layout, scheduler))
+    asked = order(layout, scheduler)
+    (last,) = submits.submissions(layout)
+    intent = sending.made(asked, 2, 3)
+    steps: list[Callable[[], None]] = [
+        lambda: sending.publish(asked, intent),
+        lambda: sending.settle(layout, last, 2, wanted=0),
+    ]
+    one, two = steps if first == "intent" else steps[::-1]
+
+    one()
+    with pytest.raises(TemporaryError):
+        two()
+
+    assert len([name for name in files(layout) if name.startswith("0002")]) == 1
+
+
 def test_secrets_of_the_environment_are_in_no_file(layout: Layout) -> None:
     environ = {"PATH": "/bin", "SECRET_TOKEN": "xyz-value", "WANDB_API_KEY": "abc-value", "HPC_SEARCH_A": "1"}
     scheduler = Scheduler()
@@ -392,6 +468,50 @@ def test_cancel_goes_by_token_and_reaches_open_intents(layout: Layout) -> None:
 
     assert submission.cancel(layout, scheduler) == 6
     assert scheduler.jobs == {}
+
+
+@dataclass
+class Cancelled(Scheduler):
+    """One whose sbatch hangs for so long that a `cancel` goes on without waiting for it."""
+
+    run: Layout = field(default_factory=lambda: Layout(Path()))
+
+    def submit(self, request: Request) -> Submitted:
+        submission._cancel(self.run, self, "")
+        return super().submit(request)
+
+
+def test_what_a_hanging_sbatch_sends_after_a_cancel_is_ended(layout: Layout) -> None:
+    scheduler = Cancelled(run=layout)
+
+    with pytest.raises(TemporaryError, match="was cancelled meanwhile"):
+        submission.submit(order(layout, scheduler))
+
+    assert len(scheduler.sent) == 1
+    assert scheduler.jobs == {}
+
+
+def test_an_interrupted_submission_that_was_cancelled_is_not_sent_again(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["lost", "lost"])
+    with pytest.raises(TemporaryError):
+        submission.submit(order(layout, scheduler, profile=Profile(name="x", mem="1T")))
+    layout.submit_record(1).unlink(missing_ok=True)
+    submission.cancel(layout, scheduler)
+
+    submission.submit(order(layout, scheduler, profile=Profile(name="x", mem="1G")))
+
+    assert [one.profile.mem for one in scheduler.sent] == ["1G"]
+
+
+def test_what_is_refused_of_an_interrupted_submission_says_nothing_of_this_one(layout: Layout) -> None:
+    scheduler = Scheduler(answers=["lost", "lost", "refused"])
+    with pytest.raises(TemporaryError):
+        submission.submit(order(layout, scheduler, profile=Profile(account="wrong")))
+    layout.submit_record(1).unlink(missing_ok=True)
+
+    submission.submit(order(layout, scheduler, profile=Profile(account="right")))
+
+    assert [one.profile.account for one in scheduler.sent] == ["right"]
 
 
 def test_preview_changes_nothing(layout: Layout) -> None:

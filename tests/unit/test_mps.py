@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -86,6 +87,15 @@ def test_a_daemon_dies_with_its_leader(environ: dict[str, str]) -> None:
         leader.kill()
 
     wait_until(lambda: not daemon.is_running() or daemon.status() == psutil.STATUS_ZOMBIE)
+
+    # What the killed one left goes with the next one, and what others use stays.
+    os.utime(pipe.parent, (0, 0))
+    with closing(Daemon(environ)) as used:
+        assert not pipe.parent.exists()
+        directory = Path(used.variables["CUDA_MPS_PIPE_DIRECTORY"]).parent
+        os.utime(directory, (0, 0))
+        Daemon(environ).close()
+        assert directory.exists()
 
 
 @pytest.mark.parametrize(

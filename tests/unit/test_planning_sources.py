@@ -108,6 +108,21 @@ def test_a_src_layout_keeps_its_place(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.snapshot.manifest.roots == ("", "src")
 
 
+def test_a_package_below_src_is_found_without_an_installation_after_what_is_installed(tmp_path: Path) -> None:
+    write(
+        tmp_path, src__mylib__INIT="", src__mylib__train="import yaml\nimport mylib.net", src__mylib__net=""
+    )
+    write(tmp_path, src__yaml="")
+    found = sources.take(TrialSpec(callable="mylib.train:train"), tmp_path)
+    names = {f"src/mylib/{name}.py" for name in ("__init__", "train", "net")}
+    assert set(found.snapshot.files) == names
+    assert found.snapshot.manifest.roots == ("", "src")
+    # A module named by its file may import its package by name.
+    by_file = sources.take(TrialSpec(callable="src/mylib/train.py:train"), tmp_path)
+    assert names <= set(by_file.snapshot.files)
+    assert by_file.snapshot.manifest.roots == ("", "src")
+
+
 def test_what_is_installed_is_not_taken_but_named(tmp_path: Path) -> None:
     write(tmp_path, train="import numpy, yaml, os, nowhere\nimport hpc_search")
     found = of(tmp_path)
@@ -158,6 +173,20 @@ def test_the_files_of_a_command_and_their_imports_are_taken(tmp_path: Path) -> N
     found = of(tmp_path, command=command).snapshot
     assert set(found.files) == {"train.py", "helper.py", "conf.yaml", "sub/tool.py", "sub/beside.py"}
     assert found.manifest.programs == ("train.py", "conf.yaml", "sub/tool.py")
+
+    absolute = of(tmp_path, command=("python", f"{tmp_path}/train.py", f"{tmp_path.parent}/x.py")).snapshot
+    assert set(absolute.files) == {"train.py", "helper.py"}
+    assert absolute.manifest.programs == ("train.py",)
+
+
+def test_the_interpreter_of_a_virtual_environment_is_not_taken(tmp_path: Path) -> None:
+    """A copy of it would not find its environment."""
+    write(tmp_path, train="")
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    (tmp_path / "env" / "bin" / "python").write_bytes(b"x")
+    found = of(tmp_path, command=("env/bin/python", "train.py")).snapshot
+    assert set(found.files) == {"train.py"}
 
 
 def test_a_program_is_only_local_with_a_slash(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hpc_search.ledger import seats, submits
 from hpc_search.ledger.seats import Life, Seats
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.locks import tried_lock
-from tests.unit.test_launchers_submission import Scheduler, order, plan
+from tests.unit.test_launchers_submission import Cancelled, Scheduler, order, plan
 
 SITE = Profile(name="site", requeue=False)
 
@@ -116,7 +116,7 @@ def token(layout: Layout, number: int) -> str:
 def ends(layout: Layout, scheduler: Scheduler, number: int = 1) -> int:
     mark = plan().run_id[-8:]
     ending = refill.Ending(token(layout, number), mark, "", 1)
-    return refill.refill(layout, plan(), ending, scheduler, {"PATH": "/bin"})
+    return refill.refill(layout, plan(), ending, scheduler, {"PATH": "/bin"}, lambda _: None)
 
 
 def test_what_is_wanted_is_sent_under_the_next_number(run: Layout) -> None:
@@ -150,7 +150,7 @@ def test_nothing_is_sent_where_nothing_shall_be(
     elif why == "forbidden":
         monkeypatch.setattr(refill, "last_of", lambda *_: sent(1, 4, profile=Profile(nodes_submit=False)))
     elif why == "deep":
-        monkeypatch.setattr(refill, "DEPTH", 0)
+        monkeypatch.setattr(refill, "DEPTH", -plan().trials)
     with tried_lock(run.coarse_lock("submit") if why == "locked" else run.coarse_lock("other")):
         assert ends(run, scheduler) == 0
     assert scheduler.sent == []
@@ -188,3 +188,59 @@ def test_an_unclear_answer_is_left_to_the_next_submit(run: Layout) -> None:
     again = Scheduler(jobs=scheduler.jobs)
     submission.submit(order(run, again, profile=SITE, workers=3))
     assert again.sent == []
+
+
+def test_what_a_hanging_sbatch_sends_after_a_cancel_is_ended(run: Layout) -> None:
+    scheduler = Cancelled(run=run)
+
+    assert ends(run, scheduler) == 0
+
+    assert len(scheduler.sent) == 1
+    assert scheduler.jobs == {}
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_a_killed_worker_was_about_to_send_is_looked_up_by_the_next(run: Layout, accepted: bool) -> None:
+    class Killed(Scheduler):
+        def submit(self, request: Request) -> Submitted:
+            if accepted:
+                super().submit(request)
+            raise KeyboardInterrupt
+
+    killed = Killed()
+    with pytest.raises(KeyboardInterrupt):
+        ends(run, killed)
+
+    scheduler = Scheduler(jobs=killed.jobs)
+    assert ends(run, scheduler) == (0 if accepted else 3)
+    assert len(scheduler.looked_up) == 1
+
+
+def test_a_search_of_one_trial_a_job_goes_on_for_all_its_trials(
+    run: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refill, "of_token", lambda *_: sent(1, 4, depth=plan().trials))
+
+    assert ends(run, Scheduler()) == 3
+
+
+def test_the_last_worker_waits_until_those_that_ended_with_it_count_no_more(run: Layout) -> None:
+    scheduler = Scheduler(most=4, others=4, counts=False)
+
+    def pause(_: float) -> None:
+        scheduler.others = 1
+
+    ending = refill.Ending(token(run, 1), plan().run_id[-8:], "", 1)
+    assert refill.refill(run, plan(), ending, scheduler, {"PATH": "/bin"}, pause) == 1
+    assert [one.tasks for one in submits.submissions(run)[1:]] == [3, 1]
+
+
+def test_a_worker_counts_again_where_others_ended_and_found_it_at_work(
+    run: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = seats.lives(run)
+    working = [Life(one.token, one.task, one.process, exited=one.task == "0") for one in ended]
+    looks = iter([working, ended])
+    monkeypatch.setattr(seats, "lives", lambda _: next(looks, ended))
+
+    assert ends(run, Scheduler()) == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_search.errors import UsageError
+from hpc_search.errors import TemporaryError
 from hpc_search.search import room
 
 GIB = 1 << 30
@@ -28,7 +28,7 @@ def test_a_full_file_system_refuses_with_the_way_out(tmp_path: Path, monkeypatch
     full = os.statvfs_result((*real[:4], 0, *real[5:10]))
     monkeypatch.setattr(os, "statvfs", lambda _: full)
 
-    with pytest.raises(UsageError, match="nothing was submitted") as caught:
+    with pytest.raises(TemporaryError, match="nothing was submitted") as caught:
         room.check(tmp_path, 100, 1)
 
     assert "--force" in caught.value.hint

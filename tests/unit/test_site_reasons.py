@@ -46,6 +46,15 @@ def test_a_reason_that_does_not_pass_says_what_to_do(reason: str) -> None:
     assert not found.waits
 
 
+@pytest.mark.parametrize("reason", [*WAITING, *STUCK])
+def test_a_step_is_a_command_and_tasks_in_the_queue_do_not_change_by_submit(reason: str) -> None:
+    step = explain(reason).step
+
+    assert "`--set" not in step.replace("`--set time_min=10`", "").replace("`cancel RUN`, then", "")
+    for change in ("partition", "account", "qos", "mem"):
+        assert f"submit RUN --set {change}=" not in step or "`cancel RUN`, then `submit" in step
+
+
 def test_our_own_throttle_says_how_it_is_raised() -> None:
     assert "submit RUN --set throttle=N" in explain("JobArrayTaskLimit").step
 

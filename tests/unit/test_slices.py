@@ -179,7 +179,7 @@ def test_the_right_slice_is_no_mismatch() -> None:
         (
             "{request: {gres: 'gpu:2'}}",
             got(1),
-            "1 devices instead of 2 (CUDA_VISIBLE_DEVICES=0, asked: gpu:2)",
+            "1 device instead of 2 (CUDA_VISIBLE_DEVICES=0, asked: gpu:2)",
         ),
         ("{request: {gres: 'gpu:1'}, expect: {name: A100}}", got(), "'NVIDIA H200' does not contain 'A100'"),
         (

@@ -325,7 +325,7 @@ def submitted(run: RunBuilder, **fields: Any) -> None:
     about: dict[str, Any] = {"number": 1, "token": "example-01234567-0001", "launcher": "slurm", "tasks": 4}
     about |= {"wanted": 4, "outcome": "sent", "profile": Profile(name="site", cpus=2)}
     answer = submits.Answer(**(about | fields))
-    run.layout.submit_record(1).write_bytes(checked.encode(answer))
+    run.layout.submit_record(answer.number).write_bytes(checked.encode(answer))
     opening = journal.parse_line(run.lines[worker_id(2)][0][:-1])
     assert isinstance(opening, journal.Open)
     fields = {name: getattr(opening, name) for name in opening.__struct_fields__}
@@ -364,8 +364,104 @@ def test_missing_workers_are_wanted_less_live_less_waiting(tmp_path: Path) -> No
     submitted(run)
     status = watched(run, job("RUNNING", "3"), job("PENDING", "0", reason="Priority")).look()
 
-    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 1, 2)]
+    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 0, 1, 2)]
     assert "2 workers are missing of profile site" in status.text(200)
+    assert status.next == "hpc-search submit RUN"
+
+
+def test_a_task_that_has_begun_without_a_worker_yet_is_starting_not_missing(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    aged(run, now, 0, 0)
+    status = watched(run, job("RUNNING", "0-3", count=4)).look()
+
+    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 3, 0, 0)]
+    assert "missing" not in status.text(200)
+    assert "running: 1 worker live, 3 starting, 4 wanted" in status.text(200)
+    assert status.next == "hpc-search status RUN --watch"
+
+
+def test_why_tasks_could_not_start_is_said_of_the_newest_submission(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run)
+    run.append(2, journal.Exit(reason="signal SIGTERM"))
+    run.write()
+    run.layout.submitit.mkdir()
+    for token, why in (("example-01234567-0001", "no python"), ("example-01234567-0000", "old")):
+        log = run.layout.submitit / f"{token}_0.log"
+        log.write_text(f"hpc_search: this task cannot start on n1: {why}\n")
+    status = watched(run, job("RUNNING", "0", count=1)).look()
+
+    assert status.state == "starting"
+    assert "1 task could not start on n1: no python" in status.notes
+    assert not [note for note in status.notes if "old" in note]
+
+
+def test_what_was_sent_since_slurm_was_asked_is_not_missing(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    submitted(run)
+    aged(run, now, 0, 0)
+    watcher = watched(run, job("RUNNING", "3"))
+    watcher.look()
+    newer: dict[str, Any] = {
+        "number": 2,
+        "token": "example-01234567-0002",
+        "launcher": "slurm",
+        "tasks": 3,
+        "wanted": 4,
+    }
+    answer = submits.Answer(**newer, outcome="sent", profile=Profile(name="site"))
+    run.layout.submit_record(2).write_bytes(checked.encode(answer))
+    status = watcher.look()
+
+    assert [msgspec.structs.astuple(one) for one in status.slots] == [("site", 4, 1, 0, 3, 0)]
+    assert "missing" not in status.text(200)
+
+
+def test_the_next_command_of_a_task_that_waits_for_somebody_can_be_typed(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run)
+    run.append(2, journal.Exit(reason="signal SIGTERM"))
+    run.write()
+    for reason, command in (
+        ("JobHeldUser", "scontrol release 38"),
+        ("JobArrayTaskLimit", "hpc-search submit RUN --set throttle=N"),
+        ("PartitionConfig", "hpc-search cancel RUN"),
+        ("Priority", ""),
+    ):
+        shutil.rmtree(run.layout.cache)
+        assert watched(run, job("PENDING", "0-3", 4, reason)).look().next == command
+
+
+def test_what_was_cancelled_since_slurm_was_asked_is_not_starting(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run, wanted=0)
+    run.append(2, journal.Exit(reason="signal SIGTERM"))
+    run.write()
+    status = watched(run, job("RUNNING", "0-3", count=4)).look()
+
+    assert (status.state, status.next) == ("idle", "hpc-search submit RUN")
+
+
+def test_skipped_trials_do_not_make_the_rate(tmp_path: Path) -> None:
+    run, now = running(tmp_path / "run")
+    aged(run, now, 0, 0)
+    for trial in (4, 5, 6, 7):
+        run.mark(trial, state=index.PRUNED, attempt=0, owner=0, changed=1110)
+    without = read_status(run.layout, run.plan, now=1120).rate_per_min
+    run.write()
+
+    assert read_status(run.layout, run.plan, now=1120).rate_per_min == without
+
+
+def test_a_task_whose_worker_has_left_is_missing_although_slurm_still_shows_it(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run, tasks=1, wanted=1)
+    run.append(2, journal.Exit(reason="node failed"))
+    run.write()
+    status = watched(run, job("RUNNING", "3")).look()
+
+    assert (status.state, status.slots[0].starting, status.slots[0].missing) == ("idle", 0, 1)
     assert status.next == "hpc-search submit RUN"
 
 
@@ -489,6 +585,22 @@ def test_workers_that_left_for_a_wrong_slice_are_told_by_node(tmp_path: Path) ->
     assert status.mismatches == {"n3": 2, "n4": 1}
     words = "3 workers are missing: slice mismatch on n3 (2), n4 (1); 1 will be tried elsewhere: expected 1g"
     assert words in status.text(300)
+    assert "found H200; if no node has it, correct `slice` in the profile" in status.text(300)
+
+
+def test_workers_for_whom_others_were_sent_are_not_missing(tmp_path: Path) -> None:
+    run, _ = running(tmp_path / "run")
+    submitted(run)
+    run.append(2, journal.Note(event="slice mismatch", text="x"))
+    run.append(2, journal.Exit(reason="slice mismatch"))
+    run.write()
+    assert "1 worker is missing" in status_of(run).text(300)
+
+    submitted(run, number=2, token="example-01234567-0002", profile=Profile(name="another"))
+    assert "1 worker is missing" in status_of(run).text(300)
+
+    submitted(run, number=3, token="example-01234567-0003")
+    assert "missing: slice mismatch" not in status_of(run).text(300)
 
 
 def test_what_slurm_was_not_asked_for_yet_waits_and_what_it_never_told_is_unknown(tmp_path: Path) -> None:

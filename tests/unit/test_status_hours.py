@@ -206,6 +206,7 @@ def test_an_hour_is_one_of_what_the_worker_holds() -> None:
     assert share_of(profile("cpu"), "cpu", 1) == ("core", 2)
     assert share_of(profile("whole", "gpu:h200:4"), "cuda", 1) == ("GPU", 4)
     assert share_of(profile("whole", "gpu"), "cuda", 1) == ("GPU", 1)
+    assert share_of(profile("whole", "gpu:2,tmpdisk:100"), "cuda", 1) == ("GPU", 2)
     assert share_of(profile("packed", "gpu:1", pack=4), "cuda", 1) == ("GPU", 0.25)
     assert share_of(profile("mig", "gpu:1g.10gb:1"), "cuda", 1) == ("slice", 1)
     assert share_of(None, "cuda", 1) == ("GPU", 1)

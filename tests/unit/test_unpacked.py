@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,7 +150,7 @@ def test_many_workers_come_and_go_at_once(tmp_path: Path, temporary: Path) -> No
     assert list(own(temporary).iterdir()) == []
 
 
-def test_arguments_of_a_command_become_the_kept_copies() -> None:
+def test_arguments_of_a_command_become_the_kept_copies(tmp_path: Path) -> None:
     code = Code(("/k", "/k/src"), "digest", "/k", frozenset({"train.py", "sub/x.sh"}))
     given = ["train.py", "./train.py", "sub//x.sh", "other.py", "--f=train.py", "{x}"]
     assert list(map(code.argument, given)) == [
@@ -157,6 +159,9 @@ def test_arguments_of_a_command_become_the_kept_copies() -> None:
     assert code.environment({"PYTHONPATH": "/mine"}) == {
         "PYTHONPATH": "/k:/k/src:/mine", "HPC_SEARCH_CODE": "/k",
     }  # fmt: skip
+    code = replace(code, base=str(tmp_path))
+    assert code.argument(f"{tmp_path}/train.py") == "/k/train.py"
+    assert code.argument("/elsewhere/train.py") == "/elsewhere/train.py"
     assert Code().environment({"PYTHONPATH": "/mine"}) == {}
     assert Code().argument("train.py") == "train.py"
 
@@ -221,3 +226,31 @@ def test_an_archive_that_was_cut_is_damaged(tmp_path: Path) -> None:
         other.writestr("train.py", b"x = 2\n")
     with pytest.raises(DamagedError, match="its digest differs"):
         archive.read(path, made.digest)
+
+
+def test_what_is_changed_or_removed_is_said_and_put_right(tmp_path: Path) -> None:
+    snapshot = packed()
+    one, two = opened(tmp_path), opened(tmp_path)
+
+    def contents() -> dict[str, bytes]:
+        return dict(archive.read(tmp_path / "code.zip", snapshot.digest))
+
+    folder = Path(one.code.folder)
+    assert one.mended(contents) == ""
+    (folder / "train.py").chmod(0o600)
+    (folder / "train.py").write_text("raise SystemExit")
+    (folder / "lab" / "__init__.py").unlink()
+    assert "2 files of the run's sources were changed or removed" in one.mended(contents)
+    assert (folder / "train.py").read_bytes() == FILES["train.py"]
+    assert one.mended(contents) == ""
+    # Whoever looks after that knows that its trial may have met them.
+    assert "2 files" in two.mended(contents)
+
+    shutil.rmtree(folder)
+    assert "changed or removed" in one.mended(contents)
+    assert (folder / "lab" / "__init__.py").exists()
+    assert "changed or removed" in two.mended(contents)
+    one.close()
+    assert folder.is_dir()
+    two.close()
+    assert not folder.exists()

@@ -37,6 +37,12 @@ def test_from_the_stop_signal_on_every_failure_is_a_preemption(message: dict[str
     assert verdict(message=message, status=status, stopping="signal SIGTERM") == ("pending", "preempted")
 
 
+def test_an_error_of_sources_that_were_changed_on_the_node_costs_no_retry() -> None:
+    failed = {"state": "failed", "cause": "error", "detail": "ModuleNotFoundError"}
+    assert verdict(message=failed, retry=Retry(error=0)) == ("failed", "error")
+    assert verdict(message=failed, retry=Retry(error=0), mended="3 files") == ("pending", "lost")
+
+
 def test_a_trial_without_a_sign_of_life_is_a_timeout_and_tried_again() -> None:
     assert verdict(stalled=True, status=-9) == ("pending", "timeout")
     assert verdict(stalled=True, status=-9, stopping="signal SIGTERM") == ("pending", "timeout")

@@ -105,7 +105,7 @@ def _machines(asked: Asked, partition: str) -> Iterator[Row]:
 
 
 def _slices(permissions: tuple[Permission, ...]) -> Iterator[Row]:
-    good = [one.gres for one in permissions if not one.refusal]
+    good = [one.gres for one in permissions if one.gres and not one.refusal]
     if good:
         yield Row("slices", "PASS", f"sbatch takes {', '.join(good)}", "--slice NAME makes a profile for one")
     for one in permissions:
