@@ -84,7 +84,7 @@ def examine(layout: Layout, live: Collection[str] = ()) -> Checkup:
     # The index is read first: what it calls final stands in the journals by then.
     data = disk.read(layout.claims)
     written = results.read_written(disk)
-    again = retries.read_retries(disk)
+    again = retries.read_retries(disk, found.plan.run_id if found.plan is not None else "")
     checkup.cases += again.cases
     checkup.facts.again = again.known
     checkup.seals = seals.read_seals(disk, written.seals if written is not None else 0, again.known)

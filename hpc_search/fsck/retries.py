@@ -15,10 +15,11 @@ from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.mend import mend_lines
 from hpc_search.fsck.numbers import gaps, stray
+from hpc_search.layout import parse_journal
 from hpc_search.ledger import history
 from hpc_search.ledger.orders import COPY
 from hpc_search.ledger.retries import Known
-from hpc_search.records import checked, journal
+from hpc_search.records import archive, checked, journal
 from hpc_search.records.retries import Retries, parse_retries
 
 _NAME: Final = re.compile(r"(\d{4,})\.json")
@@ -35,10 +36,10 @@ class Found:
     cases: list[Case] = field(default_factory=list)
 
 
-def read_retries(disk: Disk) -> Found:
-    """Check ledger/retries."""
+def read_retries(disk: Disk, run_id: str) -> Found:
+    """Check ledger/retries of run *run_id*, "" where that is not known."""
     found = Found()
-    copies = _copies(disk)
+    copies = _copies(disk, run_id)
     good = {number: one for number, (one, _) in copies.items()}
     there: set[int] = set()
     for path in disk.listed(disk.layout.retries):
@@ -78,19 +79,31 @@ def read_retries(disk: Disk) -> Found:
     return found
 
 
-def _copies(disk: Disk) -> dict[int, tuple[Retries, bytes]]:
-    """Return number -> (list, content) of the lists that the journals hold, too."""
+def _copies(disk: Disk, run_id: str) -> dict[int, tuple[Retries, bytes]]:
+    """Return number -> (list, content) of the lists that the journals of run *run_id* hold, too."""
     found: dict[int, tuple[Retries, bytes]] = {}
-    # A journal or an archive that cannot be read is told by who checks it.
-    with suppress(OSError, DamagedError):
-        for line in history.lines(disk.layout, frozenset({b"note"})):
-            record = journal.parse_line(line.data)
+    for data in _journals(disk):
+        if history.stranger(data, run_id.encode()):
+            continue
+        for _, line in history.verified(data, frozenset({b"note"})):
+            record = journal.parse_line(line)
             if isinstance(record, journal.Note) and record.event == COPY:
                 number, _, text = record.text.partition(" ")
                 content = text.encode() + b"\n"
                 with suppress(ValueError, DamagedError):
                     found[int(number)] = parse_retries(content, COPY), content
     return found
+
+
+def _journals(disk: Disk) -> Iterator[bytes]:
+    """Yield what every segment holds, live and archived."""
+    for folder in disk.listed(disk.layout.workers):
+        for path in disk.listed(folder):
+            if parse_journal(path.name) is not None:
+                yield disk.read(path) or b""
+    for path in disk.listed(disk.layout.archive):
+        data = disk.read(path) or b""
+        yield from (section.content(data) for section in archive.sections(data))
 
 
 def _words(error: Exception) -> str:
