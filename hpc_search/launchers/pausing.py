@@ -18,6 +18,7 @@ from hpc_search.launchers import processes, submission
 from hpc_search.launchers.base import ActiveJobs
 from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.layout import Layout
+from hpc_search.ledger import submits
 from hpc_search.site.client import ask
 
 #: Why a task waits that `scontrol hold` of its user holds.
@@ -60,7 +61,12 @@ def pause(layout: Layout, mark: str, publish: Callable[[], object]) -> Told:
     elif unheld:
         problem = f"SLURM did not hold {', '.join(unheld)}: their tasks see the mark when they start, and end"
     held = sum(count for name, count in waiting.items() if name not in unheld)
-    return Told(len(local) + sum(running.values()), held, problem)
+    return Told(len(local) + sum(_workers(layout, *one) for one in running.items()), held, problem)
+
+
+def _workers(layout: Layout, name: str, tasks: int) -> int:
+    sent = submits.of_token(layout, name)
+    return tasks * max(1, sent.profile.slice.pack.workers if sent is not None else 1)
 
 
 def release(layout: Layout, mark: str) -> Told:

@@ -149,6 +149,8 @@ def submit(run: Run, wish: Wish) -> Sent:
     order = _order(run, wish, pending(run))
     if not wish.force and order.pending > 0:
         room.check(run.path, order.pending, min(order.asked, order.pending))
+    if order.pending > 0:
+        submission.refuse_paused(run.layout)
     run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
     for other in _others(run, wish, order):

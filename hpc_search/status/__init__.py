@@ -241,4 +241,7 @@ def _ahead(
     work = estimate.work_left(one, left, min(overhead, 3.0), begun)
     live = sum(worker.state == "live" for worker in facts.workers)
     crew = Crew(live, slots.joining(facts.queue, facts.now))
+    if facts.layout.paused.exists() or facts.layout.stop.exists():
+        # It goes on when somebody says so.
+        return _Ahead(None, work)
     return _Ahead(estimate.joined(measured, estimate.by_slots(work, one, crew, left)), work)

@@ -41,10 +41,11 @@ def state(
     """Return what the run does now."""
     if not left:
         return "finished"
+    if layout.paused.exists():
+        # Also where it was stopped before: nothing can be submitted.
+        return "paused"
     if layout.stop.exists():
         return "stopped"
-    if layout.paused.exists():
-        return "paused"
     if any(worker.state == "live" for worker in workers):
         return "running"
     if any(one.starting for one in seats):
@@ -71,15 +72,21 @@ def notes(
     return tuple(found)
 
 
+def _stopped(layout: Layout) -> str:
+    words = stop_mark(layout)
+    if words is None:
+        return ""
+    first, _, rest = words.partition("\n")
+    return f"stopped: {first or 'no reason given'}" + (" (all of it: ledger/stop)" if rest else "")
+
+
 def _why(layout: Layout, now: State) -> list[str]:
     match now:
         case "stopped":
-            first, _, rest = (stop_mark(layout) or "").partition("\n")
-            more = " (all of it: ledger/stop)" if rest else ""
             again = "`submit RUN` (with corrected code: `--resnapshot`) clears that and starts workers"
-            return [f"stopped: {first or 'no reason given'}{more}; {again}"]
+            return [f"{_stopped(layout)}; {again}"]
         case "paused":
-            return [f"{paused(layout)}; `resume RUN` goes on"]
+            return [f"{paused(layout)}; `resume RUN` goes on", *filter(None, [_stopped(layout)])]
         case "idle":
             return ["nothing runs: no live worker; `submit RUN` starts workers for what is left"]
         case "new":

@@ -199,7 +199,9 @@ def test_a_paused_run_starts_and_claims_nothing_and_resume_goes_on_where_it_was(
     assert "a demo" in status["notes"][0]
     site.gate.unlink()
 
+    site.layout.stop.write_text("3 trials in a row failed\n")
     site.call("submit", str(site.run), "--launcher", "local", code=2)
+    assert site.layout.stop.exists()
     assert "resume" in site.call("work", str(site.run), code=2)
     token = submissions(site.layout)[0].token
     site.call("work", str(site.run), "--token", token, "--seat", "local:0")

@@ -488,6 +488,21 @@ def test_tasks_that_pause_holds_are_released_by_resume(tmp_path: Path) -> None:
     assert status.queue is not None
     assert status.queue.waiting[0].next == "`resume RUN`"
     assert "paused by alice at noon" in status.text()
+
+    # As SLURM said before they were held.
+    run.layout.queue.unlink()
+    for asked in run.layout.cache.glob("asked.*"):
+        asked.unlink()
+    waiting = watched(run, job("PENDING", "0-3", 4, reason="Resources"))
+    assert waiting.look().eta_seconds is None
+    run.layout.paused.unlink()
+    assert waiting.look().eta_seconds is not None
+    run.layout.paused.write_text("paused by alice at noon\n")
+
+    run.layout.stop.write_text("3 trials in a row failed\nTraceback\n")
+    status = status_of(run)
+    assert (status.state, status.next) == ("paused", "hpc-search resume RUN")
+    assert "stopped: 3 trials in a row failed" in status.text()
     assert "scontrol" not in status.text()
 
 
