@@ -281,7 +281,7 @@ def _start(request: Request, index: int) -> subprocess.Popen[bytes]:
     log = Path(request.run, "submitit", f"local-{number}.log")
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command(request, index),
             env=values,
             cwd=request.chdir or request.run,
@@ -296,6 +296,10 @@ def _start(request: Request, index: int) -> subprocess.Popen[bytes]:
         raise TemporaryError(message, hint="fewer workers: `--workers N`") from error
     finally:
         os.close(fd)
+    # By its environment the next worker is told which GPU is taken; the kernel shows it some time later.
+    while available and process.poll() is None and not processes.shows_environment(process.pid):
+        time.sleep(0.001)
+    return process
 
 
 def _was_killed(status: int) -> bool:

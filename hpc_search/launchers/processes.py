@@ -52,6 +52,13 @@ def devices() -> list[str]:
     return found
 
 
+def shows_environment(pid: int) -> bool:
+    """Return whether the kernel shows the environment of the program that *pid* has begun."""
+    with suppress(OSError):
+        return bool(Path(_PROC, str(pid), "environ").read_bytes())
+    return True
+
+
 def _workers() -> Iterator[WorkerProcess]:
     me = os.getuid()
     for entry in os.scandir(_PROC):

@@ -285,10 +285,13 @@ def cancel(run: Run) -> str:
     if "slurm" in known:
         launchers.append(slurm.SlurmLauncher())
     ended = sum(submission.cancel(run.layout, launcher, mine) for launcher in launchers)
+    after = submits.marked(submits.submissions(run.layout), mine)
+    unsure = [one.token for one in after if not isinstance(one, submits.Answer)]
+    more = f"; {', '.join(unsure)} may still be on its way: the same command again ends it" if unsure else ""
     if not ended:
-        return "no worker of this run is live; nothing to cancel"
+        return f"no worker of this run is live; nothing to cancel{more}"
     workers = "1 worker was" if ended == 1 else f"{ended} workers were"
-    return f"{workers} told to end; `hpc-search submit {run.typed}` goes on where they stopped"
+    return f"{workers} told to end; `hpc-search submit {run.typed}` goes on where they stopped{more}"
 
 
 def watch(run: Run) -> int:

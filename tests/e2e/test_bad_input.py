@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from hpc_search.layout import Layout
+from hpc_search.ledger.submits import Intent
+from hpc_search.planning import load_plan
+from hpc_search.records import checked
 from tests.e2e.command_line import SEARCH, Desk, Said, desk
 
 
@@ -272,6 +276,17 @@ def test_collect_with_nothing_finished_says_so(here: Desk) -> None:
 
 def test_cancel_with_nothing_started_says_so(here: Desk) -> None:
     assert "nothing to cancel" in here.good("cancel", "my-search")
+
+
+def test_cancel_names_a_submission_whose_answer_is_not_known(fresh: Desk) -> None:
+    fresh.good("plan", "search.yaml")
+    layout = Layout(fresh.root / "runs" / "my-search")
+    token = f"my-search-{load_plan(layout).run_id[-8:]}-0001"
+    layout.submits.mkdir(exist_ok=True)
+    intent = Intent(number=1, token=token, launcher="local", tasks=1, wanted=1)
+    layout.submit_intent(1).write_bytes(checked.encode(intent))
+
+    assert f"{token} may still be on its way: the same command again" in fresh.good("cancel", "my-search")
 
 
 @pytest.mark.parametrize(
