@@ -31,7 +31,8 @@ def troubles(layout: Layout, gone: Collection[str], token: str = "") -> list[str
         names = sorted(os.listdir(layout.submitit))
     except FileNotFoundError:
         return []
-    logs = [name for name in names if name.endswith(".log") and name.startswith(f"{token}_" if token else "")]
+    # What was folded is in a log without a task's number.
+    logs = [name for name in names if name.endswith(".log") and (f"{token}_" if token else "_") in name]
     nodes: dict[str, list[str]] = {}
     for name in logs[-_MOST:]:
         for node, why in _LINE.findall(_tail(layout.submitit / name)):
