@@ -12,6 +12,8 @@ from hpc_search.launchers.base import NoRoomError, UnclearError
 TIMED_OUT: Final = frozenset({124, 137})
 #: A shell's exit status of a program that a signal ended is this and the signal's number.
 _KILLED: Final = 128
+#: exit(-1), as sbatch does for an option that it does not know: no signal has that number.
+_EXIT_MINUS_ONE: Final = 255
 
 #: SLURM's words (strerror texts and option errors), the profile's fields that cause them, what helps.
 _PERMANENT: Final = (
@@ -78,7 +80,7 @@ def explain(status: int, words: str) -> HpcSearchError:
     if status in TIMED_OUT and not words.strip():
         return UnclearError("sbatch did not answer in time, so the jobs may exist or not", hint=_AGAIN)
     # An exit status of 0 means that it accepted the jobs, whatever else was printed.
-    unclear = status <= 0 or status > _KILLED or status in TIMED_OUT
+    unclear = status <= 0 or _KILLED < status < _EXIT_MINUS_ONE or status in TIMED_OUT
     if unclear or not words.strip() or _UNCLEAR.search(words):
         return UnclearError(f"sbatch did not say whether the jobs exist. It said:\n{quoted}", hint=_AGAIN)
     if _TEMPORARY.search(words):

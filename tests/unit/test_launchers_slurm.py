@@ -538,3 +538,10 @@ def test_arrays_that_end_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> Non
         "1 array has now at most 2 tasks at once"
     ]
     assert asked == [["scontrol", "update", "JobId=2", "ArrayTaskThrottle=2"]]
+
+
+def test_an_option_that_sbatch_does_not_know_is_refused_though_it_exits_with_255() -> None:
+    found = explain(255, "sbatch: unrecognized option '--frobnicate=1'\nTry \"sbatch --help\"")
+    assert isinstance(found, RefusedError)
+    assert "`extra`" in found.hint
+    assert isinstance(explain(254, "sbatch: unrecognized option"), UnclearError)
