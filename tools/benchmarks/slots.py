@@ -31,7 +31,7 @@ def loop(turns):
 """
 _SPIN: Final = _LOOP + synthetic.NOTHING.replace("return", "loop(TURNS)\n    return")
 #: Seconds of processor time that one CPU-bound trial takes.
-_SPINS: Final = (0.03, 0.1)
+_SPINS: Final = (0.01, 0.03, 0.1)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
