@@ -75,7 +75,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(700)
 def test_twelve_hundred_workers_where_a_site_takes_a_hundred_and_twenty(
     narrow: Cluster, tmp_path: Path
 ) -> None:
