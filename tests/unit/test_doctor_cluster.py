@@ -229,7 +229,7 @@ def test_measured_times_are_held_against_the_configured_ones() -> None:
     ("words", "meaning"),
     [
         ("slurmstepd-n1: error: execve(): /opt/py/bin/python: No such file or directory", "interpreter /py"),
-        ("slurmstepd: error: execve(): /root/v/bin/python3: Permission denied", "interpreter /py"),
+        ("slurmstepd: error: execve(): /site/env/bin/python3: Permission denied", "interpreter /py"),
         ("/py: No module named hpc_search", "does not find hpc_search"),
         ("JobState=FAILED Reason=JobLaunchFailure ExitCode=0:53", "do not see /scratch/me"),
         ("slurmstepd: error: couldn't chdir to `/x': No such file or directory", "do not see /scratch/me"),
