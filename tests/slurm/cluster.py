@@ -6,6 +6,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -119,6 +120,16 @@ class Cluster:
         """Return what SLURM says now, to show where a test fails."""
         commands = (["squeue", "-r"], ["sinfo", "-N"], ["sacct", "-X", *(["-j", job] if job else [])])
         return "\n".join(f"$ {' '.join(command)}\n{self.run(*command).stdout}" for command in commands)
+
+    @contextmanager
+    def stopped_controller(self) -> Iterator[None]:
+        """Stop slurmctld as a hung disk does: it takes what is sent and answers nobody."""
+        pid = int((self.directory / "run" / "slurmctld.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     @contextmanager
     def user_directory(self) -> Iterator[Path]:

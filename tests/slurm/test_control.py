@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,17 +108,6 @@ def test_two_submits_at_once_are_one_submission(site: Site) -> None:
     assert len(rows(site, "%i")) == 3
 
 
-@contextmanager
-def stopped_controller(cluster: Cluster) -> Iterator[None]:
-    """Stop slurmctld as a hung disk does: it takes what is sent and answers nobody."""
-    pid = int((cluster.directory / "run" / "slurmctld.pid").read_text().split()[0])
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_what_a_hung_controller_took_is_found_and_not_sent_twice(site: Site) -> None:
     order = site.order("stay", workers=3)
     done: list[submission.Outcome] = []
@@ -132,7 +118,7 @@ def test_what_a_hung_controller_took_is_found_and_not_sent_twice(site: Site) -> 
     def submit() -> None:
         done.append(submission.submit(order))
 
-    with stopped_controller(site.cluster):
+    with site.cluster.stopped_controller():
         thread = threading.Thread(target=submit)
         thread.start()
         # sbatch gives up after MessageTimeout; until then its request waits at the controller.

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +41,11 @@ def search(slurm: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield found
 
 
-@contextmanager
-def standing_still(cluster: Cluster) -> Iterator[None]:
-    """Stop the controller, without ending it, for a while."""
-    pid = int((cluster.directory / "run" / "slurmctld.pid").read_text().split()[0])
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_a_controller_that_stands_still_costs_one_short_wait_and_is_told(search: HeldSearch) -> None:
     known = status_now(search)
     for path in search.layout.cache.glob("asked.*"):
         path.unlink()
-    with standing_still(search.cluster):
+    with search.cluster.stopped_controller():
         late = search.status()
         text = search.call("status", search.run).stdout
 
