@@ -240,7 +240,7 @@ def _mixed(found: Outcome) -> list[str]:
     """Return a warning where values of several snapshots of the sources are compared."""
     if not found.mixed:
         return []
-    counts = Counter(code[:8] or "unknown" for code in found.codes)
+    counts = Counter(code[:8] or "none" for code in found.codes)
     shown = ", ".join(f"{count} of code {code}" for code, count in sorted(counts.items()))
     words = f"warning: results of several snapshots of the code are mixed: {shown}"
     return [f"{words} (column `code` of results.csv)"]

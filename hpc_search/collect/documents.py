@@ -48,7 +48,8 @@ class Outcome(NamedTuple):
     @property
     def mixed(self) -> bool:
         """Whether results of several snapshots of the sources are compared with each other."""
-        return len(set(self.codes)) > 1
+        # A trial that was skipped ran none.
+        return len({code for code in self.codes if code}) > 1
 
     @property
     def best(self) -> PointScore | None:

@@ -98,6 +98,8 @@ def test_skipped_trials_are_pruned_and_their_point_is_no_candidate(tmp_path: Pat
     assert "trial 0 skipped" in made.good("skip", "run", "0")
     made.go("run")
 
+    # What was skipped ran no code: that is no mixture.
+    assert "mixed" not in made.good("collect", "run")
     found = json.loads(made.good("collect", "run", "--json"))
     assert (found["done"], found["pruned"]) == (3, 3)
     assert found["best"]["params"] == {"x": 2}
