@@ -163,6 +163,37 @@ class Layout:
         return self.snapshots / f"{number:04d}.json"
 
     @property
+    def stages(self) -> Path:
+        """What became of the blocks of the plan that wait for others, published once each."""
+        return self.ledger / "stages"
+
+    def stage(self, block: int) -> Path:
+        """Return the record of the block at position *block* of the plan."""
+        return self.stages / f"{block:03d}.json"
+
+    @property
+    def stopped_parts(self) -> Path:
+        """Marks of the searches of a plan that stopped by themselves."""
+        return self.ledger / "stopped"
+
+    def stopped_part(self, part: int) -> Path:
+        """Return the mark of the search at position *part* of the plan's."""
+        return self.stopped_parts / f"{part:02d}.json"
+
+    @property
+    def proposals(self) -> Path:
+        """The log of proposed points, one name an entry until they are packed."""
+        return self.ledger / "proposals"
+
+    def proposal(self, entry: int) -> Path:
+        """Return entry number *entry* of the log of proposals."""
+        return self.proposals / f"{entry:07d}"
+
+    def proposal_pack(self, first: int, end: int) -> Path:
+        """Return the pack of the entries *first* to *end* - 1 of the log of proposals."""
+        return self.proposals / f"packed.{first:07d}-{end:07d}.jsonl"
+
+    @property
     def stop(self) -> Path:
         """Present when workers shall claim nothing more (cancel, circuit breaker)."""
         return self.ledger / "stop"

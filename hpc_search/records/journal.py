@@ -70,11 +70,17 @@ class Claim(Record, tag="claim", kw_only=True):
 
 
 class Propose(Record, tag="propose", kw_only=True):
-    """An adaptive strategy chose ``params`` for ``point`` from the history with this digest. Fsynced."""
+    """An adaptive strategy chose ``params`` for ``point`` from the history with this digest. Fsynced.
+
+    ``seen`` says which points the history held and what had become of them (`strategies.history`);
+    ``entry`` is its place in ledger/proposals.
+    """
 
     point: int
     params: dict[str, Any]
     history: str = ""
+    seen: str = ""
+    entry: int = 0
 
 
 class Start(Record, tag="start", kw_only=True):
@@ -96,14 +102,20 @@ class Report(Record, tag="report", kw_only=True):
 
 
 class Verdict(Record, tag="verdict", kw_only=True):
-    """The decision at a rung, with the peers it was made from. Fsynced; replayed, never recomputed."""
+    """The decision at a rung, with what it was made from. Fsynced; replayed, never recomputed.
+
+    ``value`` is the trial's own one at ``step``; ``peers`` is trial -> value of those that it was compared
+    with; ``rule`` is the rule by name. "promote" lets a paused trial go on beyond ``rung``.
+    """
 
     trial: int
     attempt: int
     rung: int
     step: int
-    decision: Literal["continue", "pause", "prune"]
+    decision: Literal["continue", "pause", "prune", "promote"]
     peers: dict[str, float] = {}
+    value: float | None = None
+    rule: str = ""
 
 
 class Checkpoint(Record, tag="checkpoint", kw_only=True):

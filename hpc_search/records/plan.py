@@ -47,6 +47,61 @@ class StrategySpec(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
 
 
+class PruningSpec(msgspec.Struct, frozen=True):
+    """An early-stopping rule by name with its options, all resolved; ``inner`` is what ``patient`` wraps."""
+
+    kind: str
+    options: dict[str, Any] = {}
+    inner: PruningSpec | None = None
+
+
+class Narrow(Struct, kw_only=True):
+    """A stage's bounds come from the best share ``top`` of the points of the stage called ``stage``."""
+
+    stage: str
+    top: float = 0.25
+
+
+class StageSpec(Struct, kw_only=True):
+    """One stage of a search: what differs from the search itself.
+
+    ``fixed`` replaces values of the space (such as epochs); ``seeds`` None means the search's.
+    """
+
+    name: str
+    strategy: StrategySpec
+    fixed: dict[str, Any] = {}
+    seeds: tuple[int, ...] | None = None
+    pruning: PruningSpec | None = None
+    narrow: Narrow | None = None
+
+
+class Part(Struct, kw_only=True):
+    """One of several searches of a plan, with everything that can differ; ``name`` is its namespace.
+
+    ``objectives`` are all metrics where there are several; the first one is ``metric``. ``given`` are
+    points that come first.
+    """
+
+    name: str
+    trial: TrialSpec
+    metric: Metric
+    space: Space
+    strategy: StrategySpec
+    objectives: tuple[Metric, ...] = ()
+    given: tuple[dict[str, Any], ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    pruning: PruningSpec | None = None
+    stages: tuple[StageSpec, ...] = ()
+
+
+class Budget(Struct, kw_only=True):
+    """What a search may use up beside its points: hours since it began, hours of devices; 0: no limit."""
+
+    hours: float = 0.0
+    gpu_hours: float = 0.0
+
+
 class DataSpec(Struct, kw_only=True):
     """Where ids, labels and groups come from: a CSV table or ``module:function``.
 
@@ -135,13 +190,43 @@ class Search(Struct, kw_only=True):
     #: Whether tasks run the sources as planned, or what is there when they start.
     snapshot: Literal["sources", "none"] = "sources"
     description: str = ""
+    #: All metrics where there are several; the first one is ``metric``.
+    objectives: tuple[Metric, ...] = ()
+    #: Points that come first, in this order, before those of the strategy.
+    given: tuple[dict[str, Any], ...] = ()
+    pruning: PruningSpec | None = None
+    stages: tuple[StageSpec, ...] = ()
+    #: Several searches of one plan; empty where there is only this one.
+    searches: tuple[Part, ...] = ()
+    #: Whether all searches stop where one of them fails.
+    stop_on_error: bool = False
+    budget: Budget = Budget()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The searches of the plan; the only one of a plan without several has the name ""."""
+        return self.searches or (
+            Part(
+                name="",
+                trial=self.trial,
+                metric=self.metric,
+                space=self.space,
+                strategy=self.strategy,
+                objectives=self.objectives,
+                given=self.given,
+                seeds=self.seeds,
+                pruning=self.pruning,
+                stages=self.stages,
+            ),
+        )
 
 
 class Block(Struct, kw_only=True):
     """A run of trial numbers that share a space and a strategy.
 
     Within a block, number = first + (fold x points + point) x seeds + seed (fold-major). Points of
-    the run are numbered on from ``first_point``. ``folds`` is empty where nothing is split.
+    the run are numbered on from ``first_point``. ``folds`` is empty where nothing is split. ``space``
+    of a block that ``narrow`` changes is its parent until the block is opened (`records.stages`).
     """
 
     first: int
@@ -153,6 +238,18 @@ class Block(Struct, kw_only=True):
     strategy: StrategySpec
     stage: int = 0
     digest: str = ""
+    #: Name of the search it belongs to (`Part`), and of its stage; "" where there is only one.
+    part: str = ""
+    stage_name: str = ""
+    #: Position in the plan's blocks of the one that has to close before this one opens.
+    needs: int | None = None
+    narrow: Narrow | None = None
+    pruning: PruningSpec | None = None
+    given: tuple[dict[str, Any], ...] = ()
+    #: Place of its first point among those of the strategy: an amendment goes on where a block ended.
+    start: int = 0
+    #: Spaces whose points, all of them in earlier blocks, are left out (a grid that was amended).
+    without: tuple[Space, ...] = ()
 
     @property
     def trials(self) -> int:
@@ -170,6 +267,8 @@ class PlannedTrial(NamedTuple):
     params: dict[str, Any]
     #: Digest of the block that the number belongs to.
     block: str = ""
+    #: False where an adaptive strategy has not proposed the point: ``params`` are only the fixed ones then.
+    known: bool = True
 
 
 class Plan(Struct, kw_only=True):
@@ -194,6 +293,14 @@ class Plan(Struct, kw_only=True):
     def metric(self) -> Metric:
         """The metric that the search selects by."""
         return self.search.metric
+
+    def part(self, block: Block) -> Part:
+        """Return the search that *block* belongs to."""
+        return next(part for part in self.search.parts if part.name == block.part)
+
+    def block_at(self, number: int) -> Block:
+        """Return the block of trial *number*, 0 <= number < trials."""
+        return next(block for block in self.blocks if block.first <= number < block.first + block.trials)
 
 
 def canonical_json(value: object) -> bytes:

@@ -19,12 +19,12 @@ from hpc_search.ledger import (
     read_state,
     this_process,
 )
-from hpc_search.planning import Numbering
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.search.launch import Wish, submit
 from hpc_search.search.pausing import signature
 from hpc_search.search.runs import Run
+from hpc_search.steering import Points
 
 #: Numbers, or mistakes, that are named in a message.
 _NAMED: Final = 12
@@ -114,7 +114,7 @@ def skip(run: Run, trials: Sequence[str], point: int | None = None, reason: str 
         UsageError: Trials or a point that there are not, or trials that ended already: all of them are named.
     """
     numbers = _numbers(run, trials)
-    of_point = Numbering(run.plan).of_point(point) if point is not None else []
+    of_point = Points(run.layout, run.plan).of_point(point) if point is not None else []
     _, entries = read_state(run.layout, run.plan.trials)
     _refuse(
         run, numbers, entries, lambda entry: entry.final and not _pruned(entry), "only what has not ended"
@@ -154,7 +154,7 @@ def _drop_checkpoints(run: Run, numbers: Iterable[int]) -> None:
 @contextmanager
 def _command(run: Run) -> Iterator[Ledger]:
     """Join as the worker that carries out one order, and leave."""
-    ledger = Ledger(run.layout, run.plan, Numbering(run.plan), this_process(), library_versions())
+    ledger = Ledger(run.layout, run.plan, Points(run.layout, run.plan), this_process(), library_versions())
     try:
         ledger.beat()
         yield ledger

@@ -13,12 +13,13 @@ from hpc_search import durable
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, new_index, read_trial, snapshots
-from hpc_search.planning import Numbering, encode_instance, load_instance
+from hpc_search.planning import encode_instance, load_instance
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import PlannedTrial
 from hpc_search.search.runs import Run
 from hpc_search.space import canonical
+from hpc_search.steering import Points
 
 
 class TrialView(NamedTuple):
@@ -32,7 +33,7 @@ class TrialView(NamedTuple):
 
 def view_trial(run: Run, number: int) -> TrialView:
     """Return what the plan, the index and the journals say of trial *number*."""
-    trial = Numbering(run.plan)(number)
+    trial = Points(run.layout, run.plan)(number)
     needle = b'"trial":%d,' % number
     found: list[tuple[str, lines.AnyRecord]] = []
     for line in history.lines(run.layout):
@@ -54,7 +55,7 @@ def read_log(run: Run, worker: str, span: tuple[int, int]) -> str:
 def find_number(run: Run, params: Mapping[str, Any], fold: int | None, seed: int) -> int | None:
     """Return the number of the trial with these parameters, fold and seed; None where there is none."""
     wanted = canonical(dict(params))
-    numbering = Numbering(run.plan)
+    numbering = Points(run.layout, run.plan)
     for block in run.plan.blocks:
         for local in range(block.points):
             first = numbering(block.first + local * len(block.seeds))
@@ -103,7 +104,7 @@ def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Rer
     """
     from hpc_search.worker import Supervisor, WorkerOptions
 
-    planned = Numbering(run.plan)(number)
+    planned = Points(run.layout, run.plan)(number)
     changed = params is not None and canonical(dict(params)) != canonical(planned.params)
     recorded = history.results(run.layout).get(number)
     code = snapshots.code_of_worker(run.layout, recorded.worker) if recorded is not None else ""

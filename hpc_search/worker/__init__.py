@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from hpc_search.worker.supervisor import Supervisor, WorkerOptions
+from hpc_search.worker.options import WorkerOptions
+from hpc_search.worker.supervisor import Supervisor
 
 __all__ = ["Supervisor", "WorkerOptions"]

@@ -8,28 +8,29 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from hpc_search import checkpoint
-from hpc_search.errors import EXIT_DONE, EXIT_FAILED, EXIT_TEMPORARY, TemporaryError
+from hpc_search.errors import EXIT_DONE, EXIT_TEMPORARY, TemporaryError
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, is_final, library_versions, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.locks import LockUnavailableError
-from hpc_search.planning import Numbering, load_instance
+from hpc_search.planning import load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
+from hpc_search.steering import Points
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
-from hpc_search.worker.departure import AGAIN, GIVEN_UP, MOVE, Departure, Refill
+from hpc_search.worker.departure import AGAIN, Departure
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
 from hpc_search.worker.host import Host
 from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
+from hpc_search.worker.options import EXITS, WorkerOptions
 from hpc_search.worker.pace import Pace
 from hpc_search.worker.slice import SliceCheck
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
@@ -45,44 +46,6 @@ _FRUITLESS: Final = (3, 0.25)
 _LOOK: Final = 0.25
 #: Processes that start trials, dead in a row, after which a worker leaves its node.
 _HOST_DEATHS: Final = 3
-
-#: How a worker ends where it leaves before the work does.
-_EXITS: Final = {
-    "broken": EXIT_FAILED,
-    "node failed": EXIT_TEMPORARY,
-    "slice lost": EXIT_TEMPORARY,
-    # The slice is not the expected one; of packed workers the leader has the task run on another node.
-    "leave": EXIT_TEMPORARY,
-    "give up": GIVEN_UP,
-    "move": MOVE,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """What a worker is told: its submission, its seat, its device, and how many trials to run at most.
-
-    ``only`` runs one trial and no other, with the parameters of ``override`` where that is given.
-    """
-
-    token: str = ""
-    seat: str = ""
-    device: str = ""
-    limit: int | None = None
-    #: Sends the workers that are missing at this one's end.
-    refill: Refill | None = None
-    #: Whether it is one of several workers of a task.
-    packed: bool = False
-    only: int | None = None
-    override: PlannedTrial | None = None
-    #: Stop the trial at its first report (``plan --check``).
-    to_first_report: bool = False
-    #: Seconds that a process may take to die by SIGKILL; then its slice is lost.
-    survival: float = 30.0
-    #: Seconds that importing the trial's code may take, where `stall` is not longer.
-    import_limit: float = 1800.0
-    #: Whether installed packages may differ from those of the plan.
-    any_packages: bool = False
 
 
 class Supervisor:
@@ -101,7 +64,7 @@ class Supervisor:
         self._directory = instance.origin
         self._walltime = Walltime.of_this_job(begins=bool(options.token))
         me = this_process(options.token, options.seat, self._device)
-        numbering = Numbering(plan)
+        numbering = Points(layout, plan)
 
         def trial_of(number: int) -> PlannedTrial:
             override = options.override
@@ -141,7 +104,7 @@ class Supervisor:
             note_memory(self._layout, self._ledger, self._kills)
             leaving, self._device = self._slice.check(self._ledger, self._device)
             if leaving:
-                return _EXITS[leaving]
+                return EXITS[leaving]
             self._ledger.reconcile()
             self._ledger.resume_watch()
             self._ledger.recover()
@@ -163,7 +126,7 @@ class Supervisor:
         if self._stop_signal == signal.SIGINT and not self._departure.is_task:
             # Only a user does that, to a worker in the foreground; a task is told so by `submit --set`.
             return 128 + signal.SIGINT
-        return _EXITS.get(reason, EXIT_DONE)
+        return EXITS.get(reason, EXIT_DONE)
 
     def _drop_checkpoints(self) -> None:
         """Remove what workers left that were killed between an end record and its trial's checkpoints."""

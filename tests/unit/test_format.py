@@ -21,6 +21,10 @@ EXAMPLES = {
     "superblock": (0,),
     "superblock_seal": (0, 128),
     "retry": (1,),
+    "stage": (1,),
+    "stopped_part": (1,),
+    "proposal": (0,),
+    "proposal_pack": (0, 128),
     "submit_intent": (1,),
     "submit_record": (1,),
     "archive_file": (1,),
@@ -36,7 +40,7 @@ EXAMPLES = {
 }
 #: Directories that hold nothing but files named otherwise.
 CONTAINERS = {
-    "splits", "vault", "ledger", "open", "seals", "retries", "submits", "snapshots", "archive", "workers",
+    "splits", "vault", "ledger", "open", "seals", "retries", "stages", "stopped_parts", "proposals", "submits", "snapshots", "archive", "workers",
     "worker",
     "checkpoints", "checkpoint_dir", "results", "cache",
 }  # fmt: skip

@@ -1,0 +1,28 @@
+"""ledger/stages/NNN.json: what became of a block of the plan that had to wait for another one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from hpc_search.records.plan import Struct
+from hpc_search.space import Space
+
+
+class Opened(Struct, kw_only=True):
+    """The block at position ``block`` may be claimed, in ``space``; or never will be (``closed``).
+
+    ``space`` is the whole space of the block as it was derived from the results ``of`` the block before
+    (trial -> checksum of its end record; the sealed set). ``given`` are points that come first, such as
+    the best ones of the stage before. ``why`` says in words what was derived, or why it is closed.
+    """
+
+    format: str = "hpc_search.stage"
+    version: int = 1
+    block: int
+    state: Literal["open", "closed"] = "open"
+    space: Space
+    given: tuple[dict[str, object], ...] = ()
+    of: dict[int, str] = msgspec.field(default_factory=dict)
+    why: str = ""

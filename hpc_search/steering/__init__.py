@@ -1,0 +1,10 @@
+"""What decides as a search goes on: proposed points, stages that open, verdicts on trials.
+
+Deciding is pure (`strategies`); here it meets the ledger and the plan.
+"""
+
+from __future__ import annotations
+
+from hpc_search.steering.points import Points
+
+__all__ = ["Points"]
