@@ -40,7 +40,8 @@ EXAMPLES = {
 }
 #: Directories that hold nothing but files named otherwise.
 CONTAINERS = {
-    "splits", "vault", "ledger", "open", "seals", "retries", "stages", "stopped_parts", "proposals", "submits", "snapshots", "archive", "workers",
+    "splits", "vault", "ledger", "open", "seals", "retries", "stages", "stopped_parts", "proposals",
+    "submits", "snapshots", "archive", "workers",
     "worker",
     "checkpoints", "checkpoint_dir", "results", "cache",
 }  # fmt: skip
