@@ -6,7 +6,7 @@ from bisect import bisect_right
 
 from hpc_search.errors import UsageError
 from hpc_search.records.plan import Block, Plan, PlannedTrial
-from hpc_search.strategies import Strategy, make
+from hpc_search.strategies import ADAPTIVE, Strategy, make
 
 
 class Numbering:
@@ -16,7 +16,9 @@ class Numbering:
         """Prepare the strategies of the plan's blocks."""
         self._plan = plan
         self._firsts = [block.first for block in plan.blocks]
-        self._strategies: list[Strategy] = [make(block.strategy) for block in plan.blocks]
+        self._strategies: list[Strategy | None] = [
+            make(block.strategy) if block.strategy.kind not in ADAPTIVE else None for block in plan.blocks
+        ]
 
     def __call__(self, number: int) -> PlannedTrial:
         """Return trial *number*.
@@ -30,13 +32,15 @@ class Numbering:
         place = bisect_right(self._firsts, number) - 1
         block = self._plan.blocks[place]
         local, fold, seed = split_number(block, number)
+        strategy = self._strategies[place]
         return PlannedTrial(
             number=number,
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=self._strategies[place].point(block.space, local),
+            params=strategy.point(block.space, local) if strategy is not None else {},
             block=block.digest,
+            known=strategy is not None,
         )
 
     def of_point(self, point: int) -> list[int]:

@@ -11,10 +11,12 @@ from hpc_search.strategies.base import Strategy
 from hpc_search.strategies.grid import Grid
 from hpc_search.strategies.random import Random
 
-__all__ = ["KNOWN", "Strategy", "make"]
+__all__ = ["ADAPTIVE", "KNOWN", "Strategy", "make"]
 
 #: The names that a search file may use, each with its options and whether they are required.
 KNOWN: Final[dict[str, dict[str, bool]]] = {"grid": {}, "random": {"points": True, "seed": False}}
+#: Those whose points depend on results.
+ADAPTIVE: Final = ("tpe", "cmaes", "gp", "evolution", "nsga2")
 
 
 def make(spec: StrategySpec) -> Strategy:
