@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from hpc_search.config.objectives import dump_budget, dump_objectives
 from hpc_search.config.scalars import resolve
 from hpc_search.records.plan import DataSpec, FoldsSpec, OomRetry, Retry, Search, StrategySpec
 from hpc_search.space import Choice, Dimension, Space
@@ -51,9 +52,7 @@ def dump_search(search: Search) -> str:
         head["description"] = search.description
     return (
         "# The search as resolved, every default filled in.\n"
-        + block(
-            {**head, **_trial(search), "metric": {"name": search.metric.name, "goal": search.metric.goal}}
-        )
+        + block({**head, **_trial(search), **dump_objectives(search.metric, search.objectives)})
         + _space(search.space)
         + block({"strategy": _strategy(search.strategy), **_samples(search), **_rules(search)})
     )
@@ -117,6 +116,7 @@ def _rules(search: Search) -> dict[str, Any]:
     times = ("heartbeat", "lease", "save_interval", "stall")
     rules: dict[str, Any] = {"seeds": search.seeds, "retry": _retry(search.retry)}
     rules |= {key: getattr(search, key) for key in (*plain, *times, "keep_checkpoints", "snapshot")}
+    rules |= dump_budget(search.budget)
     return {key: value for key, value in rules.items() if value is not None}
 
 

@@ -11,13 +11,13 @@ from hpc_search.config import checks
 from hpc_search.config.files import open_keys, read_bytes
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar
+from hpc_search.config.objectives import read_budget, read_objectives
 from hpc_search.config.parameters import read_space
 from hpc_search.config.problems import Book, near_miss, shown, words
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
 from hpc_search.records.plan import (
     DataSpec,
     FoldsSpec,
-    Metric,
     OomRetry,
     Retry,
     Search,
@@ -37,8 +37,6 @@ SCHEMES: Final = ("kfold", "stratified", "grouped")
 
 _FUNCTION: Final = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|(?:\./)?(?:[\w-]+/)*[\w-]+\.py):[^\W\d]\w*")
 _FUNCTION_WORDS: Final = "module:function or file.py:function, the file relative to the search file"
-_METRIC: Final = re.compile(r"[^\W\d][\w./@:%+-]{0,99}")
-_METRIC_WORDS: Final = "a name of letters, digits and . / @ : % + - _ that begins with a letter"
 _FOLDS_WORDS: Final = "folds such as {stratified: 5}, with kfold, stratified or grouped"
 _COMMAND_WORDS: Final = "a list of arguments, never a shell line: [python, train.py, --lr, '{learning_rate}']"
 
@@ -65,7 +63,7 @@ def parse_search(data: bytes, file: str) -> Search:
     given = fields(section, _PLAIN_FIELDS)
     parts = {
         "trial": _trial(section, root),
-        "metric": _required(section, root, "metric", _metric),
+        **read_objectives(section, root),
         "strategy": _required(section, root, "strategy", _strategy),
         "space": read_space(section, book),
     }
@@ -143,25 +141,6 @@ def _below_search(cursor: Cursor) -> str | None:
         cursor.add("is not a pattern: '**' stands alone between slashes", expected="such as src/**/*.py")
         return None
     return text
-
-
-def _metric(cursor: Cursor) -> Metric | None:
-    section = cursor.keys(("name", "goal"), what="a metric such as {name: val_acc, goal: max}")
-    if section is None:
-        return None
-    for key in ("name", "goal"):
-        if key not in section:
-            cursor.add(f"the key {key!r} is missing", expected="such as {name: val_acc, goal: max}")
-    given = fields(section, {"name": lambda c: c.matching(_METRIC, _METRIC_WORDS), "goal": _goal})
-    return Metric(**given) if len(given) == 2 else None
-
-
-def _goal(cursor: Cursor) -> str | None:
-    value = cursor.node.value if isinstance(cursor.node, Scalar) else None
-    if isinstance(value, str) and value not in ("max", "min") and value.lower()[:3] in ("max", "min"):
-        cursor.add("is not a goal", expected="max or min", hint=f"write {value.lower()[:3]}")
-        return None
-    return cursor.one_of(("max", "min"))
 
 
 def _strategy(cursor: Cursor) -> StrategySpec | None:
@@ -302,7 +281,7 @@ def _seconds(cursor: Cursor) -> float | None:
 
 #: Attempts are counted in a byte of the index.
 MOST_RETRIES: Final = 250
-_EXAMPLES: Final = {"metric": "metric: {name: val_acc, goal: max}", "strategy": "strategy: grid"}
+_EXAMPLES: Final = {"strategy": "strategy: grid"}
 _TRIAL_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "trial": _function,
     "command": _command,
@@ -342,10 +321,11 @@ _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "save_in_background": lambda c: c.boolean(),
     "keep_checkpoints": lambda c: c.boolean(),
     "snapshot": lambda c: c.one_of(("sources", "none")),
+    "budget": read_budget,
 }
 _KEYS: Final = (
-    *("name", "description", "trial", "command", "metric_file", "files", "metric"),
+    *("name", "description", "trial", "command", "metric_file", "files", "metric", "objectives"),
     *("space", "linked", "fixed", "strategy", "data", "folds", "seeds", "threads", "retry"),
     *("max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall"),
-    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot"),
+    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot", "budget"),
 )
