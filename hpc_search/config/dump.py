@@ -7,8 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from hpc_search.config.objectives import dump_budget, dump_objectives
 from hpc_search.config.scalars import resolve
-from hpc_search.records.plan import DataSpec, FoldsSpec, OomRetry, Part, Retry, Search, StageSpec, StrategySpec
+from hpc_search.records.plan import (
+    DataSpec,
+    FoldsSpec,
+    OomRetry,
+    Part,
+    Retry,
+    Search,
+    StageSpec,
+    StrategySpec,
+)
 from hpc_search.space import Choice, Dimension, Space
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -58,9 +68,8 @@ def dump_search(search: Search) -> str:
 
 def _part_keys(search: Search | Part) -> dict[str, Any]:
     """Return the keys of a search that are one line each."""
-    metric = {"name": search.metric.name, "goal": search.metric.goal}
-    strategy = _strategy(search.strategy)
-    return {**_trial(search), "metric": metric, "strategy": strategy, "seeds": search.seeds}
+    objectives = dump_objectives(search.metric, search.objectives)
+    return {**_trial(search), **objectives, "strategy": _strategy(search.strategy), "seeds": search.seeds}
 
 
 def _search(part: Part) -> str:
@@ -138,10 +147,11 @@ def _folds(folds: FoldsSpec) -> dict[str, Any]:
 
 def _rules(search: Search) -> dict[str, Any]:
     plain = ("threads", "max_trials", "expect_points", "stop_after", "log_bytes", "save_in_background")
-    plain = (*plain, *(["stop_on_error"] if search.stop_on_error else []))
     times = ("heartbeat", "lease", "save_interval", "stall")
     rules: dict[str, Any] = {"retry": _retry(search.retry)}
     rules |= {key: getattr(search, key) for key in (*plain, *times, "keep_checkpoints", "snapshot")}
+    rules |= dump_budget(search.budget)
+    rules |= {"stop_on_error": True} if search.stop_on_error else {}
     return {key: value for key, value in rules.items() if value is not None}
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from hpc_search.config import checks, stages
 from hpc_search.config.checks import ReadPart
 from hpc_search.config.files import open_keys, read_bytes
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar
+from hpc_search.config.objectives import read_budget, read_objectives
 from hpc_search.config.parameters import read_space
 from hpc_search.config.problems import Book, below, near_miss, shown, words
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
 from hpc_search.records.plan import (
     DataSpec,
     FoldsSpec,
-    Metric,
     OomRetry,
     Retry,
     Search,
@@ -39,8 +39,6 @@ SCHEMES: Final = ("kfold", "stratified", "grouped")
 
 _FUNCTION: Final = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|(?:\./)?(?:[\w-]+/)*[\w-]+\.py):[^\W\d]\w*")
 _FUNCTION_WORDS: Final = "module:function or file.py:function, the file relative to the search file"
-_METRIC: Final = re.compile(r"[^\W\d][\w./@:%+-]{0,99}")
-_METRIC_WORDS: Final = "a name of letters, digits and . / @ : % + - _ that begins with a letter"
 _FOLDS_WORDS: Final = "folds such as {stratified: 5}, with kfold, stratified or grouped"
 _COMMAND_WORDS: Final = "a list of arguments, never a shell line: [python, train.py, --lr, '{learning_rate}']"
 
@@ -88,7 +86,7 @@ def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor) -> ReadPart:
     given = {
         **fields(section, _PART_FIELDS),
         "trial": _trial(section, cursor),
-        "metric": _required(section, cursor, "metric", _metric),
+        **read_objectives(section, cursor),
         "space": read_space(section, cursor.book),
     }
     if "stages" in section:
@@ -99,12 +97,6 @@ def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor) -> ReadPart:
     elif "strategy" not in section:
         _missing(cursor, "strategy", _EXAMPLES["strategy"])
     return ReadPart(name, section, {**given, "strategy": strategy})
-
-
-def _required(section: Mapping[str, Cursor], cursor: Cursor, key: str, reader: Callable[[Cursor], Any]) -> Any:
-    if key in section:
-        return reader(section[key])
-    return _missing(cursor, key, _EXAMPLES[key])
 
 
 def _missing(cursor: Cursor, key: str, example: str) -> None:
@@ -170,25 +162,6 @@ def _below_search(cursor: Cursor) -> str | None:
         cursor.add("is not a pattern: '**' stands alone between slashes", expected="such as src/**/*.py")
         return None
     return text
-
-
-def _metric(cursor: Cursor) -> Metric | None:
-    section = cursor.keys(("name", "goal"), what="a metric such as {name: val_acc, goal: max}")
-    if section is None:
-        return None
-    for key in ("name", "goal"):
-        if key not in section:
-            cursor.add(f"the key {key!r} is missing", expected="such as {name: val_acc, goal: max}")
-    given = fields(section, {"name": lambda c: c.matching(_METRIC, _METRIC_WORDS), "goal": _goal})
-    return Metric(**given) if len(given) == 2 else None
-
-
-def _goal(cursor: Cursor) -> str | None:
-    value = cursor.node.value if isinstance(cursor.node, Scalar) else None
-    if isinstance(value, str) and value not in ("max", "min") and value.lower()[:3] in ("max", "min"):
-        cursor.add("is not a goal", expected="max or min", hint=f"write {value.lower()[:3]}")
-        return None
-    return cursor.one_of(("max", "min"))
 
 
 def _strategy(cursor: Cursor) -> StrategySpec | None:
@@ -329,7 +302,7 @@ def _seconds(cursor: Cursor) -> float | None:
 
 #: Attempts are counted in a byte of the index.
 MOST_RETRIES: Final = 250
-_EXAMPLES: Final = {"metric": "metric: {name: val_acc, goal: max}", "strategy": "strategy: grid"}
+_EXAMPLES: Final = {"strategy": "strategy: grid"}
 _TRIAL_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "trial": _function,
     "command": _command,
@@ -369,15 +342,17 @@ _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "keep_checkpoints": lambda c: c.boolean(),
     "snapshot": lambda c: c.one_of(("sources", "none")),
     "stop_on_error": lambda c: c.boolean(),
+    "budget": read_budget,
 }
 _PART_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {"seeds": _seeds}
 #: What can differ between the searches of one plan.
 _PART_KEYS: Final = (
-    *("trial", "command", "metric_file", "files", "metric", "space", "linked", "fixed"),
+    *("trial", "command", "metric_file", "files", "metric", "objectives"),
+    *("space", "linked", "fixed"),
     *("strategy", "seeds", "stages"),
 )
 _KEYS: Final = (
     *("name", "description", *_PART_KEYS, "searches", "stop_on_error", "data", "folds", "threads", "retry"),
     *("max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall"),
-    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot"),
+    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot", "budget"),
 )

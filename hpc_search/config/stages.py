@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Node, Scalar
 from hpc_search.config.nodes import Sequence as ListNode
-from hpc_search.config.problems import Book, below, near_miss, shown, words
+from hpc_search.config.problems import below, near_miss, shown, words
 from hpc_search.config.reader import Cursor, each, fields, nullable
 from hpc_search.records.plan import Narrow, StageSpec, StrategySpec
 
@@ -71,7 +71,9 @@ class _Names:
             return ""
         name = _name(section["name"]) or ""
         if name in self.seen:
-            section["name"].add(f"the stage {shown(name)} is there twice", hint="give one of them another name")
+            section["name"].add(
+                f"the stage {shown(name)} is there twice", hint="give one of them another name"
+            )
         self.seen.append(name)
         return name
 
@@ -87,7 +89,9 @@ class _Names:
         return None
 
 
-def _stage(cursor: Cursor, readers: Mapping[str, Reader], above: Inherited, names: _Names) -> StageSpec | None:
+def _stage(
+    cursor: Cursor, readers: Mapping[str, Reader], above: Inherited, names: _Names
+) -> StageSpec | None:
     before = len(cursor.book)
     section = cursor.keys(_STAGE_KEYS, what="a stage such as {name: coarse, strategy: {tpe: {points: 20}}}")
     if section is None:
@@ -206,7 +210,11 @@ def read_searches(
 
 
 def _search(
-    key: Scalar, cursor: Cursor, top: Section, known: Sequence[str], reader: Callable[[str, Section, Cursor], Any]
+    key: Scalar,
+    cursor: Cursor,
+    top: Section,
+    known: Sequence[str],
+    reader: Callable[[str, Section, Cursor], Any],
 ) -> Any:
     name = key.text
     if not _NAME.fullmatch(name) or not name.strip("."):
@@ -244,7 +252,7 @@ def _names(cursor: Cursor) -> Iterator[str]:
 def _without(cursor: Cursor, names: set[str]) -> Cursor:
     """Return *cursor* without the parameters *names*."""
     if isinstance(cursor.node, ListNode):
-        groups = tuple(filter(None, (_left(node, names) for node in cursor.node.items)))
+        groups = tuple(left for node in cursor.node.items if (left := _left(node, names)) is not None)
         return Cursor(cursor.book, ListNode(cursor.node.line, groups), cursor.path)
     return Cursor(cursor.book, _left(cursor.node, names) or MappingNode(cursor.line, ()), cursor.path)
 

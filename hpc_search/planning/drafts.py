@@ -130,7 +130,8 @@ def _check_placeholders(part: Part) -> None:
         return
     names = ", ".join(map(repr, missing))
     raise UsageError(
-        f"{_of(part)}command: the search varies {names}, but no argument uses it: its values would all be equal",
+        f"{_of(part)}command: the search varies {names}, but no argument uses it: "
+        "its values would all be equal",
         hint=f"add an argument such as --{missing[0]}={{{missing[0]}}}, or fix the parameter",
     )
 

@@ -294,6 +294,42 @@ def test_a_missing_key_is_named_with_an_example(missing: str) -> None:
     assert missing in problem.expected
 
 
+OBJECTIVES = "name: x\ntrial: m:f\nspace: {a: [1, 2]}\nstrategy: grid\n"
+
+
+def test_the_first_of_several_objectives_is_the_metric() -> None:
+    several = "objectives: [{name: acc, goal: max}, {name: latency, goal: min}]\n"
+    search = read(OBJECTIVES + several)
+
+    assert (search.metric.name, search.metric.goal) == ("acc", "max")
+    assert [(one.name, one.goal) for one in search.objectives] == [("acc", "max"), ("latency", "min")]
+    assert read(OBJECTIVES + "objectives: [{name: acc, goal: max}]\n").objectives == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("objectives: []", "needs at least one"),
+        ("objectives: [{name: a, goal: max}, {name: a, goal: min}]", "'a' is there twice"),
+        ("objectives: [{name: a, goal: max}, {name: b, goal: best}]", "objectives[1].goal"),
+        ("objectives: [{name: a, goal: maximise}]", "write max"),
+        ("metric: {name: a, goal: max}\nobjectives: [{name: a, goal: max}]", "both metric and objectives"),
+        ("metric: {name: a, goal: max}\nbudget: {hours: 0}", "budget.hours"),
+        ("metric: {name: a, goal: max}\nbudget: {gpu_hours: -1}", "budget.gpu_hours"),
+        ("metric: {name: a, goal: max}\nbudget: {days: 1}", "unknown key 'days'"),
+        ("metric: {name: a, goal: max}\nbudget: {}", "has no limit"),
+    ],
+)
+def test_wrong_objectives_and_budgets_are_told(lines: str, words: str) -> None:
+    assert words in told(f"{OBJECTIVES}{lines}\n")
+
+
+def test_a_budget_limits_what_it_names() -> None:
+    budget = read(OBJECTIVES + "metric: {name: a, goal: max}\nbudget: {gpu_hours: 0.5}\n").budget
+
+    assert (budget.hours, budget.gpu_hours) == (0.0, 0.5)
+
+
 @pytest.mark.parametrize("metric", ["val_acc", "{name: a}", "{goal: max}", '{name: "a\\nb", goal: max}'])
 def test_a_metric_has_a_name_and_a_goal(metric: str) -> None:
     assert "metric" in told(f"name: x\ntrial: m:f\nmetric: {metric}\nstrategy: grid\n")
