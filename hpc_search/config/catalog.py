@@ -79,10 +79,11 @@ def _experiments(parts: Mapping[str, Cursor], base: Path) -> _Experiments | None
     cursor = parts["experiments"]
     found = _Experiments({}, {})
     if isinstance(cursor.node, Scalar):
-        rows = read_table(cursor, base)
-        pairs = [_named(row) for row in rows or ()]
+        pairs = [_named(row) for row in read_table(cursor, base) or ()]
+        ignored = [*ignored, *_TITLES]
     else:
-        pairs = [(key.text, value) for key, value in cursor.entries("experiments by name, or a CSV file") or ()]
+        entries = cursor.entries("experiments by name, or a CSV file")
+        pairs = [(key.text, value) for key, value in entries or ()]
     for name, row in pairs:
         if not name.strip() or len(name) > MOST_NAME or any(map(not_printed, name)):
             row.add("an experiment has no usable name", found=shown(name), expected="a name on one line")
@@ -91,9 +92,7 @@ def _experiments(parts: Mapping[str, Cursor], base: Path) -> _Experiments | None
             row.add(f"the experiment {name!r} is also on line {first.line}", found=shown(name))
         found.lines.setdefault(name, row)
         found.rows[name] = _parameters(row, ignored)
-    if not pairs and isinstance(cursor.node, Scalar):
-        return None
-    if not pairs:
+    if not pairs and not isinstance(cursor.node, Scalar):
         cursor.add("is empty: it needs at least one experiment", expected=_WHAT)
     return found if pairs else None
 
@@ -102,22 +101,18 @@ def _named(row: Cursor) -> tuple[str, Cursor]:
     """Return the name of a table's row, and the rest of it."""
     entries = row.entries() or []
     title = next((title for title in _TITLES if any(key.text == title for key, _ in entries)), "")
-    name = next((value.node.text for key, value in entries if key.text == title and _scalar(value)), "")
+    named = (value.node for key, value in entries if key.text == title)
+    name = next((node.text for node in named if isinstance(node, Scalar)), "")
     if not name:
         row.add("has no name", expected=f"a column {words(_TITLES[:2], 'or')} with a name in every row")
     return name or f"line {row.line}", row
 
 
-def _scalar(cursor: Cursor) -> bool:
-    return isinstance(cursor.node, Scalar)
-
-
 def _parameters(row: Cursor, ignored: Iterable[str]) -> dict[str, Any]:
     entries = () if row.is_null else row.entries("parameters and their values: {learning_rate: 1e-4}") or ()
-    table = row.path.startswith("row ")
     read: dict[str, Any] = {}
     for key, value in entries:
-        if key.text in ignored or (table and key.text in _TITLES):
+        if key.text in ignored:
             continue
         if key.text == EXPERIMENT:
             value.add(f"the parameter {EXPERIMENT} is the name of the experiment", hint="call it otherwise")

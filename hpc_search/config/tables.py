@@ -1,4 +1,4 @@
-"""A CSV file as nodes: every row a mapping with its line, so that it is read like a part of the search file."""
+"""A CSV file as nodes: every row a mapping with its line, so that it is read like the search file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def read_table(named: Cursor, base: Path) -> list[Cursor] | None:
         return None
     if not 2 <= len(rows) <= MOST_ROWS + 1:
         found = f"{max(0, len(rows) - 1):,} rows"
-        named.add(f"{path}: not a table of points", found=found, expected=f"a header and 1 to {MOST_ROWS:,} rows")
+        named.add(
+            f"{path}: not a table of points", found=found, expected=f"a header and 1 to {MOST_ROWS:,} rows"
+        )
         return None
     return _rows(rows, named.book.inside(str(path)))
 
@@ -58,8 +60,10 @@ def _rows(rows: list[list[str]], book: Book) -> list[Cursor] | None:
             book.add(line, "", message, found=f"{len(row)} cells", expected=f"{len(header)}")
             continue
         cells = zip(header, row, strict=True)
-        entries = tuple((_text(line, title), _cell(line, cell, book)) for title, cell in cells if cell.strip())
-        found.append(Cursor(book, Mapping(line, entries), f"row {line}"))
+        entries = tuple(
+            (_text(line, title), _cell(line, cell, book)) for title, cell in cells if cell.strip()
+        )
+        found.append(Cursor(book, Mapping(line, entries)))
     return found
 
 

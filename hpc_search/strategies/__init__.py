@@ -13,6 +13,7 @@ from hpc_search.strategies.grid import Grid
 from hpc_search.strategies.options import ADAPTIVE, KNOWN, resolved
 from hpc_search.strategies.quasirandom import Quasirandom
 from hpc_search.strategies.random import Random
+from hpc_search.strategies.top import Top
 
 __all__ = ["ADAPTIVE", "KNOWN", "Strategy", "make"]
 
@@ -24,8 +25,8 @@ def make(spec: StrategySpec, given: Sequence[Mapping[str, Any]] = ()) -> Strateg
         UsageError: The name is not known, or an option is unknown, missing or wrong.
     """
     options = resolved(spec)
-    if spec.kind in ("points", "top"):
-        return Given(tuple(given), asked=options.get("points", 0))
+    if spec.kind == "points":
+        return Given(tuple(given))
     own = _own(spec.kind, options)
     return Given(tuple(given), own) if given else own
 
@@ -35,6 +36,8 @@ def _own(kind: str, options: dict[str, Any]) -> Strategy:
         return Grid()
     if kind == "catalog":
         return Catalog(tuple(options["names"]))
+    if kind == "top":
+        return Top(options["points"])
     if kind == "random":
         return Random(options["points"], options["seed"])
     if kind in ("sobol", "halton"):

@@ -33,14 +33,10 @@ class Numbered(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """``points``, then those of ``own``; without one, only the given ones.
-
-    ``asked`` is how many points there will be where they are not known yet: the best ones of a stage.
-    """
+    """``points``, then those of ``own``; without one, only the given ones."""
 
     points: tuple[Mapping[str, Any], ...]
     own: Strategy | None = None
-    asked: int = 0
     _hashes: frozenset[str] = field(init=False, repr=False, compare=False)
     #: Numbers that the given points have in ``own``, of the last space: a cache, no part of the value.
     _taken: list[tuple[Space, list[int]]] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -52,7 +48,7 @@ class Given:
     @property
     def name(self) -> str:
         """The name of the strategy."""
-        return self.own.name if self.own is not None else "top" if self.asked else "points"
+        return self.own.name if self.own is not None else "points"
 
     @property
     def adaptive(self) -> bool:
@@ -66,7 +62,7 @@ class Given:
             UsageError: There are more given ones than points, or the strategy cannot search *space*.
         """
         if self.own is None:
-            return self.asked or len(self.points)
+            return len(self.points)
         count = self.own.count(space)
         if len(self.points) > count:
             message = f"{len(self.points):,} points are given; strategy {self.name} has {count:,} in all"

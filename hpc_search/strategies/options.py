@@ -19,7 +19,7 @@ class Option(NamedTuple):
 _POINTS: Final = Option(least=1)
 _SEED: Final = Option(default=0)
 _DRAWN: Final = {"points": _POINTS, "seed": _SEED}
-#: The names that a search file may use, each with its options. A population of 0: what is usual for the space.
+#: The names that a search file may use, each with its options. A population of 0: the usual one.
 KNOWN: Final[dict[str, dict[str, Option]]] = {
     "grid": {},
     "points": {},
@@ -80,7 +80,7 @@ def resolved(spec: StrategySpec) -> dict[str, Any]:
 def _check(kind: str, name: str, value: object, option: Option) -> None:
     wanted = {"integer": "an integer", "text": "a text", "names": "a list of names"}[option.kind]
     if option.least is not None:
-        wanted = f"{wanted} of at least {option.least}"
+        wanted = f"{wanted} >= {option.least}"
     match option.kind, value:
         case ("integer", int()) if not isinstance(value, bool):
             fits = option.least is None or value >= option.least

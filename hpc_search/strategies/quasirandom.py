@@ -12,7 +12,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from hpc_search.errors import UsageError
 from hpc_search.space import Choice, Int, Space
@@ -27,7 +27,7 @@ _REPEATS: Final = 16
 class Quasirandom:
     """``points`` different points of the space along the sequence ``name``, scrambled by ``seed``."""
 
-    name: Literal["sobol", "halton"]
+    name: str
     points: int
     seed: int = 0
     adaptive: bool = False
@@ -112,8 +112,11 @@ def _at(space: Space, coordinates: list[float]) -> dict[str, Any]:
     """Return the point at *coordinates* of [0, 1), one for each dimension, then one for each linked group."""
     params: dict[str, Any] = {}
     for (name, dimension), u in zip(space.dimensions.items(), coordinates, strict=False):
-        finite = isinstance(dimension, Choice | Int)
-        params[name] = dimension.value(int(u * dimension.count())) if finite else dimension.quantile(u)
+        params[name] = (
+            dimension.value(int(u * dimension.count()))
+            if isinstance(dimension, Choice | Int)
+            else dimension.quantile(u)
+        )
     for group, u in zip(space.linked, coordinates[len(space.dimensions) :], strict=True):
         rows = len(next(iter(group.values())))
         params.update({name: values[int(u * rows)] for name, values in group.items()})
