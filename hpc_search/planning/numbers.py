@@ -6,7 +6,7 @@ from bisect import bisect_right
 
 from hpc_search.errors import UsageError
 from hpc_search.records.plan import Block, Plan, PlannedTrial
-from hpc_search.strategies import ADAPTIVE, Strategy, make
+from hpc_search.strategies import Strategy, make
 
 
 class Numbering:
@@ -16,9 +16,7 @@ class Numbering:
         """Prepare the strategies of the plan's blocks."""
         self._plan = plan
         self._firsts = [block.first for block in plan.blocks]
-        self._strategies: list[Strategy | None] = [
-            make(block.strategy) if block.strategy.kind not in ADAPTIVE else None for block in plan.blocks
-        ]
+        self._strategies: list[Strategy] = [make(block.strategy, block.given) for block in plan.blocks]
 
     def __call__(self, number: int) -> PlannedTrial:
         """Return trial *number*.
@@ -33,14 +31,15 @@ class Numbering:
         block = self._plan.blocks[place]
         local, fold, seed = split_number(block, number)
         strategy = self._strategies[place]
+        known = not strategy.adaptive or block.start + local < len(block.given)
         return PlannedTrial(
             number=number,
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=strategy.point(block.space, local) if strategy is not None else {},
+            params=strategy.point(block.space, block.start + local) if known else {},
             block=block.digest,
-            known=strategy is not None,
+            known=known,
         )
 
     def of_point(self, point: int) -> list[int]:

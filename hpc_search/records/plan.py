@@ -312,6 +312,11 @@ class Plan(Struct, kw_only=True):
             for block in self.blocks
         )
 
+    @property
+    def objectives(self) -> tuple[Metric, ...]:
+        """Every metric that a trial has to return, the one that selects first."""
+        return self.search.objectives or (self.search.metric,)
+
     def part(self, block: Block) -> Part:
         """Return the search that *block* belongs to."""
         return next(part for part in self.search.parts if part.name == block.part)
