@@ -298,6 +298,8 @@ class Space(msgspec.Struct, frozen=True, dict=True):
         Raises:
             ValueError: A rule cannot be used any more.
         """
+        if not values:
+            return self
         dimensions = {name: d for name, d in self.dimensions.items() if name not in values}
         linked = [_without(group, values) for group in self.linked]
         rules = self._rules

@@ -97,12 +97,25 @@ class Random:
         draws = self._sequence(space)
         if index >= len(draws):
             message = f"strategy random found only {len(draws):,} different points that the rules allow"
-            raise UsageError(
-                message, hint=f"ask for fewer points, or loosen the constraints; tried {_MISSES:,} draws"
-            )
+            raise UsageError(message, hint="ask for fewer points, or loosen the constraints")
         found = drawn(space, self.seed, draws[index])
         assert isinstance(found, dict)
         return found
+
+    def place(self, space: Space, params: dict[str, Any]) -> int | None:
+        """Return the number of the point *params*; None where none of those asked for is numbered so."""
+        size = space.size()
+        if space.ruled is not None and (size is None or space.ruled.weighted):
+            keys = [_digest(self.point(space, index)) for index in range(len(self._sequence(space)))]
+            wanted = _digest(params)
+            return keys.index(wanted) if wanted in keys else None
+        if size is None:
+            return None
+        if space.ruled is not None or not _masses(space):
+            return _permutation(self.seed, size, 0).inverse(space.index(params))
+        numbers = [space.index(_numbered(space, number)) for number in self._sequence(space)]
+        wanted_number = space.index(params)
+        return numbers.index(wanted_number) if wanted_number in numbers else None
 
     def _sequence(self, space: Space) -> tuple[int, ...]:
         for known, numbers in self._drawn:
