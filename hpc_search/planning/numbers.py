@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Any
+
+from msgspec import structs
 
 from hpc_search.errors import UsageError
 from hpc_search.records.plan import Block, Plan, PlannedTrial
+from hpc_search.space import Space
 from hpc_search.strategies import Strategy, make
 
 
@@ -15,11 +19,25 @@ class Numbering:
     def __init__(self, plan: Plan) -> None:
         """Prepare the strategies of the plan's blocks."""
         self._plan = plan
+        self._blocks = list(plan.blocks)
         self._firsts = [block.first for block in plan.blocks]
+        #: Positions of blocks whose points come from results that are not there yet.
+        self._waiting = {place for place, block in enumerate(plan.blocks) if is_derived(block)}
         self._strategies: list[Strategy] = [make(block.strategy) for block in plan.blocks]
 
+    def waits(self, number: int) -> int | None:
+        """Return the position of the block of trial *number* where its points are not derived yet."""
+        place = bisect_right(self._firsts, number) - 1
+        return place if place in self._waiting else None
+
+    def take(self, place: int, space: Space, given: tuple[dict[str, Any], ...]) -> None:
+        """Use *space* and *given* for the block at position *place*: what was derived for it."""
+        block = self._blocks[place] = structs.replace(self._blocks[place], space=space, given=given)
+        self._strategies[place] = make(block.strategy)
+        self._waiting.discard(place)
+
     def __call__(self, number: int) -> PlannedTrial:
-        """Return trial *number*.
+        """Return trial *number*; it is not known where its block waits for results.
 
         Raises:
             UsageError: The plan has no such trial.
@@ -28,16 +46,24 @@ class Numbering:
             message = f"trial {number} does not exist: the run has the trials 0 to {self._plan.trials - 1}"
             raise UsageError(message, hint="`status RUN` shows the counts")
         place = bisect_right(self._firsts, number) - 1
-        block = self._plan.blocks[place]
+        block = self._blocks[place]
+        known = place not in self._waiting
         local, fold, seed = split_number(block, number)
         return PlannedTrial(
             number=number,
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=self._strategies[place].point(block.space, local),
+            params=self._params(place, local) if known else {**block.space.fixed},
             block=block.digest,
+            known=known,
         )
+
+    def _params(self, place: int, local: int) -> dict[str, Any]:
+        block = self._blocks[place]
+        if local < len(block.given):
+            return dict(block.given[local])
+        return self._strategies[place].point(block.space, local)
 
     def of_point(self, point: int) -> list[int]:
         """Return the numbers of all trials of *point*.
@@ -57,6 +83,11 @@ class Numbering:
                 return self(block.first + (point - block.first_point) * len(block.seeds))
         message = f"point {point} does not exist: the run has the points 0 to {self._plan.points - 1}"
         raise UsageError(message)
+
+
+def is_derived(block: Block) -> bool:
+    """Return whether the points of *block* come from results of an earlier one."""
+    return block.narrow is not None or block.strategy.kind == "top"
 
 
 def split_number(block: Block, number: int) -> tuple[int, int | None, int]:

@@ -299,6 +299,11 @@ class Plan(Struct, kw_only=True):
         """Every metric that a trial has to return, the one that selects first."""
         return self.search.objectives or (self.search.metric,)
 
+    def objectives_of(self, block: Block) -> tuple[Metric, ...]:
+        """Return the metrics that a trial of *block* has to return, the one that selects first."""
+        part = self.part(block)
+        return part.objectives or (part.metric,)
+
     def part(self, block: Block) -> Part:
         """Return the search that *block* belongs to."""
         return next(part for part in self.search.parts if part.name == block.part)
