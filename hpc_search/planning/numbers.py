@@ -23,7 +23,7 @@ class Numbering:
         self._firsts = [block.first for block in plan.blocks]
         #: Positions of blocks whose points come from results that are not there yet.
         self._waiting = {place for place, block in enumerate(plan.blocks) if is_derived(block)}
-        self._strategies: list[Strategy] = [make(block.strategy) for block in plan.blocks]
+        self._strategies: list[Strategy] = [make(block.strategy, block.given) for block in plan.blocks]
 
     def waits(self, number: int) -> int | None:
         """Return the position of the block of trial *number* where its points are not derived yet."""
@@ -33,7 +33,7 @@ class Numbering:
     def take(self, place: int, space: Space, given: tuple[dict[str, Any], ...]) -> None:
         """Use *space* and *given* for the block at position *place*: what was derived for it."""
         block = self._blocks[place] = structs.replace(self._blocks[place], space=space, given=given)
-        self._strategies[place] = make(block.strategy)
+        self._strategies[place] = make(block.strategy, block.given)
         self._waiting.discard(place)
 
     def __call__(self, number: int) -> PlannedTrial:
@@ -47,23 +47,20 @@ class Numbering:
             raise UsageError(message, hint="`status RUN` shows the counts")
         place = bisect_right(self._firsts, number) - 1
         block = self._blocks[place]
-        known = place not in self._waiting
         local, fold, seed = split_number(block, number)
+        strategy = self._strategies[place]
+        known = place not in self._waiting and (
+            not strategy.adaptive or block.start + local < len(block.given)
+        )
         return PlannedTrial(
             number=number,
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=self._params(place, local) if known else {**block.space.fixed},
+            params=strategy.point(block.space, block.start + local) if known else {**block.space.fixed},
             block=block.digest,
             known=known,
         )
-
-    def _params(self, place: int, local: int) -> dict[str, Any]:
-        block = self._blocks[place]
-        if local < len(block.given):
-            return dict(block.given[local])
-        return self._strategies[place].point(block.space, local)
 
     def of_point(self, point: int) -> list[int]:
         """Return the numbers of all trials of *point*.
