@@ -194,6 +194,11 @@ class Layout:
         return self.proposals / f"packed.{first:07d}-{end:07d}.jsonl"
 
     @property
+    def began(self) -> Path:
+        """Present once the first trial started: its time, the file server's, is the beginning."""
+        return self.ledger / "began"
+
+    @property
     def stop(self) -> Path:
         """Present when workers shall claim nothing more (cancel, circuit breaker)."""
         return self.ledger / "stop"
