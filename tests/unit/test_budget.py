@@ -15,6 +15,7 @@ from hpc_search.ledger import used_up
 from hpc_search.records.journal import Checkpoint, Claim, End, Exit, Start
 from hpc_search.records.plan import Budget
 from hpc_search.status import budget, read_status
+from hpc_search.status.model import Use
 from hpc_search.status.slots import share_of
 from hpc_search.worker.allowance import Allowance
 from tests.run_builder import RunBuilder
@@ -34,7 +35,7 @@ def began(run: RunBuilder, hours: float) -> None:
     os.utime(run.layout.began, (now, now))
 
 
-def uses(run: RunBuilder) -> dict[str, budget.Use]:
+def uses(run: RunBuilder) -> dict[str, Use]:
     return {one.kind: one for one in budget.Meter(run.layout, run.plan).look().uses}
 
 
