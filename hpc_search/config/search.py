@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from hpc_search.config import checks
+from hpc_search.config import checks, stages
+from hpc_search.config.checks import ReadPart
 from hpc_search.config.files import open_keys, read_bytes
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.objectives import read_budget, read_objectives
 from hpc_search.config.parameters import read_space
-from hpc_search.config.problems import Book, near_miss, shown, words
+from hpc_search.config.problems import Book, below, near_miss, shown, words
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
 from hpc_search.records.plan import (
     DataSpec,
@@ -24,11 +25,12 @@ from hpc_search.records.plan import (
     StrategySpec,
     TrialSpec,
 )
+from hpc_search.space import Space
 
 #: Keys that the design has and this version does not.
 LATER_KEYS: Final = (
     *("when", "constraints", "derived", "normalise", "normalize", "priors", "subspaces"),
-    *("stages", "pruning", "share", "refit", "architectures"),
+    *("pruning", "share", "refit", "architectures"),
 )
 #: Strategies of this version.
 STRATEGIES: Final = ("grid", "random")
@@ -61,36 +63,55 @@ def parse_search(data: bytes, file: str) -> Search:
     what = "a mapping with name, trial, metric, space and strategy"
     root, section = open_keys(data, book, _KEYS, later=LATER_KEYS, what=what)
     given = fields(section, _PLAIN_FIELDS)
-    parts = {
-        "trial": _trial(section, root),
-        **read_objectives(section, root),
-        "strategy": _required(section, root, "strategy", _strategy),
-        "space": read_space(section, book),
-    }
     if "name" not in section:
         _missing(root, "name", "name: my-search")
-    checks.together(section, {**given, **parts})
+    if "searches" in section:
+        parts = stages.read_searches(section["searches"], section, _PART_KEYS, _part)
+    else:
+        parts = (_part("", section, root),)
+    checks.together(section, given, parts)
     book.close()
-    return Search(**given, **parts)
+    made = [part.made() for part in parts]
+    first = {name: getattr(made[0], name) for name in made[0].__struct_fields__ if name != "name"}
+    if "searches" not in section:
+        return Search(**given, **first)
+    # What stands for all searches is in each of them: the search itself has no space of its own.
+    whole = {key: first[key] for key in ("trial", "metric", "objectives", "strategy")}
+    return Search(**given, **whole, space=Space({}), searches=tuple(made))
 
 
-def _required(section: Mapping[str, Cursor], root: Cursor, key: str, reader: Callable[[Cursor], Any]) -> Any:
-    if key in section:
-        return reader(section[key])
-    return _missing(root, key, _EXAMPLES[key])
+def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor) -> ReadPart:
+    """Return what *section*, which stands at *cursor*, says of one search."""
+    strategy = _strategy(section["strategy"]) if "strategy" in section else None
+    given = {
+        **fields(section, _PART_FIELDS),
+        "trial": _trial(section, cursor),
+        **read_objectives(section, cursor),
+        "space": read_space(section, cursor.book),
+    }
+    if "stages" in section:
+        readers = {"strategy": _strategy, "seeds": _seeds}
+        above = stages.Inherited(strategy=strategy, has_strategy="strategy" in section)
+        given["stages"] = stages.read_stages(section["stages"], readers, above)
+        strategy = strategy or next((stage.strategy for stage in given["stages"]), None)
+    elif "strategy" not in section:
+        _missing(cursor, "strategy", _EXAMPLES["strategy"])
+    return ReadPart(name, section, {**given, "strategy": strategy})
 
 
-def _missing(root: Cursor, key: str, example: str) -> None:
-    root.book.add(root.line, key, f"the key {key!r} is missing", expected=example)
+def _missing(cursor: Cursor, key: str, example: str) -> None:
+    message = f"the key {key!r} is missing"
+    cursor.book.add(cursor.line, below(cursor.path, key), message, expected=example)
 
 
-def _trial(section: Mapping[str, Cursor], root: Cursor) -> TrialSpec | None:
+def _trial(section: Mapping[str, Cursor], cursor: Cursor) -> TrialSpec | None:
     if ("trial" in section) == ("command" in section):
         both = "trial" in section
         message = "both trial and command are given" if both else "neither trial nor command is given"
-        line = section["command"].line if both else root.line
+        line = section["command"].line if both else cursor.line
+        path = section["command"].path if both else below(cursor.path, "trial")
         expected = "one of `trial: train.py:train` and `command: [python, train.py]`"
-        root.book.add(line, "command" if both else "trial", message, expected=expected)
+        cursor.book.add(line, path, message, expected=expected)
     if "metric_file" in section and "command" not in section:
         section["metric_file"].add("belongs to a command; a function returns its metrics", hint="remove it")
     given = fields(section, _TRIAL_FIELDS)
@@ -305,7 +326,6 @@ _OOM_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
 _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "name": lambda c: c.text("a name of 1 to 200 characters"),
     "description": lambda c: c.text("a description", most=MOST_TEXT, lines=True),
-    "seeds": _seeds,
     "folds": nullable(_folds),
     "data": nullable(_data),
     "threads": lambda c: c.integer(1, 65_536),
@@ -321,11 +341,18 @@ _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "save_in_background": lambda c: c.boolean(),
     "keep_checkpoints": lambda c: c.boolean(),
     "snapshot": lambda c: c.one_of(("sources", "none")),
+    "stop_on_error": lambda c: c.boolean(),
     "budget": read_budget,
 }
+_PART_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {"seeds": _seeds}
+#: What can differ between the searches of one plan.
+_PART_KEYS: Final = (
+    *("trial", "command", "metric_file", "files", "metric", "objectives"),
+    *("space", "linked", "fixed"),
+    *("strategy", "seeds", "stages"),
+)
 _KEYS: Final = (
-    *("name", "description", "trial", "command", "metric_file", "files", "metric", "objectives"),
-    *("space", "linked", "fixed", "strategy", "data", "folds", "seeds", "threads", "retry"),
+    *("name", "description", *_PART_KEYS, "searches", "stop_on_error", "data", "folds", "threads", "retry"),
     *("max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall"),
     *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot", "budget"),
 )

@@ -10,11 +10,16 @@ from hpc_search.records.plan import StrategySpec
 from hpc_search.strategies.base import Strategy
 from hpc_search.strategies.grid import Grid
 from hpc_search.strategies.random import Random
+from hpc_search.strategies.top import Top
 
 __all__ = ["KNOWN", "Strategy", "make"]
 
 #: The names that a search file may use, each with its options and whether they are required.
-KNOWN: Final[dict[str, dict[str, bool]]] = {"grid": {}, "random": {"points": True, "seed": False}}
+KNOWN: Final[dict[str, dict[str, bool]]] = {
+    "grid": {},
+    "random": {"points": True, "seed": False},
+    "top": {"points": True, "stage": True},
+}
 
 
 def make(spec: StrategySpec) -> Strategy:
@@ -26,6 +31,8 @@ def make(spec: StrategySpec) -> Strategy:
     _check_options(spec)
     if spec.kind == "grid":
         return Grid()
+    if spec.kind == "top":
+        return Top(_integer(spec, "points", least=1))
     return Random(_integer(spec, "points", least=1), _integer(spec, "seed"))
 
 
