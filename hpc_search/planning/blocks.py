@@ -37,15 +37,16 @@ def blocks_of(search: Search) -> tuple[Block, ...]:
 
 def _in_order(search: Search) -> Iterator[tuple[Part, int, StageSpec]]:
     """Yield every stage with its search and its place in it, stage by stage over all searches."""
-    every = [(part, part.stages or (_only_stage(part),)) for part in search.parts]
+    every = [(part, stages_of(part)) for part in search.parts]
     for place, row in enumerate(zip_longest(*(stages for _, stages in every))):
         for (part, _), stage in zip(every, row, strict=True):
             if stage is not None:
                 yield part, place, stage
 
 
-def _only_stage(part: Part) -> StageSpec:
-    return StageSpec(name="", strategy=part.strategy, pruning=part.pruning)
+def stages_of(part: Part) -> tuple[StageSpec, ...]:
+    """Return the stages of *part*; one without a name where it has none."""
+    return part.stages or (StageSpec(name="", strategy=part.strategy, pruning=part.pruning),)
 
 
 def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> Block:
@@ -66,10 +67,10 @@ def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> 
         # Points that the user gives come first in the search, not again in every stage.
         given=() if place else part.given,
     )
-    return structs.replace(block, digest=_digest(block))
+    return structs.replace(block, digest=digest_of(block))
 
 
-def _digest(block: Block) -> str:
+def digest_of(block: Block) -> str:
     """Return the digest of what a block's points are; its place among the others does not count."""
     own = structs.replace(block, first=0, first_point=0, needs=None, digest="")
     return hashlib.blake2b(records.canonical_json(own), digest_size=8).hexdigest()

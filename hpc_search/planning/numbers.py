@@ -7,6 +7,7 @@ from bisect import bisect_right
 from hpc_search.errors import UsageError
 from hpc_search.records.plan import Block, Plan, PlannedTrial
 from hpc_search.strategies import Strategy, make
+from hpc_search.strategies.rest import Rest
 
 
 class Numbering:
@@ -16,7 +17,7 @@ class Numbering:
         """Prepare the strategies of the plan's blocks."""
         self._plan = plan
         self._firsts = [block.first for block in plan.blocks]
-        self._strategies: list[Strategy] = [make(block.strategy) for block in plan.blocks]
+        self._strategies = [_strategy(block) for block in plan.blocks]
 
     def __call__(self, number: int) -> PlannedTrial:
         """Return trial *number*.
@@ -35,7 +36,7 @@ class Numbering:
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=self._strategies[place].point(block.space, local),
+            params=self._strategies[place].point(block.space, block.start + local),
             block=block.digest,
         )
 
@@ -45,10 +46,15 @@ class Numbering:
         Raises:
             UsageError: The plan has no such point.
         """
-        first = self.point(point).number
-        block = self._plan.blocks[bisect_right(self._firsts, first) - 1]
-        seeds, folds = len(block.seeds), max(1, len(block.folds))
-        return [first + fold * block.points * seeds + seed for fold in range(folds) for seed in range(seeds)]
+        found = [
+            block.first + (fold * block.points + point - block.first_point) * len(block.seeds) + seed
+            for block in self._plan.blocks
+            if block.first_point <= point < block.first_point + block.points
+            for fold in range(max(1, len(block.folds)))
+            for seed in range(len(block.seeds))
+        ]
+        # Raises where there is none.
+        return found or [self.point(point).number]
 
     def point(self, point: int) -> PlannedTrial:
         """Return the first trial of *point*."""
@@ -57,6 +63,10 @@ class Numbering:
                 return self(block.first + (point - block.first_point) * len(block.seeds))
         message = f"point {point} does not exist: the run has the points 0 to {self._plan.points - 1}"
         raise UsageError(message)
+
+
+def _strategy(block: Block) -> Strategy:
+    return Rest(block.without) if block.without else make(block.strategy)
 
 
 def split_number(block: Block, number: int) -> tuple[int, int | None, int]:

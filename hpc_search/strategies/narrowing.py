@@ -144,9 +144,7 @@ def _group(parent: Group, top: Sequence[Mapping[str, Any]]) -> Group:
 def _relaxed(parent: Space, dimensions: dict[str, Dimension], groups: list[Group], budget: int) -> Narrowed:
     """Return the narrowed space, with as many parts as their parents have as it needs for *budget* points."""
     shares = {name: _share(parent.dimensions[name], one) for name, one in dimensions.items()}
-    of_groups = {
-        place: _rows(group) / _rows(parent.linked[place]) for place, group in enumerate(groups)
-    }
+    of_groups = {place: _rows(group) / _rows(parent.linked[place]) for place, group in enumerate(groups)}
     order: list[str | int] = sorted(
         (key for key, share in {**shares, **of_groups}.items() if share < 1),
         key=lambda key: -({**shares, **of_groups}[key]),
