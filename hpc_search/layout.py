@@ -36,6 +36,18 @@ class Layout:
         """The plan."""
         return self.root / "plan.json"
 
+    def later_plan(self, number: int) -> Path:
+        """The plan that amendment *number* - 1 made: 2 is the first one."""
+        return self.root / f"plan.{number:03d}.json"
+
+    def later_search(self, number: int) -> Path:
+        """The search of plan *number*, to read."""
+        return self.root / f"search.{number:03d}.yaml"
+
+    def later_digests(self, number: int) -> Path:
+        """Digests of these two, and a copy of plan *number*."""
+        return self.root / f"digests.{number:03d}.json"
+
     @property
     def instance(self) -> Path:
         """Nonce and real path of this copy of the run."""
@@ -192,6 +204,11 @@ class Layout:
     def proposal_pack(self, first: int, end: int) -> Path:
         """Return the pack of the entries *first* to *end* - 1 of the log of proposals."""
         return self.proposals / f"packed.{first:07d}-{end:07d}.jsonl"
+
+    @property
+    def began(self) -> Path:
+        """Present once the first trial started: its time, the file server's, is the beginning."""
+        return self.ledger / "began"
 
     @property
     def stop(self) -> Path:

@@ -16,11 +16,18 @@ def add(verbs: Verbs) -> None:
         verbs,
         "plan",
         "check a search file, print the exact count and make the run directory",
-        "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run",
+        "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run\n"
+        "  hpc-search plan search.yaml --run runs/second --amend",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the search file (YAML)")
     parser.add_argument(
         "--run", dest="run_dir", default="", metavar="DIR", help="default: runs/<name of the search>"
+    )
+    parser.add_argument(
+        "--amend",
+        action="store_true",
+        help="add what the changed file adds to the run: more points, values of a grid, seeds, stages or "
+        "searches at the end, a larger budget; trials that are planned stay as they are",
     )
     parser.add_argument("--dry-run", action="store_true", help="check and print, make nothing")
     parser.add_argument(
@@ -34,15 +41,18 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search import search
     from hpc_search.planning.describe import describe
 
-    planned = search.plan_search(given.config, given.run_dir, dry_run=given.dry_run)
+    make = search.amend_search if given.amend else search.plan_search
+    planned = make(given.config, given.run_dir, dry_run=given.dry_run)
     path = str(planned.run.path)
     print(describe(planned.run.plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code))
+    for text in planned.news:
+        print(f"  added      {text}")
     for text in planned.warnings:
         print(f"warning: {text}", file=sys.stderr)
     if given.dry_run:
         print("dry run: nothing was made")
         return EXIT_DONE
     if given.check:
-        print(search.check_one(planned.run, discard=planned.fresh))
+        print(search.check_one(planned.run, discard=planned.fresh and not given.amend))
     print(f"next: hpc-search submit {planned.run.typed}")
     return EXIT_DONE

@@ -22,7 +22,7 @@ from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, seal_results
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.ledger import marks, mode
+from hpc_search.ledger import marks, mode, used_up
 from hpc_search.ledger.index import read_header
 from hpc_search.ledger.sealing import last_seal
 from hpc_search.planning import digest, load_plan
@@ -190,7 +190,7 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
         except OSError as error:
             raise _unwritable(layout, error) from error
         files = tuple(name for name in _FILES if name in contents)
-        notes += [*_warnings(plan, sealed, ended), *_mixed(found)]
+        notes += [*_warnings(plan, sealed, ended), *_mixed(found), *_budget(layout, found)]
         return _collected(layout, found, files, tuple(notes))
 
 
@@ -268,6 +268,15 @@ def _mixed(found: Outcome) -> list[str]:
     shown = ", ".join(f"{count} of code {code}" for code, count in sorted(counts.items()))
     words = f"warning: results of several snapshots of the code are mixed: {shown}"
     return [f"{words} (column `code` of results.csv)"]
+
+
+def _budget(layout: Layout, found: Outcome) -> list[str]:
+    """Return why trials are left where nothing is left of the search's budget."""
+    words, left = used_up(layout), found.plan.trials - len(found.ends)
+    if not words or left <= 0:
+        return []
+    more = f"{left} of {found.plan.trials} trials have not ended"
+    return [f"{words}; {more}; a larger `budget` and `plan CONFIG --run RUN --amend` let it go on"]
 
 
 def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tuple[str, ...]) -> Collected:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, rebuild
 from hpc_search.ledger.index import read_entry, read_index
 from hpc_search.records.index import Entry, Header
+
+#: How the words begin, in ledger/stop and in exit records, where nothing is left of the search's budget.
+USED_UP: Final = "budget used up"
 
 
 def read_state(layout: Layout, trials: int) -> tuple[Header, list[Entry]]:
@@ -30,6 +35,15 @@ def paused(layout: Layout) -> str:
         return layout.paused.read_text(errors="replace").partition("\n")[0] or "paused"
     except OSError:
         return ""
+
+
+def used_up(layout: Layout) -> str:
+    """Return what was found used up of the search's budget when it stopped, "" where it did not for that."""
+    try:
+        words = layout.stop.read_text(errors="replace").partition("\n")[0]
+    except OSError:
+        return ""
+    return words if words.startswith(USED_UP) else ""
 
 
 def finals(layout: Layout) -> int:

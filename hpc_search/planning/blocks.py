@@ -39,15 +39,16 @@ def blocks_of(search: Search) -> tuple[Block, ...]:
 
 def _in_order(search: Search) -> Iterator[tuple[Part, int, StageSpec]]:
     """Yield every stage with its search and its place in it, stage by stage over all searches."""
-    every = [(part, part.stages or (_only_stage(part),)) for part in search.parts]
+    every = [(part, stages_of(part)) for part in search.parts]
     for place, row in enumerate(zip_longest(*(stages for _, stages in every))):
         for (part, _), stage in zip(every, row, strict=True):
             if stage is not None:
                 yield part, place, stage
 
 
-def _only_stage(part: Part) -> StageSpec:
-    return StageSpec(name="", strategy=part.strategy, pruning=part.pruning)
+def stages_of(part: Part) -> tuple[StageSpec, ...]:
+    """Return the stages of *part*; one without a name where it has none."""
+    return part.stages or (StageSpec(name="", strategy=part.strategy, pruning=part.pruning),)
 
 
 def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> Block:
@@ -69,7 +70,7 @@ def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> 
         pruning=stage.pruning,
         given=given,
     )
-    return structs.replace(block, digest=_digest(block))
+    return structs.replace(block, digest=digest_of(block))
 
 
 def _given(part: Part, stage: StageSpec) -> tuple[dict[str, Any], ...]:
@@ -78,7 +79,7 @@ def _given(part: Part, stage: StageSpec) -> tuple[dict[str, Any], ...]:
     return tuple({point_hash(point): point for point in reversed(points)}.values())[::-1]
 
 
-def _digest(block: Block) -> str:
+def digest_of(block: Block) -> str:
     """Return the digest of what a block's points are; its place among the others does not count."""
     own = structs.replace(block, first=0, first_point=0, needs=None, digest="")
     return hashlib.blake2b(records.canonical_json(own), digest_size=8).hexdigest()

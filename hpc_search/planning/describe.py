@@ -19,7 +19,8 @@ _SHOWN: Final = 8
 def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False, code: str = "") -> str:
     """Return the plan as the user shall check it; *code* says what was kept of the sources."""
     search = plan.search
-    words = "planned now" if fresh else "already planned"
+    now = "planned now" if plan.number == 1 else f"amended now: plan {plan.number}"
+    words = now if fresh else "already planned"
     made = "not made: dry run" if dry else f"{words}; run id {plan.run_id}"
     lines = [
         f"{search.name}: {counts(plan)}",
@@ -42,6 +43,8 @@ def record_bytes(trials: int) -> int:
 
 def counts(plan: Plan) -> str:
     """Return "18 points x 5 folds x 1 seed = 90 trials"."""
+    if plan.number > 1:
+        return f"{_plural(plan.points, 'point')}, {_plural(plan.trials, 'trial')}"
     block = plan.blocks[0]
     parts = [_plural(plan.points, "point")]
     if block.folds:

@@ -11,6 +11,7 @@ from hpc_search.errors import UsageError
 from hpc_search.records.plan import Block, Plan, PlannedTrial
 from hpc_search.space import Space
 from hpc_search.strategies import Strategy, make
+from hpc_search.strategies.rest import Rest
 
 
 class Numbering:
@@ -23,7 +24,7 @@ class Numbering:
         self._firsts = [block.first for block in plan.blocks]
         #: Positions of blocks whose points come from results that are not there yet.
         self._waiting = {place for place, block in enumerate(plan.blocks) if is_derived(block)}
-        self._strategies: list[Strategy] = [make(block.strategy, block.given) for block in plan.blocks]
+        self._strategies = [_strategy(block) for block in plan.blocks]
 
     def waits(self, number: int) -> int | None:
         """Return the position of the block of trial *number* where its points are not derived yet."""
@@ -33,7 +34,7 @@ class Numbering:
     def take(self, place: int, space: Space, given: tuple[dict[str, Any], ...]) -> None:
         """Use *space* and *given* for the block at position *place*: what was derived for it."""
         block = self._blocks[place] = structs.replace(self._blocks[place], space=space, given=given)
-        self._strategies[place] = make(block.strategy, block.given)
+        self._strategies[place] = _strategy(block)
         self._waiting.discard(place)
 
     def __call__(self, number: int) -> PlannedTrial:
@@ -68,10 +69,15 @@ class Numbering:
         Raises:
             UsageError: The plan has no such point.
         """
-        first = self.point(point).number
-        block = self._plan.blocks[bisect_right(self._firsts, first) - 1]
-        seeds, folds = len(block.seeds), max(1, len(block.folds))
-        return [first + fold * block.points * seeds + seed for fold in range(folds) for seed in range(seeds)]
+        found = [
+            block.first + (fold * block.points + point - block.first_point) * len(block.seeds) + seed
+            for block in self._plan.blocks
+            if block.first_point <= point < block.first_point + block.points
+            for fold in range(max(1, len(block.folds)))
+            for seed in range(len(block.seeds))
+        ]
+        # Raises where there is none.
+        return found or [self.point(point).number]
 
     def point(self, point: int) -> PlannedTrial:
         """Return the first trial of *point*."""
@@ -85,6 +91,10 @@ class Numbering:
 def is_derived(block: Block) -> bool:
     """Return whether the points of *block* come from results of an earlier one."""
     return block.narrow is not None or block.strategy.kind == "top"
+
+
+def _strategy(block: Block) -> Strategy:
+    return Rest(block.without) if block.without else make(block.strategy, block.given)
 
 
 def split_number(block: Block, number: int) -> tuple[int, int | None, int]:

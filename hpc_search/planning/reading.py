@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hpc_search import durable
 from hpc_search.errors import PASSING, DamagedError, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.records import checked
@@ -28,24 +29,43 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 def load_plan(layout: Layout) -> Plan:
-    """Return the plan of a run.
+    """Return the newest plan of a run.
 
     Raises:
         UsageError: There is no run.
-        DamagedError: plan.json does not verify.
+        DamagedError: The plan does not verify.
     """
+    newest = 1
+    while layout.later_plan(newest + 1).exists():
+        newest += 1
+    return load_numbered(layout, newest)
+
+
+def amended(layout: Layout, plan: Plan) -> bool:
+    """Return whether there is a newer plan than *plan*."""
+    return layout.later_plan(plan.number + 1).exists()
+
+
+def load_numbered(layout: Layout, number: int) -> Plan:
+    """Return plan *number* of a run, 1 for the first.
+
+    Raises:
+        UsageError: There is no run.
+        DamagedError: The plan does not verify.
+    """
+    path = layout.plan if number == 1 else layout.later_plan(number)
     try:
-        content = layout.plan.read_bytes()
+        content = durable.read_bytes(path)
     except FileNotFoundError:
         message = f"{layout.root} is not a run: it has no plan.json"
         raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one") from None
     except OSError as error:
-        words = f"{layout.plan} cannot be read ({error.strerror})"
+        words = f"{path} cannot be read ({error.strerror})"
         if error.errno in PASSING:
             hint = "the same command again when the file system answers"
             raise TemporaryError(words, hint=hint) from error
         raise UsageError(words) from error
-    return records.parse_plan(content, str(layout.plan))
+    return records.parse_plan(content, str(path))
 
 
 def load_instance(layout: Layout) -> Instance:

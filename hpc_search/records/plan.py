@@ -280,7 +280,10 @@ class PlannedTrial(NamedTuple):
 
 
 class Plan(Struct, kw_only=True):
-    """plan.json: what a run is. Never changed; an amendment adds plan.002.json."""
+    """plan.json: what a run is. Never changed; an amendment adds plan.002.json, a whole plan.
+
+    All plans of a run have the ids of the first one, and its trials under the same numbers.
+    """
 
     format: str = "hpc_search.plan"
     version: int = PLAN_VERSION
@@ -296,6 +299,15 @@ class Plan(Struct, kw_only=True):
     code_digest: str = ""
     splits_digest: str = ""
     versions: dict[str, str] = {}
+    #: 1 for plan.json, 2 for plan.002.json, ...
+    number: int = 1
+    #: First numbers of the trials that amendments added, ascending.
+    added: tuple[int, ...] = ()
+
+    @property
+    def first_trials(self) -> int:
+        """How many trials the first plan had."""
+        return self.added[0] if self.added else self.trials
 
     @property
     def metric(self) -> Metric:

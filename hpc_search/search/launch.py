@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
-from hpc_search.ledger import IndexDamagedError, finals, paused
+from hpc_search.ledger import IndexDamagedError, finals, paused, used_up
 from hpc_search.planning import load_instance
 from hpc_search.search import room
 from hpc_search.search.runs import Run
@@ -147,6 +147,8 @@ def submit(run: Run, wish: Wish) -> Sent:
     from hpc_search.launchers import submission
 
     order = _order(run, wish, pending(run))
+    if order.pending > 0 and (words := _nothing_left(run)):
+        return Sent(submission.Outcome(0, 0, words), order.launcher)
     if not wish.force and order.pending > 0:
         room.check(run.path, order.pending, min(order.asked, order.pending))
     if order.pending > 0:
@@ -171,6 +173,25 @@ def submit(run: Run, wish: Wish) -> Sent:
     if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
     return Sent(outcome, order.launcher)
+
+
+def _nothing_left(run: Run) -> str:
+    """Return why nothing is started where the search's budget is used up, "" where it is not."""
+    from hpc_search import durable
+    from hpc_search.status.budget import Meter
+
+    words = Meter(run.layout, run.plan).look().over
+    if words:
+        durable.publish(run.layout.stop, f"{words}\n".encode())
+        words = f"nothing started: {_budget(run, words)}"
+    return words
+
+
+def _budget(run: Run, words: str) -> str:
+    seen = counted(run)
+    ended = f"{seen.finished:,} of {seen.trials:,} trials have ended"
+    go_on = f"a larger `budget` and `hpc-search plan CONFIG --run {run.typed} --amend` let it go on"
+    return f"{words}; {ended}; `hpc-search collect {run.typed}` shows the best; {go_on}"
 
 
 def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
@@ -238,6 +259,8 @@ def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     if waited.signal:
         return Ended(128 + waited.signal, f"stopped; `hpc-search submit {run.typed}` goes on where it was")
     rows = []
+    if seen.left and (words := used_up(run.layout)):
+        return Ended(EXIT_FAILED if seen.failed else EXIT_DONE, _budget(run, words))
     if seen.left and seen.stopped is not None:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
     elif seen.left and paused(run.layout):
@@ -260,7 +283,9 @@ def after_work(run: Run) -> str:
     from hpc_search.progress import line
 
     seen = counted(run)
+    words = used_up(run.layout) if seen.left else ""
     more = f"; `hpc-search submit {run.typed}` goes on where it was" if seen.left else ""
+    more = f"; {_budget(run, words)}" if words else more
     return f"{line(seen)}{more}"
 
 

@@ -98,6 +98,8 @@ class Planned(NamedTuple):
     warnings: list[str]
     #: What was kept of the sources; "" where the run was planned before.
     code: str = ""
+    #: What an amendment added.
+    news: tuple[str, ...] = ()
 
 
 def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False) -> Planned:
@@ -118,3 +120,28 @@ def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False) -> P
     fresh = planning.build(made, layout)
     plan = load_plan(layout)
     return Planned(Run(layout, plan), fresh, warnings(made, plan), kept(made) if fresh else "")
+
+
+def amend_search(config_path: Path, run: str, *, dry_run: bool = False) -> Planned:
+    """Add what the changed search file adds to the run *run*; the same file again changes nothing.
+
+    Raises:
+        UsageError: There is no such run, or the file is wrong or does more than add: all of it is told.
+    """
+    from hpc_search import planning
+    from hpc_search.launchers.base import slug
+    from hpc_search.planning.describe import warnings
+
+    made: Draft = planning.draft(config_path)
+    found = writable(open_run(run or str(runs_root() / slug(made.plan.search.name))))
+    if dry_run:
+        seen = planning.amendment(found.plan, made.plan)
+        plan = seen.plan if seen is not None else found.plan
+        news = seen.news if seen is not None else ()
+        return Planned(Run(found.layout, plan), seen is not None, warnings(made, plan), news=news)
+    done = planning.amend(made.plan, found.layout)
+    plan = load_plan(found.layout)
+    if plan.claiming == "lock":
+        ledger.extend(found.layout, plan.trials)
+    news = done.news if done is not None else ()
+    return Planned(Run(found.layout, plan), done is not None, warnings(made, plan), news=news)

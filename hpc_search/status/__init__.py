@@ -22,7 +22,7 @@ from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.site.shared import Desk, Queue, file_server_now
-from hpc_search.status import estimate, hours, index, slots, trials, words
+from hpc_search.status import budget, estimate, hours, index, slots, trials, words
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
 from hpc_search.status.model import Best, BestPoint, Eta, Failure, Slots, Status
@@ -204,7 +204,8 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
             *words.notes(layout, state, view, seats, facts.known),
             *words.mismatches(wrong, state, slots.replaced(facts.known)),
         ),
-        next=words.next_step(state, view, seats),
+        next=words.next_step(layout, state, view, seats),
+        budget=budget.used(layout, plan, facts.sight.rows).uses,
     )
 
 

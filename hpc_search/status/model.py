@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -12,6 +12,10 @@ from hpc_search.status.workers import LiveWorker
 State = Literal[
     "finished", "stopped", "paused", "running", "starting", "waiting", "silent", "unknown", "idle", "new"
 ]
+
+
+#: The limits of a budget in words.
+_LIMITS: Final = {"hours": "hours since the first trial started", "gpu_hours": "GPU-hours"}
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -136,6 +140,21 @@ class Hours(msgspec.Struct, frozen=True):
         return cls(unit=unit, wasted=round(hours.wasted, 6), left=left, **fields)
 
 
+class Use(msgspec.Struct, frozen=True):
+    """``used`` of ``limit`` hours; ``cpu``: workers without a GPU are in it, as one device each."""
+
+    kind: Literal["hours", "gpu_hours"]
+    used: float
+    limit: float
+    cpu: bool = False
+
+    @property
+    def text(self) -> str:
+        """Return it in words."""
+        cpu = " (a worker without a GPU counts as one)" if self.cpu else ""
+        return f"{self.used:.3g} of {self.limit:.6g} {_LIMITS[self.kind]}{cpu}"
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, rate, best, workers and failures of a run; what `status --json` prints.
 
@@ -185,6 +204,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     next: str = ""
     #: All objectives where there are several; ``metric``, by which the best are chosen, is the first.
     objectives: tuple[str, ...] = ()
+    #: What is used of the hours that the search may use up.
+    budget: tuple[Use, ...] = ()
 
     @property
     def finished(self) -> int:

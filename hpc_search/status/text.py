@@ -174,6 +174,7 @@ def _progress(status: Status, width: int) -> list[Line]:
     rows = [*flow([*final, *shown, unknown], width), *flow(speed, width)]
     for hours in status.hours:
         rows += flow(_hours(hours), width)
+    rows += flow([f"budget: {', '.join(one.text for one in status.budget)}"] if status.budget else [], width)
     return [Line(row) for row in rows]
 
 

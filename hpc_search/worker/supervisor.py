@@ -13,13 +13,22 @@ from typing import Final
 from hpc_search import checkpoint
 from hpc_search.errors import EXIT_DONE, EXIT_TEMPORARY, TemporaryError
 from hpc_search.layout import Layout
-from hpc_search.ledger import Claimed, Ledger, is_final, library_versions, this_process
+from hpc_search.ledger import (
+    USED_UP,
+    Claimed,
+    Ledger,
+    is_final,
+    library_versions,
+    this_process,
+    used_up,
+)
 from hpc_search.ledger.fold import fold
 from hpc_search.locks import LockUnavailableError
 from hpc_search.planning import load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
 from hpc_search.steering import Points
+from hpc_search.worker.allowance import Allowance
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
@@ -90,6 +99,7 @@ class Supervisor:
         self._pace = Pace(layout, plan, self._ledger, self._walltime)
         self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, options.import_limit)
         self._opener.any_packages = options.any_packages
+        self._allowance = Allowance(layout, plan)
         self._failures = Failures(layout, self._ledger, plan.search.stop_after, self._node)
 
     # -- the whole life
@@ -144,6 +154,8 @@ class Supervisor:
 
     def _work(self) -> str:
         while not self._stopping:
+            if self._options.only is None and self._allowance.over():
+                break
             if not self._queue:
                 self._queue = self._claim()
             if not self._queue:
@@ -157,6 +169,8 @@ class Supervisor:
                 return leaving
         if self._stopping:
             return self._stopping
+        if used_up(self._layout):
+            return USED_UP
         return "stopped" if self._ledger.closed else "no work left"
 
     def _takes_no_more(self) -> bool:
@@ -250,6 +264,7 @@ class Supervisor:
             return ""
         claimed = self._queue.pop(0)
         self._attempts += 1
+        self._allowance.begin()
         attempt = Attempt(self._context(), claimed)
         self._running = claimed.trial.number
         attempt.run(self._host, self._tick, lambda: self._stopping)
