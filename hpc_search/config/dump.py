@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from hpc_search.config.pruning import pruning_plain
 from hpc_search.config.scalars import resolve
 from hpc_search.records.plan import DataSpec, FoldsSpec, OomRetry, Retry, Search, StrategySpec
 from hpc_search.space import Choice, Dimension, Space
@@ -55,7 +56,9 @@ def dump_search(search: Search) -> str:
             {**head, **_trial(search), "metric": {"name": search.metric.name, "goal": search.metric.goal}}
         )
         + _space(search.space)
-        + block({"strategy": _strategy(search.strategy), **_samples(search), **_rules(search)})
+        + block(
+            {"strategy": _strategy(search.strategy), **_pruning(search), **_samples(search), **_rules(search)}
+        )
     )
 
 
@@ -92,6 +95,10 @@ def _dimension(dimension: Dimension) -> Any:
 
 def _strategy(strategy: StrategySpec) -> Any:
     return {strategy.kind: strategy.options} if strategy.options else strategy.kind
+
+
+def _pruning(search: Search) -> dict[str, Any]:
+    return {} if search.pruning is None else {"pruning": pruning_plain(search.pruning)}
 
 
 def _samples(search: Search) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.parameters import read_space
 from hpc_search.config.problems import Book, near_miss, shown, words
+from hpc_search.config.pruning import read_pruning
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
 from hpc_search.records.plan import (
     DataSpec,
@@ -28,7 +29,7 @@ from hpc_search.records.plan import (
 #: Keys that the design has and this version does not.
 LATER_KEYS: Final = (
     *("when", "constraints", "derived", "normalise", "normalize", "priors", "subspaces"),
-    *("stages", "pruning", "share", "refit", "architectures"),
+    *("stages", "share", "refit", "architectures"),
 )
 #: Strategies of this version.
 STRATEGIES: Final = ("grid", "random")
@@ -342,10 +343,11 @@ _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "save_in_background": lambda c: c.boolean(),
     "keep_checkpoints": lambda c: c.boolean(),
     "snapshot": lambda c: c.one_of(("sources", "none")),
+    "pruning": nullable(read_pruning),
 }
 _KEYS: Final = (
     *("name", "description", "trial", "command", "metric_file", "files", "metric"),
     *("space", "linked", "fixed", "strategy", "data", "folds", "seeds", "threads", "retry"),
     *("max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall"),
-    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot"),
+    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot", "pruning"),
 )

@@ -133,6 +133,7 @@ def _plan(search: Search, snapshot: Snapshot, manifests: dict[str, bytes]) -> Pl
         space=search.space,
         strategy=search.strategy,
         digest=hashlib.blake2b(content, digest_size=8).hexdigest(),
+        pruning=search.pruning,
     )
     splits_bytes = b"".join(name.encode() + b"\0" + manifests[name] for name in sorted(manifests))
     identity = records.search_id(search)

@@ -1,0 +1,24 @@
+"""Early stopping: pure rules from reported values to decisions, each of which can be replayed from its record."""
+
+from __future__ import annotations
+
+from hpc_search.strategies.pruning.judging import Judgement, judge, recorded, replay
+from hpc_search.strategies.pruning.promoting import Member, Promotion, promotions, settled
+from hpc_search.strategies.pruning.schedule import PAUSING, Schedule, bracket_of, core, pauses, schedule
+
+__all__ = [
+    "PAUSING",
+    "Judgement",
+    "Member",
+    "Promotion",
+    "Schedule",
+    "bracket_of",
+    "core",
+    "judge",
+    "pauses",
+    "promotions",
+    "recorded",
+    "replay",
+    "schedule",
+    "settled",
+]
