@@ -12,11 +12,29 @@ from hpc_search.records.plan import PruningSpec
 
 _Fields = Mapping[str, Callable[[Cursor], object]]
 _MOST: Final = 1_000_000_000
+
+
+def _eta(cursor: Cursor) -> int | None:
+    value = cursor.node.value if isinstance(cursor.node, Scalar) else None
+    if value == 1:
+        cursor.add("of each rung all would go on", expected="2 or more: one in eta goes on")
+        return None
+    return cursor.integer(2, 1000)
+
+
+def _keep(cursor: Cursor) -> float | None:
+    keep = cursor.number("a percentage above 0 and below 100")
+    if keep is not None and not 0 < keep < 100:
+        cursor.add("is out of range", expected="above 0 and below 100: the best 25 percent are {keep: 25}")
+        return None
+    return keep
+
+
 _FIRST: Final[_Fields] = {"first_step": lambda c: c.integer(0, 1)}
 _RUNGS: Final[_Fields] = {
     "min_steps": lambda c: c.integer(1, _MOST),
     "max_steps": lambda c: c.integer(1, _MOST),
-    "eta": lambda c: _eta(c),
+    "eta": _eta,
     **_FIRST,
 }
 _STEPS: Final[_Fields] = {
@@ -30,8 +48,11 @@ _OPTIONS: Final[Mapping[str, _Fields]] = {
     "hyperband": _RUNGS,
     "successive_halving": _RUNGS,
     "median": _STEPS,
-    "percentile": {"keep": lambda c: _keep(c), **_STEPS},
-    "patient": {"patience": lambda c: c.integer(1, _MOST), "rule": lambda c: _inner(c)},
+    "percentile": {"keep": _keep, **_STEPS},
+    "patient": {
+        "patience": lambda c: c.integer(1, _MOST),
+        "rule": lambda c: _inner(c),  # noqa: PLW0108 - it stands below
+    },
 }
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "min_steps": 1,
@@ -84,22 +105,6 @@ def _rule(kind: str, cursor: Cursor, section: Mapping[str, Cursor]) -> PruningSp
         return None
     inner = options.pop("rule", None)
     return PruningSpec(kind=kind, options=options, inner=inner)
-
-
-def _eta(cursor: Cursor) -> int | None:
-    value = cursor.node.value if isinstance(cursor.node, Scalar) else None
-    if value == 1:
-        cursor.add("of each rung all would go on", expected="2 or more: one in eta goes on")
-        return None
-    return cursor.integer(2, 1000)
-
-
-def _keep(cursor: Cursor) -> float | None:
-    keep = cursor.number("a percentage above 0 and below 100")
-    if keep is not None and not 0 < keep < 100:
-        cursor.add("is out of range", expected="above 0 and below 100: the best 25 percent are {keep: 25}")
-        return None
-    return keep
 
 
 def _inner(cursor: Cursor) -> PruningSpec | None:

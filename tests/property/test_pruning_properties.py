@@ -8,9 +8,10 @@ from typing import Any, Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpc_search.records.journal import Verdict
 from hpc_search.records.plan import PruningSpec
 from hpc_search.strategies.pruning import Member, judge, promotions, recorded, replay, settled
-from hpc_search.strategies.pruning.judging import Judgement, Verdict
+from hpc_search.strategies.pruning.judging import Judgement
 
 _RUNGS: Final = 3
 
@@ -21,10 +22,10 @@ def rule(kind: str, eta: int) -> PruningSpec:
 
 
 class Bracket:
-    """A simulated bracket: workers that take promotions first, then new trials, in an order that chance gives."""
+    """A simulated bracket: workers that take promotions first, then new trials, in any order."""
 
-    def __init__(self, spec: PruningSpec, goal: str, values: list[list[float]], chance: random.Random) -> None:
-        self.spec, self.goal, self.table, self.chance = spec, goal, values, chance
+    def __init__(self, spec: PruningSpec, goal: str, table: list[list[float]], seed: int) -> None:
+        self.spec, self.goal, self.table, self.chance = spec, goal, table, random.Random(seed)
         self.values: dict[int, list[float]] = {}
         self.fate: dict[int, str] = {}
         self.started = 0
@@ -89,13 +90,13 @@ def brackets(draw: st.DrawFn, kind: str) -> tuple[Bracket, int]:
     value = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
     table = draw(st.lists(st.lists(value, min_size=_RUNGS, max_size=_RUNGS), min_size=count, max_size=count))
     spec = rule(kind, draw(st.integers(2, 4)))
-    bracket = Bracket(spec, draw(st.sampled_from(["max", "min"])), table, random.Random(draw(st.integers(0, 99))))
+    bracket = Bracket(spec, draw(st.sampled_from(["max", "min"])), table, draw(st.integers(0, 99)))
     bracket.failing = draw(st.frozensets(st.integers(0, count - 1), max_size=3))
     return bracket, draw(st.integers(1, 5))
 
 
 def published(bracket: Bracket) -> tuple[int, int] | None:
-    """Return (rung, trial) of `get_job` of Li et al. 2020: the best one to promote, from the top rung down."""
+    """Return (rung, trial) of `get_job` of Li et al. 2020: what to promote, from the top rung down."""
     sign = -1.0 if bracket.goal == "max" else 1.0
     eta: int = bracket.spec.options["eta"]
     for rung in range(_RUNGS - 1, -1, -1):
@@ -154,7 +155,7 @@ def test_asha_spends_about_its_share_at_each_rung_whatever_the_order() -> None:
     for seed in range(20):
         chance = random.Random(seed)
         table = [[chance.random() for _ in range(_RUNGS)] for _ in range(100)]
-        bracket = Bracket(rule("asha", 3), "max", table, chance)
+        bracket = Bracket(rule("asha", 3), "max", table, seed)
         bracket.run(workers=8)
         for rung in range(1, _RUNGS):
             there = sum(len(reached) > rung for reached in bracket.values.values())

@@ -77,4 +77,5 @@ def test_a_wrong_rule_is_refused_in_words(text: str, words: str) -> None:
 
 def test_all_problems_of_a_rule_are_told_at_once() -> None:
     text = told("{patient: {patience: 0, rule: {asha: {eta: 1, last: 2}}}}")
-    assert all(words in text for words in ("all would go on", "unknown key 'last'", "needs max_steps", "patience: is out"))
+    wanted = ("all would go on", "unknown key 'last'", "needs max_steps", "patience: is out of range")
+    assert all(words in text for words in wanted)

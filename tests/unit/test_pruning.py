@@ -22,8 +22,8 @@ from hpc_search.strategies.pruning import (
 def spec(kind: str, inner: PruningSpec | None = None, **options: Any) -> PruningSpec:
     rungs = {"min_steps": 1, "max_steps": 27, "eta": 3, "first_step": 0}
     steps = {"startup": 0, "warmup": 0, "interval": 1, "first_step": 0}
-    defaults = {"median": steps, "percentile": {"keep": 25.0, **steps}, "patient": {}}.get(kind, rungs)
-    return PruningSpec(kind=kind, options={**defaults, **options}, inner=inner)
+    by_kind: dict[str, Any] = {"median": steps, "percentile": {"keep": 25.0, **steps}, "patient": {}}
+    return PruningSpec(kind=kind, options={**by_kind.get(kind, rungs), **options}, inner=inner)
 
 
 def test_rungs_are_numbers_of_steps_done_below_the_whole_training() -> None:

@@ -1,4 +1,4 @@
-"""Early stopping: pure rules from reported values to decisions, each of which can be replayed from its record."""
+"""Early stopping: pure rules from reported values to decisions; a decision's record replays to it."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ POINT: Final = "point"
 class Judgement(NamedTuple):
     """A decision and what it was made from.
 
-    ``value`` is the trial's own one; ``seen`` are the trials that it was compared with, ``peers`` those of them
-    whose values decide: the last place that goes on, or the two around a percentile. ``patience`` is the best
-    value before the last reports that ``patient`` waits for, and of them; None where there are too few.
+    ``value`` is the trial's own one; ``seen`` are the trials that it was compared with, ``peers`` those of
+    them whose values decide: the last place that goes on, or the two around a percentile. ``patience`` is the
+    best value before the last reports that ``patient`` waits for, and of them; None where there are too few.
     """
 
     decision: Decision
@@ -39,8 +39,8 @@ def judge(
     *others* are the values at the same rung of those that reached it (asha, hyperband), or at the same
     step of those that are done (median, percentile).
 
-    ``median`` and ``percentile`` are Optuna's: the best own value so far against the percentile of the others' values
-    at this step, interpolated (Vizier's rule takes running averages, which keep a slow start for long).
+    ``median`` and ``percentile`` are Optuna's: the best own value so far against the percentile of the
+    others' values at this step, interpolated (Vizier takes running averages, which keep a slow start long).
     ``asha`` is that of Li et al. 2020: the best floor(n / eta) of the n at a rung go on.
     """
     judged = _judge(spec, goal, number, values, others)
@@ -112,9 +112,7 @@ def _around(rule: PruningSpec, goal: str, others: Mapping[int, float]) -> dict[i
     return {number: others[number] for number in numbers}
 
 
-def _at_step(
-    rule: PruningSpec, goal: str, value: float, count: int, peers: Mapping[int, float]
-) -> Decision:
+def _at_step(rule: PruningSpec, goal: str, value: float, count: int, peers: Mapping[int, float]) -> Decision:
     if not peers:
         return "continue"
     order = [peers[number] for _, number in sorted(place(goal, *peer) for peer in peers.items())]

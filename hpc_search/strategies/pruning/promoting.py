@@ -15,8 +15,8 @@ Fate = Literal["running", "paused", "done", "failed", "pruned"]
 class Member(NamedTuple):
     """A trial that reached a rung of its bracket: its value at each one, in order.
 
-    ``running`` is said of everyone that neither waits nor ended, ``promoted`` of one that may go beyond its rung by
-    a decision that is recorded.
+    ``running`` is said of everyone that neither waits nor ended, ``promoted`` of one that may go beyond its
+    rung by a decision that is recorded.
     """
 
     number: int

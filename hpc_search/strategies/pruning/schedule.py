@@ -68,8 +68,8 @@ def _rungs(rule: PruningSpec) -> tuple[int, ...]:
 def bracket_of(spec: PruningSpec, index: int) -> int:
     """Return the bracket of the point at place *index* of its stage; only ``hyperband`` has several.
 
-    With R = s + 1 rungs, brackets 0 ... s have the sizes of Hyperband, ceil(R / (R - b) x eta^(s - b)), and bracket
-    b begins at rung b. They are mixed, so that every number of points has its share of each, to within one.
+    Of R brackets, b has Hyperband's size, ceil(R / (R - b) x eta^(R - 1 - b)), and begins at rung b. They are
+    mixed, so that any number of points has its share of each, to within one.
     """
     rule = core(spec)
     if rule.kind != "hyperband":
