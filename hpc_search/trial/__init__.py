@@ -245,7 +245,7 @@ class Trial:
         message = f"trial.report: the search compares trials at step {step}, and this report has no {metric}"
         raise UsageError(
             message,
-            hint=f"trial.report({step}, {metric}=...), or rungs at steps that have it (min_steps, first_step)",
+            hint=f"trial.report({step}, {metric}=...), or rungs where it has it (min_steps, first_step)",
         )
 
     def _obey(self, rung: int) -> None:
