@@ -20,6 +20,7 @@ from hpc_search.collect.documents import Outcome
 from hpc_search.collect.pareto import ParetoPoint
 from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, seal_results
+from hpc_search.collect.verdicts import read_verdicts, verdict_columns
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, used_up
@@ -46,6 +47,7 @@ _FILES: Final = {
     "results.parquet": "the same, typed",
     "search_results.json": "the same, as JSON with every metric",
     "attempts.csv": "who ran what, where, how long",
+    "verdicts.csv": "what was decided at the rungs, and from what",
 }
 
 
@@ -238,6 +240,8 @@ def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[dict
     }
     if found.fronts.objectives:
         contents["pareto_front.json"] = documents.pareto_front(found)
+    if any(block.pruning for block in found.plan.blocks):
+        contents["verdicts.csv"] = csv_text(verdict_columns(read_verdicts(layout)))
     notes = []
     try:
         contents["results.parquet"] = parquet_bytes(columns)

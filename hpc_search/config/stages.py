@@ -12,7 +12,7 @@ from hpc_search.config.nodes import Node, Scalar
 from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import below, near_miss, shown, words
 from hpc_search.config.reader import Cursor, each, fields, nullable
-from hpc_search.records.plan import Narrow, StageSpec, StrategySpec
+from hpc_search.records.plan import Narrow, PruningSpec, StageSpec, StrategySpec
 
 #: Stages of a search, and searches of a plan, that one file may have.
 MOST: Final = 100
@@ -42,7 +42,7 @@ class Inherited:
     strategy: StrategySpec | None = None
     #: Whether it says a strategy at all.
     has_strategy: bool = False
-    pruning: Any = None
+    pruning: PruningSpec | None = None
 
 
 def read_stages(cursor: Cursor, readers: Mapping[str, Reader], above: Inherited) -> tuple[StageSpec, ...]:
@@ -103,7 +103,7 @@ def _stage(
             "fixed": _fixed,
             "seeds": readers["seeds"],
             "narrow": lambda c: _narrow(c, names),
-            **({"pruning": nullable(readers["pruning"])} if "pruning" in readers else {}),
+            "pruning": nullable(readers["pruning"]),
         },
     )
     strategy = above.strategy

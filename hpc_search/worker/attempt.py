@@ -16,6 +16,7 @@ from hpc_search.errors import UsageError
 from hpc_search.ledger import Claimed
 from hpc_search.records import journal as lines
 from hpc_search.runners import command, messages, processes
+from hpc_search.strategies.pruning import Schedule
 from hpc_search.trial import Spec
 from hpc_search.worker import verdict
 from hpc_search.worker.context import AttemptContext
@@ -25,6 +26,8 @@ from hpc_search.worker.intake import Intake
 
 #: Seconds between TERM and KILL of a hung trial or one that others ended, and between its result and its end.
 _GRACE: Final = 10.0
+#: Seconds between TERM and KILL of a program that is paused or pruned.
+_TO_SAVE: Final = 120.0
 #: Why exec refuses a command for what it is.
 _OF_COMMANDS: Final = frozenset(
     {
@@ -56,7 +59,7 @@ class Attempt:
         self._claimed = claimed
         self._search = context.plan.search
         self._process: Process | None = None
-        self._intake = Intake(context, claimed, self.stop)
+        self._intake = Intake(context, claimed, self.stop, self._answer)
         self._status: int | None = None
         self._ended = False
         self._stalled = False
@@ -89,6 +92,17 @@ class Attempt:
                 process.channel.sendall(messages.encode("stop", {"reason": reason}))
         elif process.pid:
             processes.kill_group(process.pid, signal.SIGTERM)
+
+    def _answer(self, verdict: lines.Verdict) -> None:
+        """Tell the trial what becomes of it; a program only hears SIGTERM, and has some time to save."""
+        process = self._process
+        if process is not None and process.channel is not None:
+            decision = "continue" if verdict.decision == "promote" else verdict.decision
+            with suppress(OSError):
+                process.channel.sendall(messages.encode("verdict", {"decision": decision}))
+        elif verdict.decision in ("pause", "prune"):
+            self._kill_at = min(self._kill_at, time.monotonic() + _TO_SAVE)
+            self.kill(signal.SIGTERM)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill the trial's process group."""
@@ -205,6 +219,7 @@ class Attempt:
             save_in_background=search.save_in_background,
             keep_checkpoints=search.keep_checkpoints,
             directory=context.directory,
+            schedule=context.referee.schedule(trial.number) if context.referee is not None else Schedule(),
         )
 
     # -- what the trial says
@@ -289,8 +304,12 @@ class Attempt:
                     break
                 self._context.log.write(data)
         if process.report is not None:
-            self._intake.read_report(process.report)
-            if self._status == 0:
+            self._intake.read_report(process.report, running=False)
+            told = self._intake.verdict
+            if told is not None and told.decision in ("pause", "prune"):
+                # Whatever it made of the signal.
+                self._intake.message = command.told(process.report, told.decision)
+            elif self._status == 0:
                 wanted = [one.name for one in self._context.plan.objectives]
                 self._intake.message = command.ended(process.report, process.metric_file, wanted)
 

@@ -23,11 +23,12 @@ from hpc_search.ledger import (
     used_up,
 )
 from hpc_search.ledger.fold import fold
+from hpc_search.ledger.follower import Follower
 from hpc_search.locks import LockUnavailableError
 from hpc_search.planning import load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
-from hpc_search.steering import Points
+from hpc_search.steering import Points, Referee
 from hpc_search.worker.allowance import Allowance
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
@@ -80,6 +81,9 @@ class Supervisor:
             return override if override is not None and override.number == number else numbering(number)
 
         self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
+        self._referee: Referee | None = None
+        if any(block.pruning for block in plan.blocks) and options.only is None:
+            self._referee = Referee(self._ledger, Follower(layout, plan))
         sent = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
         refill, packed = options.refill, options.packed
         self._departure = Departure(layout, self._ledger, refill, from_submit=sent, packed=packed)
@@ -238,7 +242,21 @@ class Supervisor:
         if self._walltime.left() <= 0:
             self._stop(TIME_LIMIT, signal.SIGUSR2)
             return []
-        return self._ledger.claim(self._pace.ahead() if limit is None else 1)
+        if self._referee is None:
+            return self._ledger.claim(self._pace.ahead() if limit is None else 1)
+        return self._claim_by_rules(self._referee)
+
+    def _claim_by_rules(self, referee: Referee) -> list[Claimed]:
+        """Own a trial that was promoted, else a new one; trials whose point was pruned are ended at once."""
+        while not self._stopping:
+            if promoted := referee.advance():
+                return promoted
+            claimed = self._ledger.claim()
+            kept = referee.sift(claimed)
+            if kept or not claimed:
+                return kept
+            self._events.wait(min(self._tick(), 0.0))
+        return []
 
     def _may_start(self, claimed: Claimed) -> bool:
         """Return whether the next trial shall run; a job without enough time for it ends here."""
@@ -305,6 +323,7 @@ class Supervisor:
             foreign=self._slice.foreign,
             mended=self._opener.mended,
             to_first_report=self._options.to_first_report,
+            referee=self._referee,
         )
 
     def _started(self) -> None:
