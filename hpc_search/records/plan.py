@@ -338,6 +338,10 @@ class Plan(Struct, kw_only=True):
         """Return the search that *block* belongs to."""
         return next(part for part in self.search.parts if part.name == block.part)
 
+    def part_of(self, number: int) -> Part:
+        """Return the search that trial *number* belongs to."""
+        return self.part(self.block_at(number))
+
     def block_at(self, number: int) -> Block:
         """Return the block of trial *number*, 0 <= number < trials."""
         return next(block for block in self.blocks if block.first <= number < block.first + block.trials)

@@ -194,15 +194,19 @@ def _budget(run: Run, words: str) -> str:
     return f"{words}; {ended}; `hpc-search collect {run.typed}` shows the best; {go_on}"
 
 
-def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
-    """Send the workers that are missing as a task of *token* ends after *done* trials; return how many."""
+def refill(run: Run, token: str, done: int, *, refused: bool = False, stays: bool = False) -> int:
+    """Send the workers that are missing as a task of *token* ends after *done* trials; return how many.
+
+    It may also stay: where a stage has opened, there is work for more.
+    """
     from hpc_search.launchers import refill as of_workers
     from hpc_search.launchers.slurm import SlurmLauncher
 
     if paused(run.layout):
         return 0
     try:
-        ending = of_workers.Ending(token, mark(run), load_instance(run.layout).origin, done, refused=refused)
+        place = load_instance(run.layout).origin
+        ending = of_workers.Ending(token, mark(run), place, done, refused=refused, stays=stays)
         return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
     except (HpcSearchError, OSError) as error:
         # The worker has ended well; whoever ends next, or a person, sends them.
