@@ -31,6 +31,10 @@ class Numbering:
         place = bisect_right(self._firsts, number) - 1
         return place if place in self._waiting else None
 
+    def block(self, number: int) -> Block:
+        """Return the block of trial *number*, with what was derived for it."""
+        return self._blocks[bisect_right(self._firsts, number) - 1]
+
     def take(self, place: int, space: Space, given: tuple[dict[str, Any], ...]) -> None:
         """Use *space* and *given* for the block at position *place*: what was derived for it."""
         block = self._blocks[place] = structs.replace(self._blocks[place], space=space, given=given)
@@ -58,7 +62,7 @@ class Numbering:
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=strategy.point(block.space, block.start + local) if known else {**block.space.fixed},
+            params=strategy.point(block.space, block.start + local) if known else {},
             block=block.digest,
             known=known,
         )

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from hpc_search.layout import Layout
 from hpc_search.ledger.gates import Gates
-from hpc_search.planning import Numbering
-from hpc_search.records.plan import Plan, PlannedTrial
-
-
-class Points:
-    """The trials of a run by number; only reads."""
-
-    def __init__(self, layout: Layout, plan: Plan) -> None:
-        """Look at the run at *layout*."""
-        self._gates = Gates(layout, plan)
-        self._numbering = Numbering(plan)
-
-    def __call__(self, number: int) -> PlannedTrial:
-        """Return trial *number*; it is not ``known`` where its stage waits for an earlier one.
+        """Return trial *number*; it is not ``known`` where its point was not proposed yet.
 
         Raises:
             UsageError: The plan has no such trial.
+            DamagedError: An entry of the log of proposed points does not verify.
         """
-        place = self._numbering.waits(number)
-        if place is not None:
-            self._look(place)
-        return self._numbering(number)
+        """Return trial *number*; it is not ``known`` where its point is not yet.
 
-    def _look(self, place: int) -> None:
-        """Take in what became of the block at position *place*."""
+        Its stage waits for an earlier one, or nobody has proposed it.
+
+    def block(self, number: int) -> Block:
+        """Return the block of trial *number*, with what was derived for it."""
+        self._look(number)
+        return self._numbering.block(number)
+
+    def _look(self, number: int) -> None:
+        """Take in what became of the block of trial *number* where that waited when last seen."""
+        place = self._numbering.waits(number)
+        if place is None:
+            return
         if self._gates.opened(place) is None:
             self._gates.refresh()
         opened = self._gates.opened(place)
@@ -48,5 +43,7 @@ class Points:
 
         Raises:
             UsageError: The plan has no such point.
+            DamagedError: An entry of the log of proposed points does not verify.
         """
-        return self(self._numbering.point(point).number)
+        self._look(number)
+        return self._known(self._numbering(number))
