@@ -16,7 +16,8 @@ def add(verbs: Verbs) -> None:
         verbs,
         "plan",
         "check a search file, print the exact count and make the run directory",
-        "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run",
+        "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run\n"
+        "  hpc-search plan catalog.yaml --mode quick\n  hpc-search plan catalog.yaml --experiments base tiny",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the search file (YAML)")
     parser.add_argument(
@@ -26,6 +27,13 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--check", action="store_true", help="also import the code and run one trial to its first report"
     )
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--mode", default="", metavar="NAME", help="this mode of the file's catalog; full: all experiments"
+    )
+    chosen.add_argument(
+        "--experiments", nargs="+", default=[], metavar="NAME", help="these experiments of its catalog"
+    )
     parser.set_defaults(run=run)
 
 
@@ -34,7 +42,13 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search import search
     from hpc_search.planning.describe import describe
 
-    planned = search.plan_search(given.config, given.run_dir, dry_run=given.dry_run)
+    planned = search.plan_search(
+        given.config,
+        given.run_dir,
+        dry_run=given.dry_run,
+        mode=given.mode,
+        experiments=tuple(given.experiments),
+    )
     path = str(planned.run.path)
     print(describe(planned.run.plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code))
     for text in planned.warnings:

@@ -100,21 +100,34 @@ class Planned(NamedTuple):
     code: str = ""
 
 
-def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False) -> Planned:
+def plan_search(
+    config_path: Path,
+    run: str = "",
+    *,
+    dry_run: bool = False,
+    mode: str = "",
+    experiments: tuple[str, ...] = (),
+) -> Planned:
     """Plan the search file into a run directory; the same file again changes nothing.
+
+    *mode* or *experiments* choose from the file's catalog, in place of what its strategy says.
 
     Raises:
         UsageError: The file is wrong (ConfigError: every problem), or the directory holds something else.
     """
     from hpc_search import planning
+    from hpc_search.config import Asked, Chosen, Elsewhere
     from hpc_search.launchers.base import slug
     from hpc_search.planning.describe import kept, warnings
+    from hpc_search.search.warm import ranked
 
-    made: Draft = planning.draft(config_path)
+    elsewhere = Elsewhere(ranked)
+    made: Draft = planning.draft(config_path, Asked(Chosen(mode, experiments), elsewhere))
     layout = Layout(Path(run)) if run else Layout(runs_root() / slug(made.plan.search.name))
     if dry_run:
-        told = warnings(made, made.plan)
+        told = [*elsewhere.notes, *warnings(made, made.plan)]
         return Planned(Run(layout, made.plan), fresh=True, warnings=told, code=kept(made))
     fresh = planning.build(made, layout)
     plan = load_plan(layout)
-    return Planned(Run(layout, plan), fresh, warnings(made, plan), kept(made) if fresh else "")
+    told = [*elsewhere.notes, *warnings(made, plan)]
+    return Planned(Run(layout, plan), fresh, told, kept(made) if fresh else "")
