@@ -10,6 +10,7 @@ from typing import Final
 
 from hpc_search.config import checks, stages
 from hpc_search.config.checks import ReadPart
+from hpc_search.config.chosen import chosen
 from hpc_search.config.files import open_keys, read_bytes
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.objectives import read_budget, read_objectives
@@ -46,10 +47,11 @@ def load_search(path: Path, asked: Asked = NOTHING) -> Search:
     """Return the search file at *path*, checked, with every default filled in.
 
     Raises:
-        UsageError: The file cannot be read.
+        UsageError: The file cannot be read, or has no such stage or search as is *asked* for.
         ConfigError: With every problem found.
     """
-    return parse_search(read_bytes(path, "search file"), str(path), asked)
+    search = parse_search(read_bytes(path, "search file"), str(path), asked)
+    return chosen(search, asked.skip_stages, asked.only)
 
 
 def parse_search(data: bytes, file: str, asked: Asked = NOTHING) -> Search:

@@ -29,6 +29,7 @@ def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False, code: str 
         *([f"  code       {code}"] if code else []),
         f"  metric     {search.metric.name} ({search.metric.goal})",
         f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",
+        *([f"  points     {len(search.given):,} given ones come first"] if search.given else []),
         *_space(search.space),
         f"  folds      {_folds(plan)}",
         f"  disk       about {size(record_bytes(plan.trials))} of records, without checkpoints",

@@ -275,7 +275,7 @@ class PlannedTrial(NamedTuple):
     params: dict[str, Any]
     #: Digest of the block that the number belongs to.
     block: str = ""
-    #: False where an adaptive strategy has not proposed the point: ``params`` is empty then.
+    #: False where its stage waits, or nobody has proposed the point: ``params`` is empty then.
     known: bool = True
 
 
