@@ -150,6 +150,17 @@ class _Facts:
     now: float
 
 
+def _of_plan(plan: Plan) -> dict[str, Any]:
+    return {
+        "name": plan.search.name,
+        "run_id": plan.run_id,
+        "metric": plan.metric.name,
+        "goal": plan.metric.goal,
+        "objectives": tuple(one.name for one in plan.search.objectives),
+        "trials": plan.trials,
+    }
+
+
 def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     plan, layout = facts.plan, facts.layout
     known, counts, finals = facts.summary.known, facts.summary.counts, facts.summary.finals
@@ -167,13 +178,8 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
-        name=plan.search.name,
-        run_id=plan.run_id,
+        **(_of_plan(plan) | {name: counts[state] for state, name in enumerate(codec.STATES)}),
         state=state,
-        metric=plan.metric.name,
-        goal=plan.metric.goal,
-        trials=plan.trials,
-        **{name: counts[state] for state, name in enumerate(codec.STATES)},
         unknown=len(facts.entries) - len(known),
         causes=index.causes(finals),
         best=best,

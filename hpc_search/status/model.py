@@ -183,6 +183,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     notes: tuple[str, ...] = ()
     next: str = ""
+    #: All objectives where there are several; ``metric``, by which the best are chosen, is the first.
+    objectives: tuple[str, ...] = ()
 
     @property
     def finished(self) -> int:

@@ -200,7 +200,8 @@ def _best(status: Status, width: int) -> list[Line]:
     parts = []
     best, point = status.best, status.best_point
     if best is not None:
-        parts.append(f"best {status.metric} {best.value:.6g}: trial {best.trial} (point {best.point})")
+        first = f" (the first of {len(status.objectives)} objectives)" if status.objectives else ""
+        parts.append(f"best {status.metric}{first} {best.value:.6g}: trial {best.trial} (point {best.point})")
     if point is not None and point.n > 1:
         parts.append(f"best point {point.point}: mean {point.mean:.6g} over {point.n} trials")
     return [Line(row, "good") for row in flow(parts, width, joint="; ")]
