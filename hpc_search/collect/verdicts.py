@@ -39,5 +39,7 @@ def verdict_columns(verdicts: Iterable[codec.Verdict]) -> list[Column]:
         Column("rule", [row.rule for row in rows]),
         Column("compared", [count(row.seen) for row in rows]),
         Column("seen", [row.seen for row in rows]),
-        Column("peers", [json_text(row.peers) for row in rows]),
+        Column(
+            "peers", [json_text({str(number): value for number, value in row.peers.items()}) for row in rows]
+        ),
     ]

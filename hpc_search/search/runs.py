@@ -117,9 +117,7 @@ class Choice(NamedTuple):
 _ALL: Final = Choice()
 
 
-def plan_search(
-    config_path: Path, run: str = "", *, dry_run: bool = False, choice: Choice = _ALL
-) -> Planned:
+def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False, choice: Choice = _ALL) -> Planned:
     """Plan the search file, or the *choice* of it, into a run directory; the same again changes nothing.
 
     Raises:

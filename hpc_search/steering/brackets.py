@@ -85,6 +85,8 @@ class Brackets:
         self._brackets: dict[Key, Bracket] = {}
         #: Point -> the first of its trials that was pruned.
         self.given_up: dict[int, int] = {}
+        #: Trials that reached a rung, and that nobody runs though they neither wait nor ended.
+        self.interrupted: set[int] = set()
 
     def __iter__(self) -> Iterator[Bracket]:
         """Yield those of which anything is known, in the order of the plan."""
@@ -142,6 +144,7 @@ class Brackets:
         bracket.members.pop(number, None)
         bracket.ended.discard(number)
         bracket.curves.pop(number, None)
+        self.interrupted.discard(number)
         end = self._follower.ends.get(number)
         if end is not None:
             bracket.ended.add(number)
@@ -155,6 +158,8 @@ class Brackets:
             fate = end.state if end is not None else "paused" if waits else "running"
             promoted = fate == "paused" and self.promoted(number, len(values) - 1)
             bracket.members[number] = Member(number, fate, values, promoted)  # type: ignore[arg-type]
+            if fate == "running" and number not in self._follower.live:
+                self.interrupted.add(number)
 
     def promoted(self, number: int, rung: int) -> bool:
         """Return whether it is decided that trial *number* goes on beyond *rung*."""
@@ -163,10 +168,8 @@ class Brackets:
 
     def verdict(self, number: int, rung: int) -> Verdict | None:
         """Return the decision on trial *number* at *rung*, the latest attempt's; None where there is none."""
-        at_rung = [
-            one for one in self._follower.verdicts(number) if one.rung == rung and one.decision != "promote"
-        ]
-        return at_rung[-1] if at_rung else None
+        verdicts = reversed(self._follower.verdicts(number))
+        return next((one for one in verdicts if one.rung == rung and one.decision != "promote"), None)
 
     def reported(self, number: int, metric: str, until: int | None = None) -> list[tuple[int, float]]:
         """Return (step, value) of the reports of trial *number* that have *metric*, *until* a step."""

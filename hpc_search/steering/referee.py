@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from hpc_search import checkpoint
 from hpc_search.ledger import Claimed, Ledger
 from hpc_search.ledger.follower import Follower
@@ -52,19 +54,14 @@ class Referee:
         """
         self.refresh()
         number = claimed.trial.number
-        known = self._recorded(number, rung)
-        if known is not None:
-            return known
+        verdict = self._brackets.verdict(number, rung)
+        if verdict is not None:
+            gone_on = verdict.decision == "pause" and self._brackets.promoted(number, rung)
+            return msgspec.structs.replace(verdict, decision="promote") if gone_on else verdict
         verdict = self._decide(claimed, rung, step)
         self._ledger.journal.append(verdict)
         self._ledger.journal.sync()
         return verdict
-
-    def _recorded(self, number: int, rung: int) -> lines.Verdict | None:
-        verdicts = self._follower.verdicts(number)
-        promoted = [one for one in verdicts if one.decision == "promote" and one.rung >= rung]
-        at_rung = [one for one in verdicts if one.decision != "promote" and one.rung == rung]
-        return next(reversed(promoted or at_rung), None)
 
     def _decide(self, claimed: Claimed, rung: int, step: int) -> lines.Verdict:
         number, attempt = claimed.trial.number, claimed.attempt
@@ -103,7 +100,7 @@ class Referee:
 
     # -- trials that wait
     def advance(self) -> list[Claimed]:
-        """Own the next paused trial that goes on; end those that never will.
+        """Own the next paused trial that goes on, or one that was interrupted; end those that never will.
 
         Of several workers one gets a trial; what it was decided from is recorded before it is owned, and
         holds for whoever gets it.
@@ -112,6 +109,10 @@ class Referee:
             return []
         self.refresh()
         self._end_given_up()
+        for number in sorted(self._brackets.interrupted):
+            # It ran before what is promoted now could be: with one worker, kills change no order.
+            if owned := self._ledger.claim(1, number):
+                return owned
         for bracket in self._brackets:
             if not bracket.changed:
                 continue
@@ -126,11 +127,11 @@ class Referee:
         return []
 
     def _promote(self, promotion: pruning.Promotion) -> list[Claimed]:
-        number, end = promotion.number, self._follower.paused[promotion.number]
-        spec = self._brackets.block(number).pruning
-        if promotion.judged is not None and spec is not None:
+        number, rung = promotion.number, promotion.rung
+        spec, paused = self._brackets.block(number).pruning, self._brackets.verdict(number, rung)
+        if promotion.judged is not None and spec is not None and paused is not None:
             verdict = pruning.recorded(
-                spec, promotion.judged, trial=number, attempt=end.attempt, rung=promotion.rung, step=end.step
+                spec, promotion.judged, trial=number, attempt=paused.attempt, rung=rung, step=paused.step
             )
             self._ledger.journal.append(verdict)
             self._ledger.journal.sync()

@@ -9,6 +9,7 @@ from hpc_search.errors import ConfigError
 from hpc_search.records.plan import PruningSpec
 
 HEAD = "name: x\ntrial: t.py:train\nmetric: {name: acc, goal: max}\nspace: {a: [1, 2]}\nstrategy: grid\n"
+STAGES = {"inherits": "", "without": ", pruning: null", "own": ", pruning: {asha: {max_steps: 9}}"}
 
 
 def read(text: str) -> PruningSpec | None:
@@ -49,6 +50,14 @@ def test_patient_wraps_a_rule() -> None:
 def test_what_is_written_back_reads_equal(text: str) -> None:
     search = parse_search(f"{HEAD}pruning: {text}\n".encode(), "s.yaml")
     assert search.pruning is not None
+    assert parse_search(dump_search(search).encode(), "search.yaml") == search
+
+
+def test_a_stage_has_the_rule_of_its_search_or_its_own_or_none() -> None:
+    stages = "".join(f"  - {{name: {name}{rule}}}\n" for name, rule in STAGES.items())
+    search = parse_search(f"{HEAD}pruning: median\nstages:\n{stages}".encode(), "s.yaml")
+    kinds = [stage.pruning and stage.pruning.kind for stage in search.stages]
+    assert kinds == ["median", None, "asha"]
     assert parse_search(dump_search(search).encode(), "search.yaml") == search
 
 
