@@ -12,6 +12,9 @@ from hpc_search.space import Space
 
 #: Version of plan.json. A reader refuses a version it does not know.
 PLAN_VERSION: Final = 1
+#: Strategies whose points depend on results, and rules that let a trial wait at a rung.
+ADAPTIVE: Final = frozenset({"tpe", "cmaes", "gp", "evolution", "nsga2"})
+PAUSING: Final = frozenset({"asha", "hyperband", "successive_halving"})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
@@ -53,6 +56,11 @@ class PruningSpec(msgspec.Struct, frozen=True):
     kind: str
     options: dict[str, Any] = {}
     inner: PruningSpec | None = None
+
+    @property
+    def pauses(self) -> bool:
+        """Whether a trial may wait at a rung."""
+        return self.kind in PAUSING or (self.inner is not None and self.inner.pauses)
 
 
 class Narrow(Struct, kw_only=True):
@@ -310,6 +318,16 @@ class Plan(Struct, kw_only=True):
     def objectives(self) -> tuple[Metric, ...]:
         """Every metric that a trial has to return, the one that selects first."""
         return self.search.objectives or (self.search.metric,)
+
+    @property
+    def flexible(self) -> bool:
+        """Whether what can be claimed changes as it goes on: claims by names are of one trial each then."""
+        return len(self.search.parts) > 1 or any(
+            block.needs is not None
+            or block.strategy.kind in ADAPTIVE
+            or (block.pruning is not None and block.pruning.pauses)
+            for block in self.blocks
+        )
 
     def part(self, block: Block) -> Part:
         """Return the search that *block* belongs to."""
