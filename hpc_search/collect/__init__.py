@@ -19,11 +19,12 @@ from hpc_search.collect.columns import csv_text
 from hpc_search.collect.documents import Outcome
 from hpc_search.collect.pareto import ParetoPoint
 from hpc_search.collect.parquet import parquet_bytes
-from hpc_search.collect.sealing import Sealed, last_seal, seal_results
+from hpc_search.collect.sealing import Sealed, seal_results
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, used_up
 from hpc_search.ledger.index import read_header
+from hpc_search.ledger.sealing import last_seal
 from hpc_search.planning import digest, load_plan
 from hpc_search.records import checked
 from hpc_search.records.plan import Plan

@@ -17,6 +17,7 @@ from hpc_search.config.reader import Cursor
 from hpc_search.config.scalars import INT_HIGH
 from hpc_search.records.plan import FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform
+from hpc_search.strategies.catalog import EXPERIMENT
 
 #: Placeholders of a command that are no parameters.
 RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
@@ -55,7 +56,7 @@ def _of_part(section: Mapping[str, Cursor], given: Mapping[str, Any], part: Read
     if space is None:
         return [None]
     if "command" in part.section:
-        _placeholders(part.section["command"], space)
+        _placeholders(part.section["command"], space, part.given["strategy"])
     if "retry" in section:
         _halved(section["retry"], given.get("retry"), space)
         _accumulates(part.section, section["retry"], given.get("retry"))
@@ -81,7 +82,7 @@ def stage_counts(part: ReadPart) -> list[Count | None]:
         if strategy is None:
             return [None]
         cursor = part.section["strategy"]
-        points = _points(cursor, space, strategy)
+        points = _points(cursor, space, strategy, part.given["given"])
         return [None if points is None else Count(points, seeds, strategy, space, cursor)]
     stages: tuple[StageSpec, ...] = part.given["stages"]
     cursors = part.section["stages"].items() or []
@@ -102,7 +103,7 @@ def _stage_count(
     space = part.given["space"].with_fixed(stage.fixed)
     points = _top(place, stage.strategy, earlier) if stage.strategy.kind == "top" else None
     if stage.strategy.kind != "top":
-        points = _points(place, space, stage.strategy)
+        points = _points(place, space, stage.strategy, () if earlier else part.given["given"])
     count = len(stage.seeds) if stage.seeds is not None else seeds
     return None if points is None else Count(points, count, stage.strategy, space, place)
 
@@ -190,8 +191,9 @@ def _folds(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
         section["data"].add(message, expected=f"data: {{..., {column}: NAME}}")
 
 
-def _placeholders(command: Cursor, space: Space) -> None:
-    known = dict.fromkeys((*space.names, *RESERVED))
+def _placeholders(command: Cursor, space: Space, strategy: StrategySpec | None) -> None:
+    named = (EXPERIMENT,) if strategy is not None and strategy.kind == "catalog" else ()
+    known = dict.fromkeys((*space.names, *named, *RESERVED))
     if not isinstance(command.node, ListNode):
         return
     arguments = command.items() or []
@@ -276,8 +278,12 @@ def _sum(counts: Sequence[Count], points: int) -> str:
     return f"{' + '.join(terms)} = {number(points)}" if 1 < len(terms) <= _TERMS else number(points)
 
 
-def _points(cursor: Cursor, space: Space, strategy: StrategySpec) -> int | None:
+def _points(cursor: Cursor, space: Space, strategy: StrategySpec, given: Sequence[object]) -> int | None:
     size = space.size()
+    if strategy.kind == "points":
+        return len(given)
+    if strategy.kind == "catalog":
+        return len(strategy.options["names"])
     if strategy.kind == "grid":
         if size is None:
             names = words(map(repr, space.continuous))
@@ -286,6 +292,10 @@ def _points(cursor: Cursor, space: Space, strategy: StrategySpec) -> int | None:
             cursor.add(message, found="grid", expected="lists, int or log_int", hint=hint)
         return size
     points: int = strategy.options["points"]
+    if len(given) > points:
+        hint = "raise points, or use strategy: points to run only those"
+        cursor.add(f"{len(given)} points are given, and they count", found=f"points: {points}", hint=hint)
+        return None
     if size is not None and points > size:
         hint = "use strategy: grid for all of them"
         message = f"{points:,} points cannot be drawn without replacement from {size:,}"

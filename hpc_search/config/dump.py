@@ -59,7 +59,7 @@ def dump_search(search: Search) -> str:
     head = {"name": search.name}
     if search.description:
         head["description"] = search.description
-    own = "" if search.searches else block(_part_keys(search)) + _space(search.space)
+    own = "" if search.searches else block(_part_keys(search)) + _start(search)
     text = block(head) + own + block(_samples(search) | _rules(search)) + _stages(search.stages)
     if search.searches:
         text += "searches:\n" + "".join(map(_search, search.searches))
@@ -73,7 +73,7 @@ def _part_keys(search: Search | Part) -> dict[str, Any]:
 
 
 def _search(part: Part) -> str:
-    text = block(_part_keys(part)) + _space(part.space) + _stages(part.stages)
+    text = block(_part_keys(part)) + _start(part) + _stages(part.stages)
     return f"  {_key(part.name)}:\n" + "".join(f"    {line}\n" for line in text.splitlines())
 
 
@@ -101,6 +101,20 @@ def _trial(search: Search | Part) -> dict[str, Any]:
         "files": trial.files,
     }
     return {key: value for key, value in named.items() if value}
+
+
+def _start(search: Search | Part) -> str:
+    """Return the space and the points that come first; of a catalog, its experiments."""
+    space = search.space
+    if search.strategy.kind != "catalog":
+        points = "".join(f"  - {flow(point)}\n" for point in search.given)
+        return _space(space) + (f"points:\n{points}" if points else "")
+    names = search.strategy.options["names"]
+    rows = {
+        name: {key: values[place] for group in space.linked for key, values in group.items()}
+        for place, name in enumerate(names)
+    }
+    return block({"catalog": {"experiments": rows}}) + _space(Space({}, (), space.fixed))
 
 
 def _space(space: Space) -> str:

@@ -32,6 +32,12 @@ class Book:
         """Return the number of problems so far."""
         return self._found
 
+    def inside(self, file: str) -> Book:
+        """Return a book of *file*, which this one's file names: its problems are told with the others."""
+        other = Book(file)
+        other._problems = self._problems
+        return other
+
     def tells(self, path: str) -> bool:
         """Return whether a problem of the field at *path* is noted."""
         inside = (f"{path}.", f"{path}[")
@@ -64,7 +70,9 @@ class Book:
             raise ConfigError(self._sorted())
 
     def _sorted(self) -> list[Problem]:
-        return sorted(self._problems, key=lambda problem: problem.line)
+        return sorted(
+            self._problems, key=lambda problem: (problem.file != self.file, problem.file, problem.line)
+        )
 
 
 def shown(value: object) -> str:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from hpc_search.config import checks, stages
 from hpc_search.config.checks import ReadPart
 from hpc_search.config.files import open_keys, read_bytes
-from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.objectives import read_budget, read_objectives
-from hpc_search.config.parameters import read_space
-from hpc_search.config.problems import Book, below, near_miss, shown, words
+from hpc_search.config.problems import Book, below
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
+from hpc_search.config.start import NOTHING, Asked, read_start
+from hpc_search.config.strategy import read_strategy
 from hpc_search.records.plan import (
     DataSpec,
     FoldsSpec,
     OomRetry,
     Retry,
     Search,
-    StrategySpec,
     TrialSpec,
 )
 from hpc_search.space import Space
@@ -32,8 +32,6 @@ LATER_KEYS: Final = (
     *("when", "constraints", "derived", "normalise", "normalize", "priors", "subspaces"),
     *("pruning", "share", "refit", "architectures"),
 )
-#: Strategies of this version.
-STRATEGIES: Final = ("grid", "random")
 #: Ways to split of this version.
 SCHEMES: Final = ("kfold", "stratified", "grouped")
 
@@ -43,18 +41,18 @@ _FOLDS_WORDS: Final = "folds such as {stratified: 5}, with kfold, stratified or 
 _COMMAND_WORDS: Final = "a list of arguments, never a shell line: [python, train.py, --lr, '{learning_rate}']"
 
 
-def load_search(path: Path) -> Search:
+def load_search(path: Path, asked: Asked = NOTHING) -> Search:
     """Return the search file at *path*, checked, with every default filled in.
 
     Raises:
         UsageError: The file cannot be read.
         ConfigError: With every problem found.
     """
-    return parse_search(read_bytes(path, "search file"), str(path))
+    return parse_search(read_bytes(path, "search file"), str(path), asked)
 
 
-def parse_search(data: bytes, file: str) -> Search:
-    """Return the search in *data*; *file* is its name in messages.
+def parse_search(data: bytes, file: str, asked: Asked = NOTHING) -> Search:
+    """Return the search in *data*; *file* is its name in messages, and what it names is relative to that.
 
     Raises:
         ConfigError: With every problem found.
@@ -66,9 +64,10 @@ def parse_search(data: bytes, file: str) -> Search:
     if "name" not in section:
         _missing(root, "name", "name: my-search")
     if "searches" in section:
-        parts = stages.read_searches(section["searches"], section, _PART_KEYS, _part)
+        part = partial(_part, asked=asked)
+        parts = stages.read_searches(section["searches"], section, _PART_KEYS, part)
     else:
-        parts = (_part("", section, root),)
+        parts = (_part("", section, root, asked),)
     checks.together(section, given, parts)
     book.close()
     made = [part.made() for part in parts]
@@ -80,17 +79,17 @@ def parse_search(data: bytes, file: str) -> Search:
     return Search(**given, **whole, space=Space({}), searches=tuple(made))
 
 
-def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor) -> ReadPart:
+def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor, asked: Asked = NOTHING) -> ReadPart:
     """Return what *section*, which stands at *cursor*, says of one search."""
-    strategy = _strategy(section["strategy"]) if "strategy" in section else None
     given = {
         **fields(section, _PART_FIELDS),
         "trial": _trial(section, cursor),
         **read_objectives(section, cursor),
-        "space": read_space(section, cursor.book),
+        **read_start(section, cursor, asked),
     }
+    strategy = given["strategy"]
     if "stages" in section:
-        readers = {"strategy": _strategy, "seeds": _seeds}
+        readers = {"strategy": read_strategy, "seeds": _seeds}
         above = stages.Inherited(strategy=strategy, has_strategy="strategy" in section)
         given["stages"] = stages.read_stages(section["stages"], readers, above)
         strategy = strategy or next((stage.strategy for stage in given["stages"]), None)
@@ -162,47 +161,6 @@ def _below_search(cursor: Cursor) -> str | None:
         cursor.add("is not a pattern: '**' stands alone between slashes", expected="such as src/**/*.py")
         return None
     return text
-
-
-def _strategy(cursor: Cursor) -> StrategySpec | None:
-    """Return the strategy from ``grid``, ``{grid: {}}`` or ``{random: {points: 200, seed: 0}}``."""
-    if isinstance(cursor.node, Scalar):
-        kind = cursor.one_of(STRATEGIES)
-        if kind == "random":
-            cursor.add("needs its number of points", expected="{random: {points: 200, seed: 0}}")
-        return StrategySpec(kind=kind) if kind == "grid" else None
-    entries = cursor.entries("grid, or {random: {points: 200, seed: 0}}")
-    if entries is None:
-        return None
-    if len(entries) != 1:
-        cursor.add("is not one strategy", expected="grid, or {random: {points: 200, seed: 0}}")
-        return None
-    key, options = entries[0]
-    if key.text not in STRATEGIES:
-        near = near_miss(key.text, STRATEGIES)
-        message = f"unknown strategy {shown(key.text)}" + (f"; {near}" if near else "")
-        cursor.book.add(key.line, options.path, message, expected=words(STRATEGIES, "or"))
-        return None
-    return _random(options) if key.text == "random" else _grid(options)
-
-
-def _grid(cursor: Cursor) -> StrategySpec | None:
-    if not (cursor.is_null or (isinstance(cursor.node, MappingNode) and not cursor.node.entries)):
-        cursor.add("the grid has no options", expected="grid: {}")
-        return None
-    return StrategySpec(kind="grid")
-
-
-def _random(cursor: Cursor) -> StrategySpec | None:
-    section = cursor.keys(("points", "seed"), what="{points: 200, seed: 0}")
-    if section is None:
-        return None
-    given = fields(section, {"points": lambda c: c.integer(1), "seed": lambda c: c.integer(0)})
-    if "points" not in section:
-        cursor.add("the key 'points' is missing", expected="{points: 200, seed: 0}")
-    if "points" not in given:
-        return None
-    return StrategySpec(kind="random", options={"points": given["points"], "seed": given.get("seed", 0)})
 
 
 def _data(cursor: Cursor) -> DataSpec | None:
@@ -348,7 +306,7 @@ _PART_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {"seeds": _seeds}
 #: What can differ between the searches of one plan.
 _PART_KEYS: Final = (
     *("trial", "command", "metric_file", "files", "metric", "objectives"),
-    *("space", "linked", "fixed"),
+    *("space", "linked", "fixed", "points", "catalog"),
     *("strategy", "seeds", "stages"),
 )
 _KEYS: Final = (

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from itertools import zip_longest
+from typing import Any
 
 from msgspec import structs
 
 from hpc_search import strategies
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Part, Search, StageSpec
+from hpc_search.space import point_hash
 
 
 def blocks_of(search: Search) -> tuple[Block, ...]:
@@ -51,10 +53,12 @@ def stages_of(part: Part) -> tuple[StageSpec, ...]:
 
 def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> Block:
     space = part.space.with_fixed(stage.fixed)
+    # Points that the user gives come first in the search, not again in every stage.
+    given = () if place else _given(part, stage)
     block = Block(
         first=0,
         first_point=0,
-        points=strategies.make(stage.strategy).count(space),
+        points=strategies.make(stage.strategy, given).count(space),
         folds=folds,
         seeds=part.seeds if stage.seeds is None else stage.seeds,
         space=space,
@@ -64,10 +68,15 @@ def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> 
         stage_name=stage.name,
         narrow=stage.narrow,
         pruning=stage.pruning,
-        # Points that the user gives come first in the search, not again in every stage.
-        given=() if place else part.given,
+        given=given,
     )
     return structs.replace(block, digest=digest_of(block))
+
+
+def _given(part: Part, stage: StageSpec) -> tuple[dict[str, Any], ...]:
+    """Return the points that the user gives as *stage* runs them, each once."""
+    points = [point | stage.fixed for point in part.given]
+    return tuple({point_hash(point): point for point in reversed(points)}.values())[::-1]
 
 
 def digest_of(block: Block) -> str:

@@ -319,6 +319,11 @@ class Plan(Struct, kw_only=True):
         """Every metric that a trial has to return, the one that selects first."""
         return self.search.objectives or (self.search.metric,)
 
+    def objectives_of(self, block: Block) -> tuple[Metric, ...]:
+        """Return the metrics that a trial of *block* has to return, the one that selects first."""
+        part = self.part(block)
+        return part.objectives or (part.metric,)
+
     @property
     def flexible(self) -> bool:
         """Whether what can be claimed changes as it goes on: claims by names are of one trial each then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpc_search.layout import Layout
+from hpc_search.ledger.gates import Gates
 from hpc_search.planning import Numbering
 from hpc_search.records.plan import Plan, PlannedTrial
 
@@ -12,16 +13,27 @@ class Points:
 
     def __init__(self, layout: Layout, plan: Plan) -> None:
         """Look at the run at *layout*."""
-        self._layout = layout
+        self._gates = Gates(layout, plan)
         self._numbering = Numbering(plan)
 
     def __call__(self, number: int) -> PlannedTrial:
-        """Return trial *number*.
+        """Return trial *number*; it is not ``known`` where its stage waits for an earlier one.
 
         Raises:
             UsageError: The plan has no such trial.
         """
+        place = self._numbering.waits(number)
+        if place is not None:
+            self._look(place)
         return self._numbering(number)
+
+    def _look(self, place: int) -> None:
+        """Take in what became of the block at position *place*."""
+        if self._gates.opened(place) is None:
+            self._gates.refresh()
+        opened = self._gates.opened(place)
+        if opened is not None:
+            self._numbering.take(place, opened.space, opened.given)
 
     def of_point(self, point: int) -> list[int]:
         """Return the numbers of all trials of *point*.
@@ -37,4 +49,4 @@ class Points:
         Raises:
             UsageError: The plan has no such point.
         """
-        return self._numbering.point(point)
+        return self(self._numbering.point(point).number)

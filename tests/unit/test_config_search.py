@@ -231,7 +231,7 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(text: str, words: str) ->
         ("{random: {points: 7}}", "7 points cannot be drawn without replacement from 6"),
         ("{random: {points: 7}}", "at most 2 x 3 = 6"),
         ("{rnadom: {points: 1}}", "did you mean 'random'?"),
-        ("{grid: {points: 1}}", "the grid has no options"),
+        ("{grid: {points: 1}}", "the strategy grid has no options"),
         ("{grid: {}, random: {points: 1}}", "is not one strategy"),
         ("[grid]", "is not a mapping"),
     ],
