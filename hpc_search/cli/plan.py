@@ -66,9 +66,7 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.planning.describe import describe
 
     make = search.amend_search if given.amend else search.plan_search
-    choice = search.Choice(
-        given.mode, tuple(given.experiments), tuple(given.skip_stages), tuple(given.only)
-    )
+    choice = search.Choice(given.mode, tuple(given.experiments), tuple(given.skip_stages), tuple(given.only))
     planned = make(given.config, given.run_dir, dry_run=given.dry_run, choice=choice)
     path = str(planned.run.path)
     print(describe(planned.run.plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code))

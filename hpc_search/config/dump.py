@@ -93,8 +93,7 @@ def _stage(stage: StageSpec) -> dict[str, Any]:
         found["seeds"] = stage.seeds
     if stage.narrow is not None:
         found["narrow"] = {"stage": stage.narrow.stage, "top": stage.narrow.top}
-    # Without the key it would have the rule of its search.
-    return {**found, "pruning": None, **_pruning(stage)}
+    return found
 
 
 def _trial(search: Search | Part) -> dict[str, Any]:
