@@ -103,7 +103,9 @@ def _fitted(section: Section, status: Status, width: int, room: int | None) -> l
 
 def _head(status: Status, width: int) -> list[Line]:
     share = status.finished / status.trials if status.trials else 1.0
-    title = f"{status.name}  ({status.metric} {status.goal}, run {status.run_id})"
+    searches = {one.search for one in status.stages if one.search}
+    what = f"{len(searches)} searches" if searches else f"{status.metric} {status.goal}"
+    title = f"{status.name}  ({what}, run {status.run_id})"
     # All but the last trial is not 100 %.
     percent = f"{int(share * 100)} %"
     words = f" {status.finished:,} of {status.trials:,} trials, {percent}"
