@@ -72,7 +72,8 @@ def test_the_order_in_which_results_arrive_does_not_matter(
     count = data.draw(st.integers(1, 2))
     value = st.sampled_from([0.0, 1.0, 2.0])
     scored = [
-        Scored(place, params, tuple(data.draw(value) for _ in range(count))) for place, params in enumerate(tried)
+        Scored(place, params, tuple(data.draw(value) for _ in range(count)))
+        for place, params in enumerate(tried)
     ]
     goals = ("max", "min")[:count]
     ranked = best(scored, goals)
