@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,14 @@ from hpc_search.space import Choice, Space
 NO_PID = 2**22 + 1
 
 
+class Waits(NamedTuple):
+    """A block of a plan: its trials, the position of the one that it waits for, the search it is part of."""
+
+    trials: int
+    needs: int | None = None
+    part: str = ""
+
+
 class LedgerRun:
     """One run below *root*; `ledger` joins it as another worker."""
 
@@ -35,10 +43,13 @@ class LedgerRun:
         retry: Retry | None = None,
         lease: float = 900.0,
         claiming: Claiming = "lock",
+        blocks: Sequence[Waits] = (),
     ) -> None:
         self.layout = Layout(root)
         for name in ("ledger/seals", "ledger/archive", "workers", "samples", "checkpoints"):
             (root / name).mkdir(parents=True)
+        blocks = blocks or (Waits(trials),)
+        trials = sum(one.trials for one in blocks)
         space = Space({"x": Choice(tuple(range(trials)))})
         search = Search(
             name="example",
@@ -49,22 +60,14 @@ class LedgerRun:
             retry=retry or Retry(),
             lease=lease,
         )
-        block = Block(
-            first=0,
-            first_point=0,
-            points=trials,
-            folds=(),
-            seeds=(0,),
-            space=space,
-            strategy=search.strategy,
-            digest="b10c",
-        )
+        names = dict.fromkeys(one.part for one in blocks)
+        parts = tuple(msgspec.structs.replace(search.parts[0], name=name) for name in names)
         self.plan = Plan(
             search_id="5ea4c4",
             run_id="5ea4c4-1d",
             created=1.0,
-            search=search,
-            blocks=(block,),
+            search=msgspec.structs.replace(search, searches=parts) if len(parts) > 1 else search,
+            blocks=tuple(_blocks(blocks, search)),
             points=trials,
             trials=trials,
             claiming=claiming,
@@ -121,6 +124,24 @@ class LedgerRun:
             record = lines.parse_line(line.data)
             assert record is not None
             yield record
+
+
+def _blocks(blocks: Sequence[Waits], search: Search) -> Iterator[Block]:
+    first = 0
+    for one in blocks:
+        yield Block(
+            first=first,
+            first_point=first,
+            points=one.trials,
+            folds=(),
+            seeds=(0,),
+            space=search.space,
+            strategy=search.strategy,
+            digest="b10c",
+            needs=one.needs,
+            part=one.part,
+        )
+        first += one.trials
 
 
 def end_of(claimed: Claimed, state: str = "done", value: float | None = 0.5, **more: Any) -> lines.End:

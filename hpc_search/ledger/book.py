@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
+from hpc_search.records.plan import PlannedTrial
 
 
 class Mark(NamedTuple):
@@ -65,6 +66,9 @@ class Book(Protocol):
     def take_away(self, numbers: Sequence[int]) -> list[tuple[int, Entry]]:
         """Return those of the trials *numbers* without a result, whoever has them, for this worker to end."""
 
+    def take_paused(self, numbers: Sequence[int], *, to_end: bool) -> list[tuple[int, Entry]]:
+        """Own those of the trials *numbers* that are paused, to run or to end them; return what they were."""
+
     def recover(self) -> int:
         """Take over or finish what dead workers left; return how many trials were touched."""
 
@@ -90,10 +94,13 @@ class Book(Protocol):
         """Return (trials, final trials)."""
 
     def anything_open(self) -> bool:
-        """Return whether a trial is not final."""
+        """Return whether a trial is not final, wherever it stands."""
+
+    def left(self) -> int:
+        """Return how many trials are not final, without those behind gates."""
 
     def pending_estimate(self) -> int:
-        """Return about how many trials are still to be claimed."""
+        """Return about how many trials can be claimed now."""
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -107,3 +114,18 @@ def accepted_line(number: int, attempt: int, end: str, worker: str) -> lines.Acc
 def superseded(mark: Mark) -> lines.Note:
     """Return the line that says that *mark* came too late."""
     return lines.Note(event="superseded", trial=mark.number, attempt=mark.attempt)
+
+
+def end_line(trial: PlannedTrial, attempt: int, state: lines.EndState, **more: Any) -> lines.End:
+    """Return the end record of an *attempt* at *trial* of which no more than that is known here."""
+    return lines.End(
+        trial=trial.number,
+        attempt=attempt,
+        state=state,
+        params=trial.params,
+        point=trial.point,
+        fold=trial.fold,
+        seed=trial.seed,
+        block=trial.block,
+        **more,
+    )

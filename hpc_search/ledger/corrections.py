@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.index import Image, Session
 from hpc_search.ledger.retries import Known
 from hpc_search.records import index as codec
@@ -12,13 +13,23 @@ from hpc_search.records.index import Entry
 from hpc_search.records.retries import Retried
 
 
-def recount(session: Session) -> None:
+def recount(session: Session, gates: Gates) -> None:
     """Put the header right: a worker killed between a record and the header left it behind."""
     header = session.header
-    states = [entry.state for entry in session.read_range(0, header.trials)]
+    states = bytes(entry.state for entry in session.read_range(0, header.trials))
     finals = sum(state >= codec.DONE for state in states)
-    cursor = states.index(codec.PENDING) if codec.PENDING in states else header.trials
+    places = (states.find(codec.PENDING, free.start, free.stop) for free in gates.claimable(0, header.trials))
+    cursor = next((place for place in places if place >= 0), header.trials)
     session.header = header._replace(finals=finals, cursor=cursor)
+
+
+def stray(image: Image, gates: Gates) -> bool:
+    """Return whether something below the cursor can be claimed.
+
+    It was given back by a worker that was killed before it wrote the header, or its gate was opened since.
+    """
+    below = gates.claimable(0, image.header.cursor)
+    return any(image.states.find(codec.PENDING, free.start, free.stop) >= 0 for free in below)
 
 
 def still_failed(known: Known, image: Image) -> list[tuple[Retried, Entry]]:

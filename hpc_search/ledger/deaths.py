@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection
 from typing import Final
@@ -11,6 +12,8 @@ from hpc_search.ledger import gone, history, liveness
 from hpc_search.ledger.liveness import Identity, Watch
 from hpc_search.records import journal as lines
 
+#: Event of the note with what a worker saw of the owners that it watched.
+WATCH: Final = "watch"
 #: Heartbeats after which an owner whose own did not change is silent, and seconds to wait for that at most.
 _UNSURE: Final = (1.5, 3.0)
 
@@ -95,6 +98,20 @@ class Deaths:
         if opening is None or (opening.host, opening.boot_id) != here:
             return False
         return not liveness.is_suspended(opening.pid)
+
+    def resume(self, me: str) -> None:
+        """Go on, as worker *me*, with the watch that an earlier one on this seat left in its journal."""
+        if not self._me.token:
+            return
+        for worker in history.live_workers(self._layout):
+            opening, exited = liveness.opening_of(self._layout, worker)
+            if not exited or opening is None or worker == me:
+                continue
+            if (opening.token, opening.seat) == (self._me.token, self._me.seat):
+                for note in history.records(self._layout, worker, frozenset({b"note"})):
+                    if isinstance(note, lines.Note) and note.event == WATCH:
+                        for owner, (counter, stood) in json.loads(note.text).items():
+                            self.watch.go_on(owner, counter, stood)
 
     def watched(self) -> dict[str, tuple[int, float]]:
         """Return owner -> (counter, seconds that it stood still), to go on with by the next on the seat."""

@@ -14,6 +14,7 @@ from hpc_search.layout import Layout
 from hpc_search.ledger import rebuild, recovery, retries
 from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
 from hpc_search.ledger.deaths import Deaths
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.superblocks import SUPERBLOCK, Accepted, Block, Superblock, Superblocks
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
@@ -47,6 +48,7 @@ class ExclusiveBook:
         node: str,
         writer: Writer,
         deaths: Deaths,
+        gates: Gates,
         wait: float = 0.0,
     ) -> None:
         """Keep the book of *worker* on *node*; no block is claimed in the first *wait* seconds."""
@@ -57,6 +59,7 @@ class ExclusiveBook:
         self._node = node
         self._writer = writer
         self._deaths = deaths
+        self._gates = gates
         self._not_before = time.monotonic() + wait
         os.makedirs(layout.open, mode=0o700, exist_ok=True)
         self._superblocks = Superblocks(layout, plan.trials)
@@ -175,6 +178,11 @@ class ExclusiveBook:
         done = recovery.settled(self._superblocks, self._again)
         wanted = [number for number in numbers if not done[number] and not self._has_result(number)]
         return [(number, self._known.get(number, self._again.entry(number))) for number in wanted]
+
+    def take_paused(self, numbers: Sequence[int], *, to_end: bool) -> list[tuple[int, Entry]]:
+        """Own those of the trials *numbers* that are paused, to run or to end them; return what they were."""
+        del numbers, to_end
+        return []
 
     def _hold(self, superblock: Superblock, block: Block, generation: int, kept: Container[int] = ()) -> int:
         """Own *block*: inherit what earlier owners left of it; return how many trials are not final.
@@ -359,6 +367,11 @@ class ExclusiveBook:
         """Return whether a trial is not final."""
         trials, finals = self.counts()
         return finals < trials
+
+    def left(self) -> int:
+        """Return how many trials are not final, without those behind gates."""
+        trials, finals = self.counts()
+        return trials - finals
 
     def pending_estimate(self) -> int:
         """Return about how many trials are in blocks that nobody claimed."""

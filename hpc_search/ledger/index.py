@@ -172,6 +172,11 @@ class Image(NamedTuple):
         """How many trials are final by their records."""
         return sum(self.states.count(state) for state in range(codec.DONE, len(codec.STATES)))
 
+    def open_in(self, part: range) -> int:
+        """Return how many of the trials in *part* are not final."""
+        states = self.states[part.start : part.stop]
+        return sum(states.count(state) for state in range(codec.DONE))
+
     def numbers(self, *states: int) -> list[int]:
         """Return the trials in one of *states*, ascending."""
         found: list[int] = []

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import corrections, covered, history, rebuild, recovery, retries
+from hpc_search.ledger import corrections, covered, history, owning, rebuild, recovery, retries
 from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
 from hpc_search.ledger.deaths import Deaths
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.index import (
     Image,
     Index,
@@ -27,9 +27,6 @@ from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan, PlannedTrial
 
-#: Entries looked at for pending trials in the first read and in every later one. Behind the cursor the
-#: next entry is pending, unless trials were given back.
-_SCAN: Final = (16, 8192)
 #: Marks from which the whole index is read instead of one entry after the other.
 _MANY: Final = 256
 _T = TypeVar("_T")
@@ -50,6 +47,7 @@ class IndexedBook:
         node: str,
         writer: Writer,
         deaths: Deaths,
+        gates: Gates,
         lock_timeout: float,
     ) -> None:
         """Keep the book of *worker* on *node*."""
@@ -60,6 +58,8 @@ class IndexedBook:
         self._node = node
         self._writer = writer
         self._deaths = deaths
+        self._gates = gates
+        self._closed = gates.closed
         self._index = Index(layout, lock_timeout)
         self._sealed = history.Sealed(layout)
         #: The index when it was last looked at: all of it verified.
@@ -70,12 +70,22 @@ class IndexedBook:
     # -- claiming
     def take(self, marks: Sequence[Mark], limit: int, only: int | None) -> Taken:
         """Write *marks*, then own up to *limit* pending trials, lowest numbers first; or *only*."""
+        opened = self._opened()
 
         def pick(session: Session) -> list[tuple[int, Entry]]:
-            return self._pick(session, limit) if only is None else self._pick_one(session, only)
+            if only is None:
+                return owning.pick(session, self._owner, limit, self._gates, opened)
+            wanted = [] if self._gates.shut(only) else [only]
+            return owning.take(session, self._owner, wanted, lambda entry: entry.state == codec.PENDING)
 
         records, trials = self._session(marks, pick)
         return Taken(trials, self._confirmed(marks, records))
+
+    def _opened(self) -> int | None:
+        """Look at the gates; return the lowest trial behind one that was opened since the last look."""
+        self._gates.refresh()
+        before, self._closed = self._closed, self._gates.closed
+        return self._gates.lowest_since(before) if before is not self._closed else None
 
     def settle(self, marks: Sequence[Mark]) -> list[lines.Record]:
         """Write *marks* into the index."""
@@ -102,44 +112,21 @@ class IndexedBook:
     def _entry(self, image: Image | None, number: int) -> Entry | None:
         return read_entry(self._layout, number) if image is None else image.entry(number)
 
-    def _pick(self, session: Session, limit: int) -> list[tuple[int, Entry]]:
-        header = session.header
-        taken: list[tuple[int, Entry]] = []
-        at = first = header.cursor
-        size = max(limit, _SCAN[0])
-        while at < header.trials and len(taken) < limit:
-            end = min(at + size, header.trials)
-            taken += session.pending(at, end, limit - len(taken))
-            at, size = end, _SCAN[1]
-        for place, (number, entry) in enumerate(taken):
-            state = codec.CLAIMED if place else codec.RUNNING
-            session.write(number, self._owned(entry, state, entry.attempt + 1))
-        # Below the cursor nothing is pending: everything up to the last one taken was looked at in order.
-        cursor = taken[-1][0] + 1 if taken else max(first, min(at, header.trials))
-        session.header = session.header._replace(cursor=cursor)
-        return taken
-
-    def _pick_one(self, session: Session, number: int) -> list[tuple[int, Entry]]:
-        entry = session.read(number)
-        if entry.state != codec.PENDING:
-            return []
-        session.write(number, self._owned(entry, codec.RUNNING, entry.attempt + 1))
-        return [(number, entry)]
-
     def take_away(self, numbers: Sequence[int]) -> list[tuple[int, Entry]]:
-        """Own those of the trials *numbers* that are not final, whoever has them; return what they were."""
+        """Own those of the trials *numbers* that are not final, whoever has them, to end them."""
+        return self._taken(numbers, lambda entry: not entry.final, to_end=True)
 
+    def take_paused(self, numbers: Sequence[int], *, to_end: bool) -> list[tuple[int, Entry]]:
+        """Own those of the trials *numbers* that are paused, to run or to end them; return what they were."""
+        return self._taken(numbers, owning.is_paused, to_end=to_end)
+
+    def _taken(
+        self, numbers: Sequence[int], wanted: Callable[[Entry], bool], *, to_end: bool
+    ) -> list[tuple[int, Entry]]:
         def take(session: Session) -> list[tuple[int, Entry]]:
-            found = [(number, session.read(number)) for number in numbers]
-            taken = [(number, entry) for number, entry in found if not entry.final]
-            for number, entry in taken:
-                session.write(number, self._owned(entry, codec.RUNNING, entry.attempt + 1))
-            return taken
+            return owning.take(session, self._owner, numbers, wanted, to_end=to_end)
 
         return self._session((), take)[1]
-
-    def _owned(self, entry: Entry, state: int, attempt: int) -> Entry:
-        return entry._replace(state=state, attempt=attempt, owner=self._owner, changed=int(time.time()))
 
     # -- the index
     def _session(
@@ -174,8 +161,8 @@ class IndexedBook:
         if mark.record.state == "failed" and mark.attempt <= entry.again:
             # It was taken back before it was marked.
             return [superseded(mark)]
-        open_states = (codec.CLAIMED, codec.RUNNING, codec.PAUSED)
-        if not final and (entry.attempt != mark.attempt or entry.state not in open_states):
+        owned = entry.state in (codec.CLAIMED, codec.RUNNING) and entry.attempt == mark.attempt
+        if not final and not owned:
             return [superseded(mark)]
         told = self._sealed_instead(mark) if final and mark.attempt > 1 else mark
         after = rebuild.end_entry(told.record or mark.record, told.checksum, told.worker, entry)
@@ -221,10 +208,10 @@ class IndexedBook:
     def recover(self) -> int:
         """Finish or give back what dead workers left; return how many trials were touched."""
         image = self._look()
-        stray = codec.PENDING in image.states[: image.header.cursor]
+        self._gates.refresh()
+        stray = corrections.stray(image, self._gates)
         if stray:
-            # Given back by a worker that was killed before it wrote the header.
-            self._session((), corrections.recount)
+            self._recount()
         self._deaths.look()
         touched = 0
         if lost := self._lost(image):
@@ -349,8 +336,11 @@ class IndexedBook:
             self._writer.queue(mark)
         self._writer.flush()
         if image.header.finals != image.finals:
-            self._session((), corrections.recount)
+            self._recount()
         return len(missing)
+
+    def _recount(self) -> None:
+        self._session((), lambda session: corrections.recount(session, self._gates))
 
     # -- without the lock
     def owns(self, number: int, attempt: int) -> bool:
@@ -386,10 +376,22 @@ class IndexedBook:
         image = self._look()
         return image.finals < len(image.states)
 
+    def left(self) -> int:
+        """Return how many trials are not final, without those behind gates."""
+        self._gates.refresh()
+        if not self._gates.closed:
+            trials, finals = self.counts()
+            return trials - finals
+        image = self._look()
+        return sum(map(image.open_in, self._gates.claimable(0, len(image.states))))
+
     def pending_estimate(self) -> int:
-        """Return about how many trials are still to be claimed, by the header."""
+        """Return about how many trials can be claimed, by the header."""
         header = read_header(self._layout)
-        return max(0, header.trials - max(header.cursor, header.finals)) if header else 1
+        if header is None:
+            return 1
+        ahead = sum(map(len, self._gates.claimable(header.cursor, header.trials)))
+        return min(ahead, header.trials - header.finals)
 
     def close(self) -> None:
         """Close the descriptor of the lock."""

@@ -12,6 +12,7 @@ from hpc_search import durable
 from hpc_search.errors import TemporaryError
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, retries, superblocks
+from hpc_search.ledger.book import end_line
 from hpc_search.ledger.claims import Ledger
 from hpc_search.ledger.state import read_state
 from hpc_search.records import index as codec
@@ -111,21 +112,8 @@ def skip(ledger: Ledger, numbers: Collection[int], words: str) -> list[int]:
     durable.publish(ledger.layout.skipped, b"skipped\n")
     ledger.reconcile()
     claimed = ledger.take_away(sorted(numbers))
-    ends = [
-        lines.End(
-            trial=trial.number,
-            attempt=attempt,
-            state="pruned",
-            detail=words,
-            params=trial.params,
-            point=trial.point,
-            fold=trial.fold,
-            seed=trial.seed,
-            node=ledger.me.host,
-            block=trial.block,
-        )
-        for trial, attempt, _ in claimed
-    ]
+    node = ledger.me.host
+    ends = [end_line(trial, attempt, "pruned", detail=words, node=node) for trial, attempt, _ in claimed]
     ledger.finish_all(ends)
     _flush(ledger)
     results = history.results(ledger.layout)

@@ -25,7 +25,7 @@ def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entr
     return Entry(
         state=state,
         cause=codec.CAUSES.index(end.cause),
-        rung=end.rung,
+        rung=max(end.rung, before.rung),
         attempt=max(end.attempt, before.attempt),
         owner=int(worker, 16) if state >= codec.DONE else 0,
         value=end.value if end.value is not None else 0.0,
@@ -126,7 +126,11 @@ def replay(
             ended.add((record.trial, attempt))
         elif record.trial not in finals:
             made[record.trial] = before._replace(
-                state=codec.RUNNING, attempt=attempt, owner=int(worker, 16), changed=int(record.t)
+                state=codec.RUNNING,
+                attempt=attempt,
+                owner=int(worker, 16),
+                changed=int(record.t),
+                flags=before.flags | codec.FLAG_ENDING * record.ending,
             )
     return made
 

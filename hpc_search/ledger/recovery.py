@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, rebuild
+from hpc_search.ledger.book import end_line
 from hpc_search.ledger.retries import Known
 from hpc_search.ledger.superblocks import Accepted, Superblocks, entry_at
 from hpc_search.records import index as codec
@@ -123,21 +124,19 @@ def given_back(
 ) -> lines.End:
     """Return the end record of the attempt that *worker* left at *step*; *entry* is the trial's in the index.
 
-    It fails the trial where this was the last of *no_progress* attempts without a newer checkpoint.
+    It fails the trial where this was the last of *no_progress* attempts without a newer checkpoint. A paused
+    trial that was promoted is pending then, and goes on beyond its rung; one that was to be ended is paused.
     """
-    running = entry.state == codec.RUNNING
+    ending = bool(entry.flags & codec.FLAG_ENDING)
+    running = entry.state == codec.RUNNING and not ending
     hopeless = running and step <= entry.step and entry.stalls + 1 >= no_progress
-    return lines.End(
-        trial=trial.number,
-        attempt=entry.attempt,
-        state="failed" if hopeless else "pending",
+    return end_line(
+        trial,
+        entry.attempt,
+        "failed" if hopeless else "paused" if ending else "pending",
         cause="lost" if running else "",
         detail=f"worker {worker} is gone",
-        params=trial.params,
-        point=trial.point,
-        fold=trial.fold,
-        seed=trial.seed,
+        rung=entry.rung,
         step=step,
         node=node,
-        block=trial.block,
     )

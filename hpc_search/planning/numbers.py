@@ -37,7 +37,7 @@ class Numbering:
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=strategy.point(block.space, block.start + local) if known else block.space.fixed,
+            params=strategy.point(block.space, block.start + local) if known else {},
             block=block.digest,
             known=known,
         )

@@ -30,10 +30,15 @@ STATES: Final = ("pending", "claimed", "running", "paused", "done", "failed", "p
 CAUSES: Final = ("", "error", "oom", "timeout", "nonfinite", "noop", "lost", "preempted")
 #: Flag: the effective parameters differ from the requested ones.
 FLAG_EFFECTIVE: Final = 1
+#: Flag of a trial that is owned: its owner only ends it, and it is paused again where that fails.
+FLAG_ENDING: Final = 2
 
 
 class Header(NamedTuple):
-    """Totals of the index: trials, how many are final, and a number below which none is pending."""
+    """Totals of the index: trials, how many are final, and a number below which none is pending.
+
+    But those that may not be claimed at the moment (`ledger.gates`).
+    """
 
     trials: int
     finals: int = 0
@@ -47,6 +52,7 @@ class Entry(NamedTuple):
 
     state: int = PENDING
     cause: int = 0
+    #: The last rung that it was paused at, 0 for none.
     rung: int = 0
     attempt: int = 0
     #: Worker id as a number, 0 for none.

@@ -67,6 +67,8 @@ class Claim(Record, tag="claim", kw_only=True):
     fold: int | None = None
     seed: int = 0
     block: str = ""
+    #: Whether the trial was paused, and is only owned to be ended.
+    ending: bool = False
 
 
 class Propose(Record, tag="propose", kw_only=True):
@@ -132,7 +134,7 @@ class Checkpoint(Record, tag="checkpoint", kw_only=True):
 class End(Record, tag="end", kw_only=True):
     """An attempt ended. With a final state and nothing accepted before, it is the trial's result.
 
-    ``state`` "pending" gives the trial back (``cause`` says why), "paused" keeps it at ``rung``.
+    ``state`` "pending" gives the trial back (``cause`` says why), "paused" keeps it at ``rung``, from 1.
     ``metrics`` holds what the trial returned; ``value`` is the selection metric. ``effective`` holds
     parameters that differ from ``params`` (an out-of-memory ladder). ``log`` is the byte range in the
     worker's log; ``samples`` is (segment, offset, bytes, checksum) of its per-sample scores.

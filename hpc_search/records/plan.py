@@ -12,6 +12,9 @@ from hpc_search.space import Space
 
 #: Version of plan.json. A reader refuses a version it does not know.
 PLAN_VERSION: Final = 1
+#: Strategies whose points depend on results, and rules that let a trial wait at a rung.
+ADAPTIVE: Final = frozenset({"tpe", "cmaes", "gp", "evolution", "nsga2"})
+PAUSING: Final = frozenset({"asha", "hyperband", "successive_halving"})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
@@ -53,6 +56,11 @@ class PruningSpec(msgspec.Struct, frozen=True):
     kind: str
     options: dict[str, Any] = {}
     inner: PruningSpec | None = None
+
+    @property
+    def pauses(self) -> bool:
+        """Whether a trial may wait at a rung."""
+        return self.kind in PAUSING or (self.inner is not None and self.inner.pauses)
 
 
 class Narrow(Struct, kw_only=True):
@@ -267,7 +275,7 @@ class PlannedTrial(NamedTuple):
     params: dict[str, Any]
     #: Digest of the block that the number belongs to.
     block: str = ""
-    #: False where an adaptive strategy has not proposed the point: ``params`` are only the fixed ones then.
+    #: False where an adaptive strategy has not proposed the point: ``params`` is empty then.
     known: bool = True
 
 
@@ -293,6 +301,16 @@ class Plan(Struct, kw_only=True):
     def metric(self) -> Metric:
         """The metric that the search selects by."""
         return self.search.metric
+
+    @property
+    def flexible(self) -> bool:
+        """Whether what can be claimed changes as it goes on: claims by names are of one trial each then."""
+        return len(self.search.parts) > 1 or any(
+            block.needs is not None
+            or block.strategy.kind in ADAPTIVE
+            or (block.pruning is not None and block.pruning.pauses)
+            for block in self.blocks
+        )
 
     @property
     def objectives(self) -> tuple[Metric, ...]:

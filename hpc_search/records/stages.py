@@ -1,4 +1,4 @@
-"""ledger/stages/NNN.json: what became of a block of the plan that had to wait for another one."""
+"""ledger/stages/NNN.json and ledger/stopped/NN.json: what became of blocks and of searches of a plan."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ class Opened(Struct, kw_only=True):
     given: tuple[dict[str, object], ...] = ()
     of: dict[int, str] = msgspec.field(default_factory=dict)
     why: str = ""
+
+
+class StoppedPart(Struct, kw_only=True):
+    """Nothing more of the search at position ``part`` of the plan's is claimed; ``why`` says it in words."""
+
+    format: str = "hpc_search.stopped"
+    version: int = 1
+    part: int
+    why: str

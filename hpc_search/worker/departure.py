@@ -113,14 +113,14 @@ class Departure:
         return False
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
-        """Return whether trials are left, after what is held has been given back."""
+        """Return whether there is work left, after what is held has been given back."""
         self._ledger.give_back(queue)
         self._ledger.flush()
         trials, finals = self._ledger.counts()
         if not stopping and finals < trials and not self._ledger.anything_open():
             # Nothing is left and yet not all have ended: the index has lost an end record.
             self._ledger.reconcile(whole=True)
-        return finals < trials
+        return self._ledger.left() > 0
 
     def _asks_again(self, stop_signal: int, *, work_left: bool) -> bool:
         """Return whether this task shall be run again, and say so in the journal."""

@@ -180,8 +180,7 @@ class Supervisor:
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
             self._events.wait(min(left, self._tick(), _LOOK))
-            trials, finals = self._ledger.counts()
-            if finals >= trials:
+            if not self._ledger.left():
                 # The owner was slow, not dead: it ended the last of them.
                 return False
         return not self._stopping

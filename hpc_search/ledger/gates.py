@@ -1,0 +1,135 @@
+"""Which trials of a plan may not be claimed now: of blocks that wait, never run, or whose search stopped.
+
+ledger/stages/NNN.json says what became of a block, ledger/stopped/NN.json that a search of several stopped by
+itself. Each is published once. A plan of one block that waits for nothing is never looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from hpc_search import durable
+from hpc_search.errors import DamagedError
+from hpc_search.layout import Layout
+from hpc_search.ledger.names import listed
+from hpc_search.records import checked
+from hpc_search.records.plan import Block, Plan
+from hpc_search.records.stages import Opened, StoppedPart
+
+_NAME: Final = re.compile(r"(\d{2,})\.json")
+_UNREADABLE: Final = "`hpc-search fsck RUN --repair` sets it aside, and it is made again"
+
+
+class Gates:
+    """What may be claimed of one run, as last looked up.
+
+    Attributes:
+        closed: Trials that may not be claimed now, ascending and apart.
+        never: Those of them that never will be: their blocks are closed.
+        damaged: Positions of blocks whose record does not verify; they stay closed.
+    """
+
+    def __init__(self, layout: Layout, plan: Plan) -> None:
+        """Look at the run at *layout*."""
+        self._layout = layout
+        self._blocks = plan.blocks
+        self._parts = [part.name for part in plan.search.parts]
+        #: Whether blocks may wait, or never run; whether one of several searches may stop.
+        self._staged = len(self._parts) > 1 or any(block.needs is not None for block in plan.blocks)
+        self._opened: dict[int, Opened] = {}
+        self._seen: tuple[frozenset[int], frozenset[int]] | None = None
+        self.closed: tuple[range, ...] = ()
+        self.never: tuple[range, ...] = ()
+        self.damaged: frozenset[int] = frozenset()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look what was decided since."""
+        if not self._staged:
+            return
+        blocks = _numbers(listed(self._layout.stages))
+        stopped = _numbers(listed(self._layout.stopped_parts)) if len(self._parts) > 1 else frozenset[int]()
+        if (blocks, stopped) == self._seen and not self.damaged:
+            return
+        known = {number: self._opened.get(number) or self._read(number) for number in sorted(blocks)}
+        self._opened = {number: one for number, one in known.items() if one is not None}
+        self.damaged = frozenset(blocks - self._opened.keys())
+        self._seen = blocks, stopped
+        self.closed = _joined(block for place, block in enumerate(self._blocks) if self._shut(place, stopped))
+        self.never = _joined(block for place, block in enumerate(self._blocks) if self._is_never(place))
+
+    def _read(self, number: int) -> Opened | None:
+        path = self._layout.stage(number)
+        try:
+            return checked.decode(durable.read_bytes(path), Opened, str(path), _UNREADABLE)
+        except (FileNotFoundError, DamagedError):
+            return None
+
+    def _shut(self, place: int, stopped: frozenset[int]) -> bool:
+        block, record = self._blocks[place], self._opened.get(place)
+        if place in self.damaged or self._is_never(place) or (block.needs is not None and record is None):
+            return True
+        return any(block.part == self._parts[part] for part in stopped if part < len(self._parts))
+
+    def _is_never(self, place: int) -> bool:
+        record = self._opened.get(place)
+        return record is not None and record.state == "closed"
+
+    # -- what is known
+    def shut(self, number: int) -> bool:
+        """Return whether trial *number* may not be claimed now."""
+        return any(number in one for one in self.closed)
+
+    def claimable(self, first: int, end: int) -> Iterator[range]:
+        """Yield what is not closed of the trials *first* to *end* - 1, in order."""
+        for one in self.closed:
+            if first < min(one.start, end):
+                yield range(first, min(one.start, end))
+            first = max(first, one.stop)
+        if first < end:
+            yield range(first, end)
+
+    def lowest_since(self, before: tuple[range, ...]) -> int | None:
+        """Return the lowest trial that may be claimed now and could not when *before* was closed."""
+        found = (free.start for one in before for free in self.claimable(one.start, one.stop))
+        return next(found, None)
+
+    def opened(self, place: int) -> Opened | None:
+        """Return what became of the block at position *place* of the plan, None where that is open."""
+        return self._opened.get(place)
+
+    # -- what is decided
+    def publish(self, record: Opened) -> bool:
+        """Publish what became of a block; return whether this call did it, else another one's holds."""
+        self._layout.stages.mkdir(mode=0o700, exist_ok=True)
+        durable.fsync_dir(self._layout.ledger)
+        published = durable.publish(self._layout.stage(record.block), checked.encode(record))
+        self.refresh()
+        return published
+
+    def stop_part(self, part: int, why: str) -> bool:
+        """Stop the search at position *part* of the plan's; return whether this call did it."""
+        self._layout.stopped_parts.mkdir(mode=0o700, exist_ok=True)
+        durable.fsync_dir(self._layout.ledger)
+        record = StoppedPart(part=part, why=why)
+        published = durable.publish(self._layout.stopped_part(part), checked.encode(record))
+        self.refresh()
+        return published
+
+
+def _numbers(names: list[str]) -> frozenset[int]:
+    return frozenset(int(match[1]) for match in map(_NAME.fullmatch, names) if match is not None)
+
+
+def _joined(blocks: Iterator[Block]) -> tuple[range, ...]:
+    """Return the trials of *blocks*, which are in order, as few ranges."""
+    found: list[range] = []
+    for block in blocks:
+        trials = range(block.first, block.first + block.trials)
+        if found and found[-1].stop == trials.start:
+            trials = range(found.pop().start, trials.stop)
+        if trials:
+            found.append(trials)
+    return tuple(found)

@@ -1,0 +1,128 @@
+"""Trials that may not be claimed: of blocks that wait or never run, and of searches that stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpc_search.ledger import Ledger
+from hpc_search.ledger.gates import Gates
+from hpc_search.mounts import Claiming
+from hpc_search.records.stages import Opened
+from tests.ledger_run import LedgerRun, Waits, end_of, flip
+
+#: Two searches, a and b, each of two stages: trials 0-2, 3-5, 6-7, 8-9.
+STAGES = (Waits(3, part="a"), Waits(3, part="b"), Waits(2, needs=0, part="a"), Waits(2, needs=1, part="b"))
+
+
+@pytest.fixture(params=["lock"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LedgerRun]:
+    claiming: Claiming = request.param
+    made = LedgerRun(tmp_path / "run", claiming=claiming, blocks=STAGES)
+    yield made
+    made.close()
+
+
+def opening(run: LedgerRun, block: int, state: str = "open") -> Opened:
+    return Opened(block=block, state=state, space=run.plan.blocks[block].space)  # type: ignore[arg-type]
+
+
+def work(ledger: Ledger) -> list[int]:
+    """Do what a worker does until it leaves: claim, end, look for what others left."""
+    done: list[int] = []
+    for _ in range(100):
+        claimed = ledger.claim(2)
+        for one in claimed:
+            ledger.finish(end_of(one))
+            done.append(one.trial.number)
+        ledger.flush()
+        if not claimed and not ledger.recover():
+            return done
+    raise AssertionError("it spins")
+
+
+def test_a_trial_of_a_block_that_waits_is_not_claimed_and_nobody_spins_on_it(run: LedgerRun) -> None:
+    ledger = run.ledger()
+    assert work(ledger) == [0, 1, 2, 3, 4, 5]
+    assert ledger.claim(1, only=7) == []
+    assert (ledger.left(), ledger.pending_estimate(), ledger.anything_open()) == (0, 0, True)
+    assert ledger.counts() == (10, 6)
+
+
+@pytest.mark.parametrize("newcomer", [True, False])
+def test_a_block_that_opens_is_claimed_by_whoever_looks_next(run: LedgerRun, newcomer: bool) -> None:
+    ledger = run.ledger()
+    work(ledger)
+    assert ledger.gates.publish(opening(run, 3))
+    assert not run.ledger().gates.publish(opening(run, 3)), "another one was first"
+    worker = run.ledger() if newcomer else ledger
+    worker.recover()
+    assert worker.left() == 2
+    assert worker.pending_estimate() == 2
+    assert work(worker) == [8, 9]
+    worker.gates.publish(opening(run, 2))
+    assert work(run.ledger()) == [6, 7], "it opened behind the cursor"
+    assert worker.left() == 0
+    assert not worker.anything_open()
+
+
+def test_a_block_that_never_runs_leaves_nothing_to_do(run: LedgerRun) -> None:
+    ledger = run.ledger()
+    ledger.gates.publish(opening(run, 0, "closed"))
+    ledger.gates.publish(opening(run, 2, "closed"))
+    assert ledger.gates.never == (range(3), range(6, 8))
+    assert work(ledger) == [3, 4, 5]
+    assert ledger.left() == 0
+
+
+def test_of_a_search_that_stopped_nothing_is_claimed_until_its_mark_goes(run: LedgerRun) -> None:
+    ledger = run.ledger()
+    assert ledger.gates.stop_part(0, "every trial of it fails")
+    assert not ledger.gates.stop_part(0, "said twice")
+    assert work(ledger) == [3, 4, 5]
+    run.layout.stopped_part(0).unlink()
+    assert work(ledger) == [0, 1, 2]
+
+
+def test_what_a_dead_worker_had_of_a_search_that_stopped_is_given_back_and_waits(run: LedgerRun) -> None:
+    run.mortal().claim(1)
+    ledger = run.ledger()
+    ledger.gates.stop_part(0, "every trial of it fails")
+    assert work(ledger) == [3, 4, 5]
+    run.layout.stopped_part(0).unlink()
+    ledger.recover()
+    assert work(ledger) == [0, 1, 2]
+
+
+def test_a_record_that_does_not_verify_keeps_its_block_closed_and_is_named(run: LedgerRun) -> None:
+    gates = Gates(run.layout, run.plan)
+    gates.publish(opening(run, 2))
+    assert gates.opened(2) == opening(run, 2)
+    flip(run.layout.stage(2), 20)
+    late = Gates(run.layout, run.plan)
+    assert (late.damaged, late.opened(2), late.shut(6)) == ({2}, None, True)
+    os.unlink(run.layout.stage(2))
+    assert late.publish(opening(run, 2))
+    assert (late.damaged, late.shut(6)) == (frozenset(), False)
+
+
+def test_a_plan_without_stages_is_never_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = LedgerRun(tmp_path / "run")
+    gates = Gates(run.layout, run.plan)
+    monkeypatch.setattr(os, "listdir", lambda _: pytest.fail("a system call"))
+    gates.refresh()
+    assert list(gates.claimable(2, 5)) == [range(2, 5)]
+
+
+def test_claimable_is_what_is_left_between_the_gates(run: LedgerRun) -> None:
+    gates = Gates(run.layout, run.plan)
+    gates.publish(opening(run, 0, "closed"))
+    gates.publish(opening(run, 3))
+    assert gates.closed == (range(3), range(6, 8))
+    assert list(gates.claimable(0, 10)) == [range(3, 6), range(8, 10)]
+    assert list(gates.claimable(4, 7)) == [range(4, 6)]
+    assert list(gates.claimable(7, 9)) == [range(8, 9)]
+    assert list(gates.claimable(0, 2)) == []

@@ -1,0 +1,172 @@
+"""Trials that wait at a rung: promoted once, ended once, and never claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpc_search.ledger import Claimed, Ledger, history
+from hpc_search.mounts import Claiming
+from hpc_search.records import journal as lines
+from tests.ledger_run import LedgerRun, Waits, end_of, without_times
+
+TRIALS = 4
+
+
+@pytest.fixture(params=["lock"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LedgerRun]:
+    claiming: Claiming = request.param
+    # A plan whose trials may pause is a flexible one.
+    made = LedgerRun(tmp_path / "run", claiming=claiming, blocks=(Waits(TRIALS), Waits(1, needs=0)))
+    yield made
+    made.close()
+
+
+def pause(ledger: Ledger, number: int = 0, rung: int = 1) -> Claimed:
+    """Run trial *number* up to *rung*."""
+    (claimed,) = ledger.claim(1, only=number)
+    ledger.finish(end_of(claimed, "paused", rung=rung, step=rung))
+    ledger.flush()
+    return claimed
+
+
+def test_a_paused_trial_is_not_claimed_whatever_becomes_of_its_worker(run: LedgerRun) -> None:
+    ledger, dead, gone = run.ledger(), run.mortal(), run.ledger()
+    for number, worker in enumerate([ledger, dead, gone]):
+        pause(worker, number)
+    gone.exit("no work left")
+    late = run.ledger()
+    late.reconcile()
+    late.recover()
+    assert [one.trial.number for one in late.claim(9)] == [3]
+    assert late.recover() == 0
+    assert late.claim(9) == []
+    assert ledger.beat() == []
+    assert run.states()[:3] == ["paused"] * 3
+    assert [entry.rung for entry in run.entries()[:3]] == [1] * 3
+    assert late.left() == TRIALS
+
+
+def test_of_two_that_promote_a_trial_one_has_it(run: LedgerRun) -> None:
+    one, two = run.ledger(), run.ledger()
+    first = pause(one)
+    (claimed,) = two.promote(0)
+    assert (claimed.attempt, claimed.before.rung, claimed.before.step) == (first.attempt + 1, 1, 1)
+    assert one.promote(0) == []
+    assert two.promote(0) == []
+    assert two.owns(0, claimed.attempt)
+    two.finish(end_of(claimed, "paused", rung=2, step=3))
+    two.flush()
+    (again,) = one.promote(0)
+    assert (again.attempt, again.before.rung) == (first.attempt + 2, 2)
+    one.finish(end_of(again))
+    one.flush()
+    assert one.promote(0) == []
+    assert run.entries()[0].stalls == 0
+    assert run.states()[0] == "done"
+
+
+def test_a_worker_promotes_what_it_has_just_paused(run: LedgerRun) -> None:
+    ledger = run.ledger()
+    (claimed,) = ledger.claim(1)
+    ledger.finish(end_of(claimed, "paused", rung=1))
+    assert [one.attempt for one in ledger.promote(0)] == [2]
+
+
+@pytest.mark.parametrize("how", ["dies", "leaves"])
+def test_a_promoted_trial_goes_on_whoever_runs_it_then(run: LedgerRun, how: str) -> None:
+    pause(run.ledger())
+    worker = run.mortal() if how == "dies" else run.ledger()
+    (claimed,) = worker.promote(0)
+    if how == "leaves":
+        worker.give_back([claimed])
+        worker.exit("no work left")
+    other = run.ledger()
+    other.recover()
+    assert other.promote(0) == [], "it was promoted already"
+    (again,) = other.claim(1, only=0)
+    assert (again.attempt, again.before.rung) == (3, 1)
+
+
+@pytest.mark.parametrize("how", ["dies", "gives back"])
+def test_a_trial_that_was_to_be_ended_and_was_not_is_paused_again(run: LedgerRun, how: str) -> None:
+    pause(run.ledger())
+    worker = run.mortal() if how == "dies" else run.ledger()
+    claimed = worker.end_paused([0, 1])
+    assert [one.trial.number for one in claimed] == [0], "only what is paused"
+    if how == "gives back":
+        worker.give_back(claimed)
+    else:
+        worker.journal.sync()
+    other = run.ledger()
+    other.recover()
+    assert run.states()[0] == "paused"
+    assert (run.entries()[0].rung, run.entries()[0].stalls) == (1, 0)
+    for one in other.end_paused([0]):
+        other.finish(end_of(one, "pruned"))
+    other.flush()
+    assert run.states()[0] == "pruned"
+    assert other.end_paused([0]) == []
+
+
+def test_what_was_skipped_while_it_was_paused_is_not_promoted(run: LedgerRun) -> None:
+    ledger = run.ledger()
+    pause(ledger)
+    for one in ledger.take_away([0]):
+        ledger.finish(end_of(one, "pruned"))
+    ledger.flush()
+    assert ledger.promote(0) == []
+    assert run.ledger().end_paused([0]) == []
+
+
+def test_nothing_of_a_search_that_stopped_is_promoted_and_yet_it_is_ended(run: LedgerRun) -> None:
+    ledger = run.ledger()
+    pause(ledger)
+    run.layout.stop.write_bytes(b"stopped\n")
+    assert ledger.promote(0) == []
+    assert len(ledger.end_paused([0])) == 1
+
+
+def test_a_zombie_does_not_pause_what_was_taken_over(run: LedgerRun) -> None:
+    zombie = run.mortal()
+    (old,) = zombie.claim(1)
+    other = run.ledger()
+    other.recover()
+    (new,) = other.claim(1)
+    zombie.finish(end_of(old, "paused", rung=1))
+    zombie.flush()
+    assert run.ledger().promote(0) == []
+    assert other.owns(0, new.attempt)
+    notes = [record for record in run.records("note") if isinstance(record, lines.Note)]
+    assert ("superseded", 0) in [(note.event, note.trial) for note in notes]
+
+
+def test_the_pause_of_a_dead_worker_that_nobody_saw_is_found_in_its_journal(run: LedgerRun) -> None:
+    dead = run.mortal()
+    (claimed,) = dead.claim(1)
+    dead.finish(end_of(claimed, "paused", rung=2, step=2))
+    other = run.ledger()
+    other.recover()
+    assert (run.states()[0], run.entries()[0].rung) == ("paused", 2)
+    assert len(other.promote(0)) == 1
+
+
+def test_a_rebuilt_index_says_the_same_of_paused_and_promoted_trials(tmp_path: Path) -> None:
+    run = LedgerRun(tmp_path / "run", trials=TRIALS)
+    ledger = run.ledger()
+    for number in range(TRIALS):
+        pause(ledger, number, rung=number + 1)
+    (promoted,) = ledger.promote(1)
+    ledger.give_back([promoted])
+    ledger.promote(2)
+    ledger.end_paused([3])
+    ledger.journal.sync()
+    before = run.entries()
+    run.layout.claims.unlink()
+    ledger.recover()
+    assert run.states() == ["paused", "pending", "running", "running"]
+    assert without_times(run.entries()) == without_times(before)
+    assert not history.results(run.layout)
+    run.close()
