@@ -213,8 +213,7 @@ class _Family:
 
 
 def _open(block: Block, opened: Opened) -> Block:
-    given = opened.given or block.given
-    return msgspec.structs.replace(block, space=opened.space, given=given)
+    return msgspec.structs.replace(block, space=opened.space, given=opened.given)
 
 
 def _fate(ends: list[End | None]) -> Fate:
