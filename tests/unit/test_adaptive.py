@@ -173,7 +173,9 @@ def test_a_pruned_point_counts_by_what_it_reported() -> None:
     for index in range(60):
         params = Random(200).point(PLAIN, index)
         seen.append(Observation(index, params, "pruned", curve=((1, params["x"]), (2, params["x"]))))
-    found = [strategy("tpe", 200).propose(PLAIN, History(tuple(seen)), 60 + k, ("min",))["x"] for k in range(9)]
+    found = [
+        strategy("tpe", 200).propose(PLAIN, History(tuple(seen)), 60 + k, ("min",))["x"] for k in range(9)
+    ]
     assert statistics.median(found) < -2.5
 
 
@@ -234,7 +236,8 @@ def test_several_goals_are_refused_where_a_method_has_one(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "module", "extra"), [("tpe", "optuna", "optuna"), ("cmaes", "cmaes", "optuna"), ("gp", "torch", "torch")]
+    ("kind", "module", "extra"),
+    [("tpe", "optuna", "optuna"), ("cmaes", "cmaes", "optuna"), ("gp", "torch", "torch")],
 )
 def test_a_missing_library_is_named_with_its_extra(
     kind: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
