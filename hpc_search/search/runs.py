@@ -130,6 +130,7 @@ def amend_search(config_path: Path, run: str, *, dry_run: bool = False) -> Plann
     """
     from hpc_search import planning
     from hpc_search.launchers.base import slug
+    from hpc_search.ledger.index import extend
     from hpc_search.planning.describe import warnings
 
     made: Draft = planning.draft(config_path)
@@ -142,6 +143,6 @@ def amend_search(config_path: Path, run: str, *, dry_run: bool = False) -> Plann
     done = planning.amend(made.plan, found.layout)
     plan = load_plan(found.layout)
     if plan.claiming == "lock":
-        ledger.extend(found.layout, plan.trials)
+        extend(found.layout, plan.trials)
     news = done.news if done is not None else ()
     return Planned(Run(found.layout, plan), done is not None, warnings(made, plan), news=news)

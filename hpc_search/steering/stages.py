@@ -110,18 +110,14 @@ def derived(plan: Plan, place: int, results: Results) -> Opened:
     objectives = plan.objectives_of(block)
     ranked = narrowing.best(found.scored, [one.goal for one in objectives])
     by = ", ".join(f"{one.name} ({one.goal})" for one in objectives)
-    of = {
-        number: results[number].checksum for number in range(before.first, before.first + before.trials)
-    }
+    of = {number: results[number].checksum for number in range(before.first, before.first + before.trials)}
     if block.strategy.kind == "top":
         given = _best_given(block, ranked, found.params)
         why = f"the best {len(given)} points of stage {before.stage_name} by {by}"
         return Opened(block=place, space=block.space, given=given, of=of, why=why)
     share = block.narrow.top if block.narrow is not None else 1.0
     top = ranked[: narrowing.quantile(len(ranked), share)]
-    narrowed = narrowing.narrow(
-        block.space, before.space, [one.params for one in top], block.points
-    )
+    narrowed = narrowing.narrow(block.space, before.space, [one.params for one in top], block.points)
     why = f"from the best {len(top)} of {len(ranked)} complete points of stage {before.stage_name} by {by}"
     return Opened(block=place, space=narrowed.space, of=of, why=f"{why}: {narrowed.why}")
 
