@@ -327,8 +327,8 @@ def _already(made: Draft, layout: Layout) -> bool:
         return True
     raise UsageError(
         f"{root} holds another search:\n{_difference(planned, made.plan)}",
-        hint=f"`plan CONFIG --run {layout} --amend` takes what only adds to it (more points, values of a grid, "
-        "seeds, stages or searches, a larger budget); or plan into another directory with --run DIR",
+        hint=f"`plan CONFIG --run {layout} --amend` takes what only adds to it (more points, values of a "
+        "grid, seeds, stages or searches, a larger budget); or plan into another directory with --run DIR",
     )
 
 

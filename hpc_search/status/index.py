@@ -82,7 +82,7 @@ def ended(layout: Layout, trials: int) -> bool:
         header = codec.parse_header(durable.read_bytes(layout.claims, 0, codec.HEADER_BYTES))
     except OSError:
         return False
-    return header is not None and header.finals == header.trials == trials
+    return header is not None and header.finals >= header.trials >= trials
 
 
 def _entries_of(layout: Layout, trials: int) -> list[Entry | None] | None:
@@ -91,8 +91,11 @@ def _entries_of(layout: Layout, trials: int) -> list[Entry | None] | None:
     except OSError:
         return None
     header = codec.parse_header(data)
-    whole = header is not None and header.trials == trials and len(data) >= codec.index_bytes(trials)
-    return parse_entries(data, trials) if whole else None
+    if header is None or len(data) < codec.index_bytes(header.trials):
+        return None
+    # Of trials that an amendment added there are no records yet; of those of a newer plan there may be.
+    known = min(trials, header.trials)
+    return [*parse_entries(data, known), *(codec.Entry() for _ in range(trials - known))]
 
 
 def parse_entries(data: bytes, trials: int) -> list[Entry | None]:
