@@ -256,7 +256,8 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
 def _check_names(run: Run, path: Path, given: Mapping[str, Any]) -> None:
     names = run.plan.search.space.names
     unknown = sorted(set(given) - set(names))
-    missing = sorted(set(names) - set(given))
+    # Not every point has what is conditional.
+    missing = sorted(set(names) - set(given) - run.plan.search.space.conditional)
     if unknown or missing:
         words = [
             f"{word} {', '.join(found)}"
