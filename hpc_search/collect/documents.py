@@ -90,8 +90,7 @@ def outcome(plan: Plan, attempts: Attempts) -> Outcome:
         params,
         spread("param_", parameter_names(plan, params), params, "null"),
         which,
-        # The first trial of a point says what its parameters are.
-        dict(zip(reversed([end.point for end in ends]), reversed(which), strict=True)),
+        _params_of_points(ends, which, params),
         Counter([end.state for end in ends]),
         sum([score.complete for score in scores]),
         seen,
@@ -99,6 +98,18 @@ def outcome(plan: Plan, attempts: Attempts) -> Outcome:
         [attempts.codes.get(end.worker, "") for end in ends],
         fronts(scores, plan.objectives),
     )
+
+
+def _params_of_points(
+    ends: Sequence[Attempt], which: Sequence[int], params: Sequence[object]
+) -> dict[int, int]:
+    """Return point -> place of its parameters: what its first trial that has some says.
+
+    A trial that was skipped before its point was proposed has none.
+    """
+    pairs = [(end.point, place) for end, place in zip(ends, which, strict=True)]
+    pairs = sorted(pairs, key=lambda pair: not params[pair[1]]) if not all(params) else pairs
+    return dict(reversed(pairs))
 
 
 def trials_of_point(plan: Plan, point: int) -> int:
