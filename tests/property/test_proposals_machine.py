@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import proposals
+from hpc_search.ledger import names, proposals
 from hpc_search.ledger.proposals import Proposals
 from hpc_search.records.proposals import Entry
 
@@ -136,12 +137,12 @@ def patches() -> Iterator[Any]:
     """Yield what makes every call of the log a step of its worker; nothing is waited for."""
     yield mock.patch.object(proposals, "PACK", PACK)
     yield mock.patch.object(proposals, "_content", content(proposals._content))
-    yield mock.patch.object(proposals, "listed", listing(proposals.listed))
-    yield mock.patch.object(proposals, "looks", lambda: iter(range(50)))
+    yield mock.patch.object(proposals, "listed", listing(names.listed))
+    yield mock.patch.object(proposals, "looks", partial(range, 50))
     yield mock.patch.object(durable, "publish", changing(durable.publish))
     yield mock.patch.object(durable, "now", changing(durable.now))
     yield mock.patch.object(durable, "take_away", changing(durable.take_away))
-    yield mock.patch.object(os, "fsync", lambda _: None)
+    yield mock.patch.object(os, "fsync")
 
 
 @settings(max_examples=150, deadline=None)
