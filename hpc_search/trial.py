@@ -92,6 +92,8 @@ class Spec:
     params: dict[str, Any]
     attempt: int
     metric: str
+    #: Names of the objectives after the first one, ``metric``.
+    others: tuple[str, ...] = ()
     callable: str = ""
     #: Names with more than one value in the search: each must be read.
     sampled: tuple[str, ...] = ()
@@ -202,13 +204,14 @@ class Trial:
         """Record *metrics* at *step*; repeated steps are recorded once.
 
         Raises:
-            NonFiniteError: The selection metric is not finite.
+            NonFiniteError: An objective is not finite.
             Stopped: The worker has to stop and the trial does not save.
         """
         step = checkpoint.step_of("trial.report", step)
         values = {name: _number(name, value) for name, value in metrics.items()}
-        if not math.isfinite(values.get(self._spec.metric, 0.0)):
-            raise NonFiniteError(f"{self._spec.metric} is {values[self._spec.metric]} at step {step}")
+        for name in (self._spec.metric, *self._spec.others):
+            if not math.isfinite(values.get(name, 0.0)):
+                raise NonFiniteError(f"{name} is {values[name]} at step {step}")
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if self.history and step <= self.history[-1][0]:
             self.history = [entry for entry in self.history if entry[0] != step]

@@ -17,6 +17,7 @@ from hpc_search.collect import audit as audit_log
 from hpc_search.collect import documents
 from hpc_search.collect.columns import csv_text
 from hpc_search.collect.documents import Outcome
+from hpc_search.collect.pareto import ParetoPoint
 from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.sealing import Sealed, last_seal, seal_results
 from hpc_search.errors import PASSING, TemporaryError, UsageError
@@ -31,11 +32,14 @@ __all__ = ["AUDIT_LINES", "DIGESTS", "Best", "Collected", "Written", "collect"]
 
 #: Journals with more lines are merged into audit.log only when asked for.
 AUDIT_LINES: Final = 50_000
+#: Points of the Pareto front that are shown.
+_FRONT: Final = 10
 #: The file of the results that holds the digests of the others.
 DIGESTS: Final = "digests.json"
 _FILES: Final = {
     "best_hyperparams.json": "the best hyperparameters, mean, sd and fold values",
     "summary.csv": "one row a point: mean, sd, n, rank",
+    "pareto_front.json": "the points that no other one beats in every objective",
     "top_k.json": f"the {documents.TOP_K} best points",
     "results.csv": "one row a finished trial",
     "results.parquet": "the same, typed",
@@ -94,10 +98,13 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     results: str
     files: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    #: The points that no other complete one dominates, where there are several objectives.
+    pareto: tuple[ParetoPoint, ...] = ()
 
     def text(self) -> str:
         """Return the whole in words: counts, the best hyperparameters, which files to look at."""
-        return "\n".join([*self._counts(), "", *self._best(), "", *self._where(), *self.notes])
+        parts = [*self._counts(), "", *self._best(), *self._front(), "", *self._where(), *self.notes]
+        return "\n".join(parts)
 
     def json(self) -> str:
         """Return the same as JSON."""
@@ -123,10 +130,24 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
         else:
             value += f" +- {best.sd:.6g}"
             over = f"mean and standard deviation over {self._over(best.n)}"
-        head = f"best: point {best.point}, {self.metric} = {value} ({over}; the {wanted} wins)"
+        several = " by the first objective" if self.pareto else ""
+        head = f"best{several}: point {best.point}, {self.metric} = {value} ({over}; the {wanted} wins)"
         width = max(map(len, best.params), default=0)
         shown = documents.show_value
         return [head, *(f"  {name:{width}} = {shown(value)}" for name, value in best.params.items())]
+
+    def _front(self) -> list[str]:
+        if not self.pareto:
+            return []
+        count = len(self.pareto)
+        shown = "1 point that no" if count == 1 else f"{count} points that no"
+        head = f"Pareto front: {shown} other one beats (as good in every objective, better in one)"
+        rows = [
+            f"  point {one.point}: " + ", ".join(f"{name} = {value:.6g}" for name, value in one.means.items())
+            for one in self.pareto[:_FRONT]
+        ]
+        more = [f"  ... and {count - _FRONT} more (pareto_front.json)"] if count > _FRONT else []
+        return ["", head, *rows, *more]
 
     def _over(self, n: int) -> str:
         if self.folds and self.folds * self.seeds == n:
@@ -214,6 +235,8 @@ def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[dict
         "top_k.json": documents.top_k(found),
         "best_hyperparams.json": documents.best_hyperparams(found),
     }
+    if found.fronts.objectives:
+        contents["pareto_front.json"] = documents.pareto_front(found)
     notes = []
     try:
         contents["results.parquet"] = parquet_bytes(columns)
@@ -270,6 +293,7 @@ def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tu
         results=str(_shown(layout.results)),
         files=files,
         notes=notes,
+        pareto=tuple(documents.front_points(found)),
     )
 
 

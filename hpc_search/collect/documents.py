@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hpc_search.collect.columns import Column, json_text, picked, spread
+from hpc_search.collect.pareto import Fronts, ParetoPoint, fronts, mean_columns, rank_column
 from hpc_search.collect.provenance import Provenance, distinct, slice_columns
 from hpc_search.collect.reading import Attempt, Attempts
 from hpc_search.collect.times import iso_seconds
@@ -44,6 +45,7 @@ class Outcome(NamedTuple):
     on: list[int]
     #: Digest of the sources of each of ``ends``.
     codes: list[str]
+    fronts: Fronts
 
     @property
     def mixed(self) -> bool:
@@ -95,6 +97,7 @@ def outcome(plan: Plan, attempts: Attempts) -> Outcome:
         seen,
         [of_worker[end.worker] for end in ends],
         [attempts.codes.get(end.worker, "") for end in ends],
+        fronts(scores, plan.objectives),
     )
 
 
@@ -136,6 +139,7 @@ def result_columns(found: Outcome) -> list[Column]:
         *picked(found.parameters, found.which),
         *_effective_columns(ends),
         *spread("metric_", sorted(_keys(metrics)), metrics),
+        *rank_column(found.fronts, [end.point for end in ends]),
         *picked(slice_columns(found.slices), found.on),
         *([Column("code", found.codes, kind="str")] if found.mixed else []),
     ]
@@ -182,15 +186,18 @@ def attempt_columns(attempts: Attempts) -> list[Column]:
 def summary_columns(found: Outcome) -> list[Column]:
     """Return summary.csv: one row a point with a finished trial, best first."""
     scores = found.scores
+    points = [score.point for score in scores]
     return [
-        Column("point", [score.point for score in scores]),
-        *picked(found.parameters, [found.of_point[score.point] for score in scores]),
+        Column("point", points),
+        *picked(found.parameters, [found.of_point[point] for point in points]),
         Column("mean", [score.mean for score in scores]),
         Column("sd", [score.sd for score in scores]),
         Column("n", [score.n for score in scores]),
         Column("expected", [score.expected for score in scores]),
         Column("complete", [score.complete for score in scores]),
         Column("rank", [score.rank for score in scores]),
+        *mean_columns(found.fronts, points),
+        *rank_column(found.fronts, points),
         Column("missing", [_missing(score.reasons) if score.reasons else "" for score in scores]),
     ]
 
@@ -269,6 +276,26 @@ def top_k(found: Outcome) -> bytes:
     """Return top_k.json: the best complete points, at most TOP_K."""
     points = [_point(found, score) for score in found.scores[:TOP_K] if score.complete]
     return _pretty(header(found, "top_k") | {"k": TOP_K, "points": points, "reason": found.reason})
+
+
+def front_points(found: Outcome) -> list[ParetoPoint]:
+    """Return the points of the Pareto front, the best by the first objective first."""
+    scores = {score.point: score for score in found.scores}
+    return [
+        ParetoPoint(point, found.params[found.of_point[point]], found.fronts.named(point), scores[point].n)
+        for point in found.fronts.front
+    ]
+
+
+def pareto_front(found: Outcome) -> bytes:
+    """Return pareto_front.json: the complete points that no other one dominates."""
+    body = {
+        "objectives": [{"name": one.name, "goal": one.goal} for one in found.fronts.objectives],
+        "fronts": len(set(found.fronts.ranks.values())),
+        "points": front_points(found),
+        "reason": found.reason,
+    }
+    return _pretty(header(found, "pareto_front") | body)
 
 
 def _point(found: Outcome, score: PointScore) -> dict[str, Any]:

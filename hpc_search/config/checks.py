@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
@@ -14,30 +15,121 @@ from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.scalars import INT_HIGH
-from hpc_search.records.plan import FoldsSpec, Retry, Search, StrategySpec
+from hpc_search.records.plan import FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform
+from hpc_search.strategies.catalog import EXPERIMENT
 
 #: Placeholders of a command that are no parameters.
 RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
 
+#: Stages and searches whose points are shown one by one.
+_TERMS: Final = 12
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _DEFAULTS: Final[dict[str, Any]] = {field.name: field.default for field in structs.fields(Search)}
 
 
-def together(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
-    """Note what is wrong between keys; parts that are wrong in themselves are None in *given*."""
-    space: Space | None = given["space"]
+@dataclass(frozen=True, slots=True)
+class ReadPart:
+    """One search as read: its keys, and what they say; None for what is wrong in itself."""
+
+    name: str
+    section: Mapping[str, Cursor]
+    given: dict[str, Any]
+
+    def made(self) -> Part:
+        """Return it, where nothing is wrong."""
+        return Part(name=self.name, **self.given)
+
+
+def together(section: Mapping[str, Cursor], given: Mapping[str, Any], parts: Sequence[ReadPart]) -> None:
+    """Note what is wrong between keys: those of the file, and those of each of its searches."""
     _times(section, given)
     _folds(section, given)
+    counts = [count for part in parts for count in _of_part(section, given, part)]
+    if None not in counts and counts:
+        _totals(section, given, [count for count in counts if count is not None])
+
+
+def _of_part(section: Mapping[str, Cursor], given: Mapping[str, Any], part: ReadPart) -> list[Count | None]:
+    """Return the counts of each stage of *part*, None for one that cannot be counted."""
+    space: Space | None = part.given["space"]
     if space is None:
-        return
-    if "command" in section:
-        _placeholders(section["command"], space)
+        return [None]
+    if "command" in part.section:
+        _placeholders(part.section["command"], space, part.given["strategy"])
     if "retry" in section:
         _halved(section["retry"], given.get("retry"), space)
-        _accumulates(section, given.get("retry"))
-    if given["strategy"] is not None:
-        _counts(section, given, space, given["strategy"])
+        _accumulates(part.section, section["retry"], given.get("retry"))
+    return stage_counts(part)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many points and seeds a stage has, and where its strategy stands."""
+
+    points: int
+    seeds: int
+    strategy: StrategySpec
+    space: Space
+    cursor: Cursor
+
+
+def stage_counts(part: ReadPart) -> list[Count | None]:
+    """Return the counts of the stages of *part*; one where it has none."""
+    space, strategy = part.given["space"], part.given["strategy"]
+    seeds = len(part.given.get("seeds", (0,)))
+    if "stages" not in part.section:
+        if strategy is None:
+            return [None]
+        cursor = part.section["strategy"]
+        points = _points(cursor, space, strategy, part.given["given"])
+        return [None if points is None else Count(points, seeds, strategy, space, cursor)]
+    stages: tuple[StageSpec, ...] = part.given["stages"]
+    cursors = part.section["stages"].items() or []
+    if len(stages) < len(cursors):
+        return [None]
+    counts: dict[str, Count | None] = {}
+    for stage, cursor in zip(stages, cursors, strict=True):
+        counts[stage.name] = _stage_count(part, stage, cursor, counts, seeds)
+    _same_names(space, stages, cursors)
+    return [*counts.values()]
+
+
+def _stage_count(
+    part: ReadPart, stage: StageSpec, cursor: Cursor, earlier: Mapping[str, Count | None], seeds: int
+) -> Count | None:
+    keys = {key.text: value for key, value in cursor.entries() or ()}
+    place = keys.get("strategy") or part.section["strategy"]
+    space = part.given["space"].with_fixed(stage.fixed)
+    points = _top(place, stage.strategy, earlier) if stage.strategy.kind == "top" else None
+    if stage.strategy.kind != "top":
+        points = _points(place, space, stage.strategy, () if earlier else part.given["given"])
+    count = len(stage.seeds) if stage.seeds is not None else seeds
+    return None if points is None else Count(points, count, stage.strategy, space, place)
+
+
+def _top(cursor: Cursor, strategy: StrategySpec, earlier: Mapping[str, Count | None]) -> int | None:
+    points, source = strategy.options["points"], earlier[strategy.options["stage"]]
+    if source is None:
+        return None
+    if points > source.points:
+        message = f"the stage {strategy.options['stage']!r} has fewer points than are to be taken from it"
+        cursor.add(message, found=f"points: {points:,}", expected=f"at most {source.points:,}")
+        return None
+    return int(points)
+
+
+def _same_names(space: Space, stages: Sequence[StageSpec], cursors: Sequence[Cursor]) -> None:
+    """Note a parameter that some stages fix and the search does not have: the points would differ in it."""
+    for stage, cursor in zip(stages, cursors, strict=True):
+        for name in stage.fixed:
+            if name in space.names or all(name in other.fixed for other in stages):
+                continue
+            near = near_miss(name, space.names)
+            message = f"the search has no parameter {shown(name)}" + (f"; {near}" if near else "")
+            keys = {key.text: value for key, value in cursor.entries() or ()}
+            hint = "give it a value under `fixed` of the search, or in every stage"
+            keys["fixed"].add(message, found=shown(name), expected="a parameter of the search", hint=hint)
 
 
 def factors(space: Space) -> str:
@@ -99,8 +191,9 @@ def _folds(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
         section["data"].add(message, expected=f"data: {{..., {column}: NAME}}")
 
 
-def _placeholders(command: Cursor, space: Space) -> None:
-    known = dict.fromkeys((*space.names, *RESERVED))
+def _placeholders(command: Cursor, space: Space, strategy: StrategySpec | None) -> None:
+    named = (EXPERIMENT,) if strategy is not None and strategy.kind == "catalog" else ()
+    known = dict.fromkeys((*space.names, *named, *RESERVED))
     if not isinstance(command.node, ListNode):
         return
     arguments = command.items() or []
@@ -132,7 +225,7 @@ def _halved(cursor: Cursor, retry: Retry | None, space: Space) -> None:
         cursor.add(message, found=shown(wrong[0]), expected="a parameter whose values are integers above 0")
 
 
-def _accumulates(section: Mapping[str, Cursor], retry: Retry | None) -> None:
+def _accumulates(section: Mapping[str, Cursor], cursor: Cursor, retry: Retry | None) -> None:
     """Note a command that gets the batch as an argument and not its accumulation.
 
     Half of a batch alone would be another training. A program that takes both from HPC_SEARCH_TRIAL may.
@@ -143,7 +236,7 @@ def _accumulates(section: Mapping[str, Cursor], retry: Retry | None) -> None:
     texts = [getattr(item, "value", None) for item in node.items] if isinstance(node, ListNode) else []
     found = [match[1] for text in texts if isinstance(text, str) for match in _PLACEHOLDER.finditer(text)]
     if retry.oom.halve in found and "accumulation" not in found:
-        section["retry"].add(
+        cursor.add(
             "retry.oom: the command is never given its accumulation, so that half of the batch would change "
             "the training",
             found="a command without {accumulation}",
@@ -164,25 +257,33 @@ def _values_of(name: str, space: Space) -> tuple[Any, ...]:
     return linked[0] if linked else tuple(space.fixed[key] for key in (name,) if key in space.fixed)
 
 
-def _counts(
-    section: Mapping[str, Cursor], given: Mapping[str, Any], space: Space, strategy: StrategySpec
-) -> None:
-    points = _points(section["strategy"], space, strategy)
-    if points is None:
-        return
+def _totals(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Sequence[Count]) -> None:
+    points = sum(count.points for count in counts)
     expected = _value(given, "expect_points")
     if expected is not None and expected != points:
+        only = counts[0] if len(counts) == 1 else None
+        grid = only is not None and only.strategy.kind == "grid"
         section["expect_points"].add(
             f"the search has {number(points)} points, not {expected:,}",
             found=f"{expected:,}",
-            expected=product(space, points) if strategy.kind == "grid" else number(points),
+            expected=product(only.space, points) if only is not None and grid else _sum(counts, points),
             hint="change the space, or expect_points",
         )
-    _limit(section, given, points)
+    _limit(section, given, counts)
 
 
-def _points(cursor: Cursor, space: Space, strategy: StrategySpec) -> int | None:
+def _sum(counts: Sequence[Count], points: int) -> str:
+    """Return the points as a sum over stages and searches: ``8 + 20 + 50 = 78``."""
+    terms = [number(count.points) for count in counts]
+    return f"{' + '.join(terms)} = {number(points)}" if 1 < len(terms) <= _TERMS else number(points)
+
+
+def _points(cursor: Cursor, space: Space, strategy: StrategySpec, given: Sequence[object]) -> int | None:
     size = space.size()
+    if strategy.kind == "points":
+        return len(given)
+    if strategy.kind == "catalog":
+        return len(strategy.options["names"])
     if strategy.kind == "grid":
         if size is None:
             names = words(map(repr, space.continuous))
@@ -191,6 +292,10 @@ def _points(cursor: Cursor, space: Space, strategy: StrategySpec) -> int | None:
             cursor.add(message, found="grid", expected="lists, int or log_int", hint=hint)
         return size
     points: int = strategy.options["points"]
+    if len(given) > points:
+        hint = "raise points, or use strategy: points to run only those"
+        cursor.add(f"{len(given)} points are given, and they count", found=f"points: {points}", hint=hint)
+        return None
     if size is not None and points > size:
         hint = "use strategy: grid for all of them"
         message = f"{points:,} points cannot be drawn without replacement from {size:,}"
@@ -199,18 +304,23 @@ def _points(cursor: Cursor, space: Space, strategy: StrategySpec) -> int | None:
     return points
 
 
-def _limit(section: Mapping[str, Cursor], given: Mapping[str, Any], points: int) -> None:
-    folds: FoldsSpec | None = given.get("folds")
-    counts = {"points": points, "folds": folds.n if folds else 1, "seeds": len(_value(given, "seeds"))}
-    trials = counts["points"] * counts["folds"] * counts["seeds"]
+def _limit(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Sequence[Count]) -> None:
+    spec: FoldsSpec | None = given.get("folds")
+    folds = spec.n if spec else 1
+    trials = sum(count.points * folds * count.seeds for count in counts)
     most = _value(given, "max_trials")
     if trials <= most:
         return
+    factors = {"points": counts[0].points, "folds": folds, "seeds": counts[0].seeds}
     factored = " x ".join(
-        f"{number(count)} {name[:-1] if count == 1 else name}" for name, count in counts.items()
+        f"{number(count)} {name[:-1] if count == 1 else name}" for name, count in factors.items()
     )
+    if len(counts) > 1:
+        points = sum(count.points for count in counts)
+        factored = f"{number(points)} points in {len(counts)} stages and searches"
     raised = f"; to run all of it write max_trials: {trials}" if trials <= INT_HIGH else ""
-    section["max_trials" if "max_trials" in section else "strategy"].add(
+    place = section.get("max_trials", counts[0].cursor)
+    place.add(
         f"the search has more than {most:,} trials",
         found=f"{factored} = {number(trials)} trials",
         expected=f"at most {most:,} trials (max_trials)",

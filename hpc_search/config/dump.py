@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from hpc_search.config.objectives import dump_budget, dump_objectives
 from hpc_search.config.scalars import resolve
-from hpc_search.records.plan import DataSpec, FoldsSpec, OomRetry, Retry, Search, StrategySpec
+from hpc_search.records.plan import (
+    DataSpec,
+    FoldsSpec,
+    OomRetry,
+    Part,
+    Retry,
+    Search,
+    StageSpec,
+    StrategySpec,
+)
 from hpc_search.space import Choice, Dimension, Space
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -49,17 +59,40 @@ def dump_search(search: Search) -> str:
     head = {"name": search.name}
     if search.description:
         head["description"] = search.description
-    return (
-        "# The search as resolved, every default filled in.\n"
-        + block(
-            {**head, **_trial(search), "metric": {"name": search.metric.name, "goal": search.metric.goal}}
-        )
-        + _space(search.space)
-        + block({"strategy": _strategy(search.strategy), **_samples(search), **_rules(search)})
-    )
+    own = "" if search.searches else block(_part_keys(search)) + _start(search)
+    text = block(head) + own + block(_samples(search) | _rules(search)) + _stages(search.stages)
+    if search.searches:
+        text += "searches:\n" + "".join(map(_search, search.searches))
+    return "# The search as resolved, every default filled in.\n" + text
 
 
-def _trial(search: Search) -> dict[str, Any]:
+def _part_keys(search: Search | Part) -> dict[str, Any]:
+    """Return the keys of a search that are one line each."""
+    objectives = dump_objectives(search.metric, search.objectives)
+    return {**_trial(search), **objectives, "strategy": _strategy(search.strategy), "seeds": search.seeds}
+
+
+def _search(part: Part) -> str:
+    text = block(_part_keys(part)) + _start(part) + _stages(part.stages)
+    return f"  {_key(part.name)}:\n" + "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def _stages(stages: Sequence[StageSpec]) -> str:
+    return "stages:\n" + "".join(f"  - {flow(_stage(stage))}\n" for stage in stages) if stages else ""
+
+
+def _stage(stage: StageSpec) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": stage.name, "strategy": _strategy(stage.strategy)}
+    if stage.fixed:
+        found["fixed"] = stage.fixed
+    if stage.seeds is not None:
+        found["seeds"] = stage.seeds
+    if stage.narrow is not None:
+        found["narrow"] = {"stage": stage.narrow.stage, "top": stage.narrow.top}
+    return found
+
+
+def _trial(search: Search | Part) -> dict[str, Any]:
     trial = search.trial
     named = {
         "trial": trial.callable,
@@ -68,6 +101,20 @@ def _trial(search: Search) -> dict[str, Any]:
         "files": trial.files,
     }
     return {key: value for key, value in named.items() if value}
+
+
+def _start(search: Search | Part) -> str:
+    """Return the space and the points that come first; of a catalog, its experiments."""
+    space = search.space
+    if search.strategy.kind != "catalog":
+        points = "".join(f"  - {flow(point)}\n" for point in search.given)
+        return _space(space) + (f"points:\n{points}" if points else "")
+    names = search.strategy.options["names"]
+    rows = {
+        name: {key: values[place] for group in space.linked for key, values in group.items()}
+        for place, name in enumerate(names)
+    }
+    return block({"catalog": {"experiments": rows}}) + _space(Space({}, (), space.fixed))
 
 
 def _space(space: Space) -> str:
@@ -115,8 +162,10 @@ def _folds(folds: FoldsSpec) -> dict[str, Any]:
 def _rules(search: Search) -> dict[str, Any]:
     plain = ("threads", "max_trials", "expect_points", "stop_after", "log_bytes", "save_in_background")
     times = ("heartbeat", "lease", "save_interval", "stall")
-    rules: dict[str, Any] = {"seeds": search.seeds, "retry": _retry(search.retry)}
+    rules: dict[str, Any] = {"retry": _retry(search.retry)}
     rules |= {key: getattr(search, key) for key in (*plain, *times, "keep_checkpoints", "snapshot")}
+    rules |= dump_budget(search.budget)
+    rules |= {"stop_on_error": True} if search.stop_on_error else {}
     return {key: value for key, value in rules.items() if value is not None}
 
 

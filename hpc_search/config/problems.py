@@ -24,11 +24,19 @@ class Book:
         """Begin without problems; every message shows *file*, and its line unless not *lines*."""
         self.file = file
         self._lines = lines
-        self._problems: list[Problem] = []
+        # A problem of what several searches inherit is found with each of them.
+        self._problems: dict[Problem, None] = {}
+        self._found = 0
 
     def __len__(self) -> int:
         """Return the number of problems so far."""
-        return len(self._problems)
+        return self._found
+
+    def inside(self, file: str) -> Book:
+        """Return a book of *file*, which this one's file names: its problems are told with the others."""
+        other = Book(file)
+        other._problems = self._problems
+        return other
 
     def tells(self, path: str) -> bool:
         """Return whether a problem of the field at *path* is noted."""
@@ -43,9 +51,9 @@ class Book:
         Raises:
             ConfigError: There are now ``MOST_PROBLEMS``.
         """
-        self._problems.append(
-            Problem(self.file, line if self._lines else 0, path, message, found, expected, hint)
-        )
+        self._found += 1
+        problem = Problem(self.file, line if self._lines else 0, path, message, found, expected, hint)
+        self._problems.setdefault(problem)
         if len(self._problems) >= MOST_PROBLEMS:
             self.close()
 
@@ -53,7 +61,7 @@ class Book:
         self, line: int, message: str, *, found: str = "", expected: str = "", hint: str = ""
     ) -> NoReturn:
         """Raise ConfigError with this problem and those before it: nothing after it can be read."""
-        self._problems.append(Problem(self.file, line, "", message, found, expected, hint))
+        self._problems.setdefault(Problem(self.file, line, "", message, found, expected, hint))
         raise ConfigError(self._sorted())
 
     def close(self) -> None:
@@ -62,7 +70,9 @@ class Book:
             raise ConfigError(self._sorted())
 
     def _sorted(self) -> list[Problem]:
-        return sorted(self._problems, key=lambda problem: problem.line)
+        return sorted(
+            self._problems, key=lambda problem: (problem.file != self.file, problem.file, problem.line)
+        )
 
 
 def shown(value: object) -> str:

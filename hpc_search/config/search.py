@@ -4,57 +4,55 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from hpc_search.config import checks
+from hpc_search.config import checks, stages
+from hpc_search.config.checks import ReadPart
 from hpc_search.config.files import open_keys, read_bytes
-from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar
-from hpc_search.config.parameters import read_space
-from hpc_search.config.problems import Book, near_miss, shown, words
+from hpc_search.config.objectives import read_budget, read_objectives
+from hpc_search.config.problems import Book, below
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
+from hpc_search.config.start import NOTHING, Asked, read_start
+from hpc_search.config.strategy import read_strategy
 from hpc_search.records.plan import (
     DataSpec,
     FoldsSpec,
-    Metric,
     OomRetry,
     Retry,
     Search,
-    StrategySpec,
     TrialSpec,
 )
+from hpc_search.space import Space
 
 #: Keys that the design has and this version does not.
 LATER_KEYS: Final = (
     *("when", "constraints", "derived", "normalise", "normalize", "priors", "subspaces"),
-    *("stages", "pruning", "share", "refit", "architectures"),
+    *("pruning", "share", "refit", "architectures"),
 )
-#: Strategies of this version.
-STRATEGIES: Final = ("grid", "random")
 #: Ways to split of this version.
 SCHEMES: Final = ("kfold", "stratified", "grouped")
 
 _FUNCTION: Final = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|(?:\./)?(?:[\w-]+/)*[\w-]+\.py):[^\W\d]\w*")
 _FUNCTION_WORDS: Final = "module:function or file.py:function, the file relative to the search file"
-_METRIC: Final = re.compile(r"[^\W\d][\w./@:%+-]{0,99}")
-_METRIC_WORDS: Final = "a name of letters, digits and . / @ : % + - _ that begins with a letter"
 _FOLDS_WORDS: Final = "folds such as {stratified: 5}, with kfold, stratified or grouped"
 _COMMAND_WORDS: Final = "a list of arguments, never a shell line: [python, train.py, --lr, '{learning_rate}']"
 
 
-def load_search(path: Path) -> Search:
+def load_search(path: Path, asked: Asked = NOTHING) -> Search:
     """Return the search file at *path*, checked, with every default filled in.
 
     Raises:
         UsageError: The file cannot be read.
         ConfigError: With every problem found.
     """
-    return parse_search(read_bytes(path, "search file"), str(path))
+    return parse_search(read_bytes(path, "search file"), str(path), asked)
 
 
-def parse_search(data: bytes, file: str) -> Search:
-    """Return the search in *data*; *file* is its name in messages.
+def parse_search(data: bytes, file: str, asked: Asked = NOTHING) -> Search:
+    """Return the search in *data*; *file* is its name in messages, and what it names is relative to that.
 
     Raises:
         ConfigError: With every problem found.
@@ -63,36 +61,56 @@ def parse_search(data: bytes, file: str) -> Search:
     what = "a mapping with name, trial, metric, space and strategy"
     root, section = open_keys(data, book, _KEYS, later=LATER_KEYS, what=what)
     given = fields(section, _PLAIN_FIELDS)
-    parts = {
-        "trial": _trial(section, root),
-        "metric": _required(section, root, "metric", _metric),
-        "strategy": _required(section, root, "strategy", _strategy),
-        "space": read_space(section, book),
-    }
     if "name" not in section:
         _missing(root, "name", "name: my-search")
-    checks.together(section, {**given, **parts})
+    if "searches" in section:
+        part = partial(_part, asked=asked)
+        parts = stages.read_searches(section["searches"], section, _PART_KEYS, part)
+    else:
+        parts = (_part("", section, root, asked),)
+    checks.together(section, given, parts)
     book.close()
-    return Search(**given, **parts)
+    made = [part.made() for part in parts]
+    first = {name: getattr(made[0], name) for name in made[0].__struct_fields__ if name != "name"}
+    if "searches" not in section:
+        return Search(**given, **first)
+    # What stands for all searches is in each of them: the search itself has no space of its own.
+    whole = {key: first[key] for key in ("trial", "metric", "objectives", "strategy")}
+    return Search(**given, **whole, space=Space({}), searches=tuple(made))
 
 
-def _required(section: Mapping[str, Cursor], root: Cursor, key: str, reader: Callable[[Cursor], Any]) -> Any:
-    if key in section:
-        return reader(section[key])
-    return _missing(root, key, _EXAMPLES[key])
+def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor, asked: Asked = NOTHING) -> ReadPart:
+    """Return what *section*, which stands at *cursor*, says of one search."""
+    given = {
+        **fields(section, _PART_FIELDS),
+        "trial": _trial(section, cursor),
+        **read_objectives(section, cursor),
+        **read_start(section, cursor, asked),
+    }
+    strategy = given["strategy"]
+    if "stages" in section:
+        readers = {"strategy": read_strategy, "seeds": _seeds}
+        above = stages.Inherited(strategy=strategy, has_strategy="strategy" in section)
+        given["stages"] = stages.read_stages(section["stages"], readers, above)
+        strategy = strategy or next((stage.strategy for stage in given["stages"]), None)
+    elif "strategy" not in section:
+        _missing(cursor, "strategy", _EXAMPLES["strategy"])
+    return ReadPart(name, section, {**given, "strategy": strategy})
 
 
-def _missing(root: Cursor, key: str, example: str) -> None:
-    root.book.add(root.line, key, f"the key {key!r} is missing", expected=example)
+def _missing(cursor: Cursor, key: str, example: str) -> None:
+    message = f"the key {key!r} is missing"
+    cursor.book.add(cursor.line, below(cursor.path, key), message, expected=example)
 
 
-def _trial(section: Mapping[str, Cursor], root: Cursor) -> TrialSpec | None:
+def _trial(section: Mapping[str, Cursor], cursor: Cursor) -> TrialSpec | None:
     if ("trial" in section) == ("command" in section):
         both = "trial" in section
         message = "both trial and command are given" if both else "neither trial nor command is given"
-        line = section["command"].line if both else root.line
+        line = section["command"].line if both else cursor.line
+        path = section["command"].path if both else below(cursor.path, "trial")
         expected = "one of `trial: train.py:train` and `command: [python, train.py]`"
-        root.book.add(line, "command" if both else "trial", message, expected=expected)
+        cursor.book.add(line, path, message, expected=expected)
     if "metric_file" in section and "command" not in section:
         section["metric_file"].add("belongs to a command; a function returns its metrics", hint="remove it")
     given = fields(section, _TRIAL_FIELDS)
@@ -143,66 +161,6 @@ def _below_search(cursor: Cursor) -> str | None:
         cursor.add("is not a pattern: '**' stands alone between slashes", expected="such as src/**/*.py")
         return None
     return text
-
-
-def _metric(cursor: Cursor) -> Metric | None:
-    section = cursor.keys(("name", "goal"), what="a metric such as {name: val_acc, goal: max}")
-    if section is None:
-        return None
-    for key in ("name", "goal"):
-        if key not in section:
-            cursor.add(f"the key {key!r} is missing", expected="such as {name: val_acc, goal: max}")
-    given = fields(section, {"name": lambda c: c.matching(_METRIC, _METRIC_WORDS), "goal": _goal})
-    return Metric(**given) if len(given) == 2 else None
-
-
-def _goal(cursor: Cursor) -> str | None:
-    value = cursor.node.value if isinstance(cursor.node, Scalar) else None
-    if isinstance(value, str) and value not in ("max", "min") and value.lower()[:3] in ("max", "min"):
-        cursor.add("is not a goal", expected="max or min", hint=f"write {value.lower()[:3]}")
-        return None
-    return cursor.one_of(("max", "min"))
-
-
-def _strategy(cursor: Cursor) -> StrategySpec | None:
-    """Return the strategy from ``grid``, ``{grid: {}}`` or ``{random: {points: 200, seed: 0}}``."""
-    if isinstance(cursor.node, Scalar):
-        kind = cursor.one_of(STRATEGIES)
-        if kind == "random":
-            cursor.add("needs its number of points", expected="{random: {points: 200, seed: 0}}")
-        return StrategySpec(kind=kind) if kind == "grid" else None
-    entries = cursor.entries("grid, or {random: {points: 200, seed: 0}}")
-    if entries is None:
-        return None
-    if len(entries) != 1:
-        cursor.add("is not one strategy", expected="grid, or {random: {points: 200, seed: 0}}")
-        return None
-    key, options = entries[0]
-    if key.text not in STRATEGIES:
-        near = near_miss(key.text, STRATEGIES)
-        message = f"unknown strategy {shown(key.text)}" + (f"; {near}" if near else "")
-        cursor.book.add(key.line, options.path, message, expected=words(STRATEGIES, "or"))
-        return None
-    return _random(options) if key.text == "random" else _grid(options)
-
-
-def _grid(cursor: Cursor) -> StrategySpec | None:
-    if not (cursor.is_null or (isinstance(cursor.node, MappingNode) and not cursor.node.entries)):
-        cursor.add("the grid has no options", expected="grid: {}")
-        return None
-    return StrategySpec(kind="grid")
-
-
-def _random(cursor: Cursor) -> StrategySpec | None:
-    section = cursor.keys(("points", "seed"), what="{points: 200, seed: 0}")
-    if section is None:
-        return None
-    given = fields(section, {"points": lambda c: c.integer(1), "seed": lambda c: c.integer(0)})
-    if "points" not in section:
-        cursor.add("the key 'points' is missing", expected="{points: 200, seed: 0}")
-    if "points" not in given:
-        return None
-    return StrategySpec(kind="random", options={"points": given["points"], "seed": given.get("seed", 0)})
 
 
 def _data(cursor: Cursor) -> DataSpec | None:
@@ -302,7 +260,7 @@ def _seconds(cursor: Cursor) -> float | None:
 
 #: Attempts are counted in a byte of the index.
 MOST_RETRIES: Final = 250
-_EXAMPLES: Final = {"metric": "metric: {name: val_acc, goal: max}", "strategy": "strategy: grid"}
+_EXAMPLES: Final = {"strategy": "strategy: grid"}
 _TRIAL_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "trial": _function,
     "command": _command,
@@ -326,7 +284,6 @@ _OOM_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
 _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "name": lambda c: c.text("a name of 1 to 200 characters"),
     "description": lambda c: c.text("a description", most=MOST_TEXT, lines=True),
-    "seeds": _seeds,
     "folds": nullable(_folds),
     "data": nullable(_data),
     "threads": lambda c: c.integer(1, 65_536),
@@ -342,10 +299,18 @@ _PLAIN_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "save_in_background": lambda c: c.boolean(),
     "keep_checkpoints": lambda c: c.boolean(),
     "snapshot": lambda c: c.one_of(("sources", "none")),
+    "stop_on_error": lambda c: c.boolean(),
+    "budget": read_budget,
 }
+_PART_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {"seeds": _seeds}
+#: What can differ between the searches of one plan.
+_PART_KEYS: Final = (
+    *("trial", "command", "metric_file", "files", "metric", "objectives"),
+    *("space", "linked", "fixed", "points", "catalog"),
+    *("strategy", "seeds", "stages"),
+)
 _KEYS: Final = (
-    *("name", "description", "trial", "command", "metric_file", "files", "metric"),
-    *("space", "linked", "fixed", "strategy", "data", "folds", "seeds", "threads", "retry"),
+    *("name", "description", *_PART_KEYS, "searches", "stop_on_error", "data", "folds", "threads", "retry"),
     *("max_trials", "expect_points", "heartbeat", "lease", "save_interval", "stall"),
-    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot"),
+    *("stop_after", "log_bytes", "save_in_background", "keep_checkpoints", "snapshot", "budget"),
 )

@@ -273,7 +273,7 @@ def _chosen(
     accepted = _accepted(layout)
     marked = marks.accepted(layout, doubled.__contains__)
     return {
-        trial: _choose(
+        trial: choose(
             found, sealed.get(trial), marked[trial].end if trial in marked else None, accepted[trial]
         )
         for trial, found in doubled.items()
@@ -290,7 +290,8 @@ def _accepted(layout: Layout) -> defaultdict[int, set[str]]:
     return accepted
 
 
-def _choose(found: list[Result], sealed: str | None, marked: str | None, accepted: set[str]) -> Result | None:
+def choose(found: list[Result], sealed: str | None, marked: str | None, accepted: set[str]) -> Result | None:
+    """Return which of the end records *found* of one trial is its result (see `results`)."""
     if sealed is not None:
         # What was published never changes: where it is damaged, nothing takes its place.
         return next((result for result in found if result.checksum == sealed), None)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from typing import Final, NamedTuple
 from hpc_search import durable
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
-from hpc_search.ledger.names import ABSENT, create, created, listed, target
+from hpc_search.ledger.names import ABSENT, create, created, listed, looks, target
 from hpc_search.records.index import PAUSED, Entry, encode_entry, parse_entry
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 
@@ -36,8 +35,6 @@ from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 SUPERBLOCK: Final = 128
 #: Neighbouring seals of one size that are merged into one.
 _MERGE: Final = 16
-#: Seconds before the looks at a name that holds nothing: names are cached for 1 s on the mounts measured.
-_PAUSES: Final = (0.0, 0.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0)
 SEALED: Final = re.compile(r"sealed\.(\d{8})-(\d{8})")
 _CLAIM: Final = re.compile(r"([cp])(\d+)\.(\d+)")
 DONE: Final = re.compile(r"d(\d+)")
@@ -189,7 +186,7 @@ class Superblocks:
             DamagedError: Something else has the name of its size.
         """
         directory = self._layout.superblock(number)
-        for _ in _looks():
+        for _ in looks():
             made = True
             try:
                 os.mkdir(directory, 0o700)
@@ -285,7 +282,7 @@ class Superblocks:
         """
         number = trial // SUPERBLOCK
         path = self._layout.superblock(number) / f"d{trial}"
-        for _ in _looks():
+        for _ in looks():
             with suppress(FileNotFoundError, NotADirectoryError):
                 if created(path, ".".join(map(str, wanted))):
                     return wanted
@@ -359,13 +356,6 @@ class Superblocks:
                 if (first, end) in self._sealed:
                     self._layout.superblock_seal(*part).unlink(missing_ok=True)
                     self._sealed.discard(part)
-
-
-def _looks() -> Iterator[None]:
-    """Come again for as long as a client may see a name before what it holds."""
-    for seconds in _PAUSES:
-        time.sleep(seconds)
-        yield
 
 
 def _damaged(path: Path, expected: str) -> DamagedError:

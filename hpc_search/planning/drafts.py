@@ -15,18 +15,19 @@ from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 
-from hpc_search import __version__, config, durable, mounts, splits, strategies
+from hpc_search import __version__, config, durable, mounts, splits
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning import code, data, sources
 from hpc_search.planning.archive import Snapshot
+from hpc_search.planning.blocks import blocks_of
 from hpc_search.planning.digests import encode_digests
 from hpc_search.planning.reading import Instance, encode_instance, load_plan
 from hpc_search.planning.sources import Sources
 from hpc_search.records import checked
 from hpc_search.records import index as index_codec
 from hpc_search.records import plan as records
-from hpc_search.records.plan import Block, Plan, Search
+from hpc_search.records.plan import Part, Plan, Search
 
 #: Directories that a run has from the start.
 _DIRECTORIES: Final = (
@@ -61,16 +62,8 @@ def draft(path: Path) -> Draft:
     """
     search = config.load_search(path)
     base = path.resolve().parent
-    references = [code.parse_reference(text) for text in (search.trial.callable,) if text]
-    file = base / search.trial.callable.rpartition(":")[0]
-    if file.suffix == ".py" and not file.is_file():
-        raise UsageError(f"trial: there is no file {file}", hint="the path is relative to the search file")
-    for reference in references:
-        source = code.find_source(reference, base)
-        if source is not None:
-            code.check_function(reference, source)
-    if not references:
-        _check_command(search, base)
+    for part in search.parts:
+        check_trial(part, base)
     taken = take_sources(search, base)
     manifests = _manifests(search, base)
     return Draft(_plan(search, taken.snapshot, manifests), taken, manifests, base)
@@ -78,16 +71,38 @@ def draft(path: Path) -> Draft:
 
 def take_sources(search: Search, base: Path) -> Sources:
     """Return what the search file asks to keep of the sources in and around *base*."""
-    return (
-        sources.in_place(search.trial, base)
-        if search.snapshot == "none"
-        else sources.take(search.trial, base)
-    )
+    trials = list(dict.fromkeys(part.trial for part in search.parts))
+    return sources.in_place(trials, base) if search.snapshot == "none" else sources.take(trials, base)
 
 
-def _check_command(search: Search, base: Path) -> None:
-    _check_placeholders(search)
-    program = search.trial.command[0]
+def check_trial(part: Part, base: Path) -> None:
+    """Look for what the trials of *part* run, without importing it.
+
+    Raises:
+        UsageError: It is not there, or cannot be what is meant.
+    """
+    what = part.trial.callable
+    if not what:
+        _check_command(part, base)
+        return
+    file = base / what.rpartition(":")[0]
+    if file.suffix == ".py" and not file.is_file():
+        raise UsageError(
+            f"{_of(part)}trial: there is no file {file}", hint="the path is relative to the search file"
+        )
+    reference = code.parse_reference(what)
+    source = code.find_source(reference, base)
+    if source is not None:
+        code.check_function(reference, source)
+
+
+def _of(part: Part) -> str:
+    return f"searches.{part.name}." if part.name else ""
+
+
+def _check_command(part: Part, base: Path) -> None:
+    _check_placeholders(part)
+    program = part.trial.command[0]
     if "{" in program:
         return
     place = str(base / program) if "/" in program else program
@@ -95,45 +110,34 @@ def _check_command(search: Search, base: Path) -> None:
         return
     beside = (base / program).is_file()
     if beside and "/" in program:
-        message = f"command: {place} is not executable"
+        message = f"{_of(part)}command: {place} is not executable"
         raise UsageError(message, hint=f"`chmod +x {program}`, or name its interpreter: [python, {program}]")
     raise UsageError(
-        f"command: the program {program!r} is not found {'here' if '/' in program else 'on PATH'}",
+        f"{_of(part)}command: the program {program!r} is not found {'here' if '/' in program else 'on PATH'}",
         hint=f"write ./{program} for the one beside the search file"
         if beside
         else "give a full path, or install it; on the nodes it must be found as well",
     )
 
 
-def _check_placeholders(search: Search) -> None:
+def _check_placeholders(part: Part) -> None:
     """Refuse a command that takes some parameters as arguments and forgets one that varies."""
-    used = {name for part in search.trial.command for name in _PLACEHOLDER.findall(part)}
-    varied = search.space.varied
+    used = {name for text in part.trial.command for name in _PLACEHOLDER.findall(text)}
+    varied = part.space.varied
     missing = [name for name in varied if name not in used]
     if not missing or not used.intersection(varied):
         # Without any placeholder the program reads HPC_SEARCH_TRIAL.
         return
     names = ", ".join(map(repr, missing))
     raise UsageError(
-        f"command: the search varies {names}, but no argument uses it: its values would all be equal",
+        f"{_of(part)}command: the search varies {names}, but no argument uses it: "
+        "its values would all be equal",
         hint=f"add an argument such as --{missing[0]}={{{missing[0]}}}, or fix the parameter",
     )
 
 
 def _plan(search: Search, snapshot: Snapshot, manifests: dict[str, bytes]) -> Plan:
-    points = strategies.make(search.strategy).count(search.space)
-    folds = tuple(range(search.folds.n)) if search.folds else ()
-    content = records.canonical_json([search.space, search.strategy, folds, search.seeds])
-    block = Block(
-        first=0,
-        first_point=0,
-        points=points,
-        folds=folds,
-        seeds=search.seeds,
-        space=search.space,
-        strategy=search.strategy,
-        digest=hashlib.blake2b(content, digest_size=8).hexdigest(),
-    )
+    blocks = blocks_of(search)
     splits_bytes = b"".join(name.encode() + b"\0" + manifests[name] for name in sorted(manifests))
     identity = records.search_id(search)
     return Plan(
@@ -141,9 +145,9 @@ def _plan(search: Search, snapshot: Snapshot, manifests: dict[str, bytes]) -> Pl
         run_id=f"{identity}-{secrets.token_hex(4)}",
         created=round(time.time(), 3),
         search=search,
-        blocks=(block,),
-        points=points,
-        trials=block.trials,
+        blocks=blocks,
+        points=sum(block.points for block in blocks),
+        trials=sum(block.trials for block in blocks),
         code_digest=snapshot.digest,
         splits_digest=hashlib.blake2b(splits_bytes, digest_size=16).hexdigest() if manifests else "",
         versions=_versions(),

@@ -16,7 +16,7 @@ class Numbering:
         """Prepare the strategies of the plan's blocks."""
         self._plan = plan
         self._firsts = [block.first for block in plan.blocks]
-        self._strategies: list[Strategy] = [make(block.strategy) for block in plan.blocks]
+        self._strategies: list[Strategy] = [make(block.strategy, block.given) for block in plan.blocks]
 
     def __call__(self, number: int) -> PlannedTrial:
         """Return trial *number*.
@@ -30,13 +30,16 @@ class Numbering:
         place = bisect_right(self._firsts, number) - 1
         block = self._plan.blocks[place]
         local, fold, seed = split_number(block, number)
+        strategy = self._strategies[place]
+        known = not strategy.adaptive or block.start + local < len(block.given)
         return PlannedTrial(
             number=number,
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=self._strategies[place].point(block.space, local),
+            params=strategy.point(block.space, block.start + local) if known else {},
             block=block.digest,
+            known=known,
         )
 
     def of_point(self, point: int) -> list[int]:

@@ -34,29 +34,35 @@ class Sources(NamedTuple):
     imported: frozenset[str]
 
 
-def take(trial: TrialSpec, base: Path) -> Sources:
-    """Return the sources of what *trial* runs; *base* is the directory of the search file.
+def take(trials: Sequence[TrialSpec], base: Path) -> Sources:
+    """Return the sources of what *trials* run; *base* is the directory of the search file.
 
     Raises:
         UsageError: A pattern matches nothing, or the sources are too many or too large.
     """
     taken = _Taken(base.resolve())
     taken.roots.append(taken.base)
-    if trial.callable:
-        taken.modules([_head(trial)], Locator([taken.base]))
-    programs, module_runs = _programs(trial.command, taken)
-    for pattern in trial.files:
+    taken.modules([_head(trial) for trial in trials if trial.callable], Locator([taken.base]))
+    programs: dict[str, None] = {}
+    module_runs = False
+    for trial in trials:
+        found, runs = _programs(trial.command, taken)
+        programs.update(dict.fromkeys(found))
+        module_runs = module_runs or runs
+    for pattern in dict.fromkeys(pattern for trial in trials for pattern in trial.files):
         taken.pattern(pattern)
-    snapshot = _pack(taken, programs, module=module_runs)
+    snapshot = _pack(taken, [*programs], module=module_runs)
     return Sources(snapshot, tuple(taken.roots), frozenset(taken.imported))
 
 
-def in_place(trial: TrialSpec, base: Path) -> Sources:
-    """Return no snapshot of what *trial* runs, only where its module is."""
+def in_place(trials: Sequence[TrialSpec], base: Path) -> Sources:
+    """Return no snapshot of what *trials* run, only where their modules are."""
     roots = [base.resolve()]
-    found = Locator(roots).local(_head(trial)) if trial.callable else None
-    if found is not None and found.root not in roots:
-        roots.append(found.root)
+    locator = Locator(list(roots))
+    for trial in trials:
+        found = locator.local(_head(trial)) if trial.callable else None
+        if found is not None and found.root not in roots:
+            roots.append(found.root)
     return Sources(Snapshot(), tuple(roots), frozenset())
 
 

@@ -227,39 +227,51 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _result(spec: Spec, trial: Trial, returned: object) -> dict[str, Any]:
-    metrics, problem = read_metrics(returned, spec.metric)
-    if problem:
-        return _failure("error", problem)
-    value = metrics[spec.metric]
-    if not math.isfinite(value):
-        return _failure("nonfinite", f"the trial returned {spec.metric} = {value}")
-    if trial.unread:
+    end = ended(returned, (spec.metric, *spec.others), "the trial returned")
+    if end["state"] == "done" and trial.unread:
         names = ", ".join(map(repr, trial.unread))
         detail = (
             f"the search varies {names}, but the trial never read it: every value gives the same result. "
             f"Read it as trial.params[...], or call trial.used({names}) where it is used otherwise."
         )
         return _failure("noop", detail)
+    return {"cause": "", "detail": "", **end}
+
+
+def ended(returned: object, objectives: Sequence[str], said: str) -> dict[str, Any]:
+    """Return the end message of a trial that *returned* its metrics; *said* begins what is told of a bad one.
+
+    All *objectives* must be there and finite; the first one selects. Of other metrics what is finite is kept.
+    """
+    metrics, problem = read_metrics(returned, *objectives)
+    if problem:
+        return _failure("error", problem)
+    wrong = [f"{name} = {metrics[name]}" for name in objectives if not math.isfinite(metrics[name])]
+    if wrong:
+        return _failure("nonfinite", f"{said} {' and '.join(wrong)}")
     finite = {name: number for name, number in metrics.items() if math.isfinite(number)}
-    return {"state": "done", "cause": "", "detail": "", "metrics": finite, "value": value}
+    return {"state": "done", "metrics": finite, "value": metrics[objectives[0]]}
 
 
-def read_metrics(returned: object, metric: str) -> tuple[dict[str, float], str]:
+def read_metrics(returned: object, *objectives: str) -> tuple[dict[str, float], str]:
     """Return the metrics that a trial returned, and what is wrong with them ("" where nothing is)."""
-    if isinstance(returned, int | float) and not isinstance(returned, bool):
-        returned = {metric: returned}
+    wanted = f"metric{'s' if len(objectives) > 1 else ''} {' and '.join(map(repr, objectives))}"
+    if len(objectives) == 1 and isinstance(returned, int | float) and not isinstance(returned, bool):
+        returned = {objectives[0]: returned}
     if not isinstance(returned, Mapping):
         kind = "nothing" if returned is None else f"a {type(returned).__name__}"
-        return {}, f"the trial returned {kind}; expected a dict with the metric {metric!r}"
+        return {}, f"the trial returned {kind}; expected a dict with the {wanted}"
     metrics: dict[str, float] = {}
     for name, value in returned.items():
         number = _float(value)
         if number is None:
             return {}, f"the trial returned {name} = {printable(repr(value)[:200])}, which is not a number"
         metrics[printable(str(name))] = number
-    if metric not in metrics:
+    missing = [name for name in objectives if name not in metrics]
+    if missing:
         names = ", ".join(map(repr, metrics)) or "no metric at all"
-        return {}, f"the trial did not return the metric {metric!r}; it returned {names}"
+        what = f"metric{'s' if len(missing) > 1 else ''} {' and '.join(map(repr, missing))}"
+        return {}, f"the trial did not return the {what}; it returned {names}"
     return metrics, ""
 
 

@@ -16,7 +16,8 @@ import msgspec
 
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
-from hpc_search.runners.child import printable, read_metrics
+from hpc_search.runners.child import ended as of_metrics
+from hpc_search.runners.child import printable
 from hpc_search.trial import MAX_STEP, Spec
 
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
@@ -88,6 +89,7 @@ def environment(base: Mapping[str, str], spec: Spec, report: Path, directory: Pa
         "attempt": spec.attempt,
         "params": spec.params,
         "metric": spec.metric,
+        "objectives": [spec.metric, *spec.others],
         "checkpoint_dir": str(directory),
         "run": spec.root,
         "device": spec.device,
@@ -198,26 +200,20 @@ def _finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def result(metrics: Mapping[str, Any], problem: str, metric: str) -> dict[str, Any]:
+def result(metrics: Mapping[str, Any], problem: str, *objectives: str) -> dict[str, Any]:
     """Return the end message of a program that exited with 0 and left *metrics*."""
-    checked, wrong = read_metrics(metrics, metric)
-    if problem or wrong:
-        return {"state": "failed", "cause": "error", "detail": problem or wrong}
-    value = checked[metric]
-    if not math.isfinite(value):
-        detail = f"the program reported {metric} = {value}"
-        return {"state": "failed", "cause": "nonfinite", "detail": detail}
-    finite = {name: number for name, number in checked.items() if math.isfinite(number)}
-    return {"state": "done", "metrics": finite, "value": value}
+    if problem:
+        return {"state": "failed", "cause": "error", "detail": problem}
+    return of_metrics(metrics, objectives, "the program reported")
 
 
-def ended(report: Path, metric_file: Path | None, metric: str) -> dict[str, Any]:
+def ended(report: Path, metric_file: Path | None, objectives: Sequence[str]) -> dict[str, Any]:
     """Return the end message of a program that exited with 0."""
     lines, problem = read_report(report)
     metrics = final_metrics(lines)
     if metric_file is not None:
         metrics, problem = read_metric_file(metric_file)
-    return result(metrics, problem, metric)
+    return result(metrics, problem, *objectives)
 
 
 def working_directory(spec: Spec) -> str | None:

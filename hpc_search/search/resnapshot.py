@@ -76,16 +76,11 @@ def _take_again(run: Run) -> str:
 
 
 def _sources(run: Run, base: Path) -> Sources:
-    from hpc_search.planning import code
-    from hpc_search.planning.drafts import take_sources
+    from hpc_search.planning.drafts import check_trial, take_sources
 
-    reference = run.plan.search.trial.callable
-    if reference:
-        parsed = code.parse_reference(reference)
-        found = code.find_source(parsed, base)
-        if found is not None:
-            # What cannot be parsed would stop the search at its next worker.
-            code.check_function(parsed, found)
+    for part in run.plan.search.parts:
+        # What cannot be parsed would stop the search at its next worker.
+        check_trial(part, base)
     return take_sources(run.plan.search, base)
 
 

@@ -68,6 +68,17 @@ class Space(msgspec.Struct, frozen=True, dict=True):
             rows *= dimension.count()
         return rows
 
+    def with_fixed(self, fixed: Mapping[str, Any]) -> Space:
+        """Return this space with the parameters *fixed* at one value each, whatever they were before."""
+        if not fixed:
+            return self
+        groups = ({name: row for name, row in group.items() if name not in fixed} for group in self.linked)
+        return Space(
+            {name: dimension for name, dimension in self.dimensions.items() if name not in fixed},
+            tuple(filter(None, groups)),
+            {**self.fixed, **fixed},
+        )
+
     @property
     def varied(self) -> tuple[str, ...]:
         """The names of the parameters with more than one value: each should have an effect."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.submits import Intent
 from hpc_search.planning import load_instance
 from hpc_search.records import index as codec
@@ -95,6 +96,7 @@ class Watcher:
             self._layout,
             self._plan,
             found.entries,
+            index.behind(Gates(self._layout, self._plan), found.entries),
             summary,
             known,
             queue,
@@ -142,6 +144,7 @@ class _Facts:
     layout: Layout
     plan: Plan
     entries: Sequence[Entry | None]
+    behind: index.Behind
     summary: index.Summary
     known: list[Intent]
     queue: Queue | None
@@ -149,11 +152,34 @@ class _Facts:
     sight: trials.Sight
     now: float
 
+    @property
+    def left(self) -> int:
+        """How many trials are not final and may run."""
+        return self.plan.trials - len(self.summary.finals) - self.behind.closed
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials there are by state."""
+        counts = {name: self.summary.counts[state] for state, name in enumerate(codec.STATES)}
+        behind = self.behind
+        pending = counts["pending"] - behind.pending
+        return counts | {"pending": pending, "waiting": behind.waiting, "closed": behind.closed}
+
+
+def _of_plan(plan: Plan) -> dict[str, Any]:
+    return {
+        "name": plan.search.name,
+        "run_id": plan.run_id,
+        "metric": plan.metric.name,
+        "goal": plan.metric.goal,
+        "objectives": tuple(one.name for one in plan.search.objectives),
+        "trials": plan.trials,
+    }
+
 
 def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     plan, layout = facts.plan, facts.layout
-    known, counts, finals = facts.summary.known, facts.summary.counts, facts.summary.finals
-    left = plan.trials - len(finals)
+    known, finals, left = facts.summary.known, facts.summary.finals, facts.left
     live = [worker for worker in facts.workers if worker.state == "live"]
     active = bool(live) and left > 0
     rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
@@ -167,13 +193,8 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
-        name=plan.search.name,
-        run_id=plan.run_id,
+        **(_of_plan(plan) | facts.counts),
         state=state,
-        metric=plan.metric.name,
-        goal=plan.metric.goal,
-        trials=plan.trials,
-        **{name: counts[state] for state, name in enumerate(codec.STATES)},
         unknown=len(facts.entries) - len(known),
         causes=index.causes(finals),
         best=best,
@@ -203,8 +224,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
 
 
 def _seats(facts: _Facts) -> tuple[Slots, ...]:
-    left = facts.plan.trials - len(facts.summary.finals)
-    return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, left)
+    return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, facts.left)
 
 
 def _spent(facts: _Facts) -> dict[slots.Unit, hours.Sums]:

@@ -162,6 +162,7 @@ def _progress(status: Status, width: int) -> list[Line]:
         f"{status.pruned:,} pruned" if status.pruned else "",
     ]
     still = [f"{getattr(status, name):,} {name}" for name in ("running", "claimed", "paused", "pending")]
+    still += [f"{status.waiting:,} not open yet", f"{status.closed:,} never run"]
     shown = [text for text in still if not text.startswith("0 ")]
     unknown = f"{status.unknown:,} unknown" if status.unknown else ""
     speed = []
@@ -200,7 +201,8 @@ def _best(status: Status, width: int) -> list[Line]:
     parts = []
     best, point = status.best, status.best_point
     if best is not None:
-        parts.append(f"best {status.metric} {best.value:.6g}: trial {best.trial} (point {best.point})")
+        first = f" (the first of {len(status.objectives)} objectives)" if status.objectives else ""
+        parts.append(f"best {status.metric}{first} {best.value:.6g}: trial {best.trial} (point {best.point})")
     if point is not None and point.n > 1:
         parts.append(f"best point {point.point}: mean {point.mean:.6g} over {point.n} trials")
     return [Line(row, "good") for row in flow(parts, width, joint="; ")]

@@ -37,3 +37,11 @@ class Grid:
             IndexError: There is no such point.
         """
         return space.point(index)
+
+    def place(self, space: Space, params: dict[str, Any]) -> int:
+        """Return the number of the point *params*.
+
+        Raises:
+            ValueError: It is no point of *space*.
+        """
+        return space.index(params)

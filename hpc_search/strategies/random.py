@@ -71,6 +71,17 @@ class Random:
         size = space.size(given) or 1
         return space.draw(_permutation(self.seed, size, index // size)(index % size), given)
 
+    def place(self, space: Space, params: dict[str, Any]) -> int | None:
+        """Return the number of the point *params*; None where none of those asked for is numbered so."""
+        size = space.size()
+        if size is None:
+            return None
+        if not _log_ints(space):
+            return _permutation(self.seed, size, 0).inverse(space.index(params))
+        numbers = [space.index(_numbered(space, number)) for number in self._sequence(space)]
+        wanted = space.index(params)
+        return numbers.index(wanted) if wanted in numbers else None
+
     def _sequence(self, space: Space) -> tuple[int, ...]:
         for known, numbers in self._drawn:
             if known is space or known == space:

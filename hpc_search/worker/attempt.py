@@ -194,6 +194,7 @@ class Attempt:
             params={**trial.params, **self._effective},
             attempt=self._claimed.attempt,
             metric=search.metric.name,
+            others=tuple(one.name for one in context.plan.objectives[1:]),
             callable=search.trial.callable,
             sampled=search.space.varied if not search.trial.command else (),
             accumulation=self._accumulation,
@@ -290,8 +291,8 @@ class Attempt:
         if process.report is not None:
             self._intake.read_report(process.report)
             if self._status == 0:
-                metric = self._search.metric.name
-                self._intake.message = command.ended(process.report, process.metric_file, metric)
+                wanted = [one.name for one in self._context.plan.objectives]
+                self._intake.message = command.ended(process.report, process.metric_file, wanted)
 
     def _close(self) -> None:
         process = self._process

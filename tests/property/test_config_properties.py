@@ -14,6 +14,7 @@ from hpc_search.config.point import parse_point
 from hpc_search.config.profile import parse_profile
 from hpc_search.errors import ConfigError, UsageError
 from hpc_search.records.plan import (
+    Budget,
     DataSpec,
     FoldsSpec,
     Metric,
@@ -192,6 +193,16 @@ SECONDS = st.floats(min_value=1e-3, max_value=1e6)
 SPLITS = st.one_of(st.tuples(st.none(), st.none()), st.tuples(DATA, st.none()), st.tuples(DATA, FOLDS))
 
 
+OBJECTIVES = st.lists(
+    st.builds(Metric, name=st.sampled_from(["acc", "val/f1@5", "é"]), goal=st.sampled_from(["max", "min"])),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda one: one.name,
+).map(tuple)
+HOURS = st.one_of(st.just(0.0), st.floats(1e-6, 1e6))
+BUDGETS = st.builds(Budget, hours=HOURS, gpu_hours=HOURS)
+
+
 @st.composite
 def searches(draw: st.DrawFn) -> Search:
     space = draw(spaces())
@@ -201,13 +212,14 @@ def searches(draw: st.DrawFn) -> Search:
     grid = size is not None and size <= 1000 and draw(st.booleans())
     data, folds = draw(SPLITS)
     heartbeat = draw(SECONDS)
+    objectives = draw(OBJECTIVES)
     return Search(
         name=draw(NAMES),
         description=draw(st.sampled_from(["", "two\nlines", "a: b # c"])),
         trial=draw(st.one_of(CALLABLES, COMMANDS)),
-        metric=Metric(
-            name=draw(st.sampled_from(["acc", "val/f1@5", "é"])), goal=draw(st.sampled_from(["max", "min"]))
-        ),
+        metric=objectives[0],
+        objectives=objectives if len(objectives) > 1 else (),
+        budget=draw(BUDGETS),
         space=space,
         strategy=StrategySpec(kind="grid") if grid else random,
         seeds=tuple(draw(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=3, unique=True))),

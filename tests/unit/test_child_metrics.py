@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpc_search.runners.child import is_out_of_memory, load, printable, read_metrics, seed_generators
+from hpc_search.runners.child import ended, is_out_of_memory, load, printable, read_metrics, seed_generators
 from hpc_search.trial import trial_seed
 
 
@@ -52,6 +52,30 @@ def test_anything_else_is_named(returned: object, words: str) -> None:
     assert metrics == {} or "acc" not in metrics
     assert words in problem
     assert len(problem) < 400
+
+
+def test_all_objectives_are_returned_and_the_first_one_selects() -> None:
+    end = ended({"acc": 0.5, "latency": 3, "odd": math.inf}, ("acc", "latency"), "the trial returned")
+
+    assert end == {"state": "done", "metrics": {"acc": 0.5, "latency": 3.0}, "value": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("returned", "cause", "words"),
+    [
+        ({"acc": 0.5}, "error", "did not return the metric 'latency'; it returned 'acc'"),
+        ({"loss": 0.5}, "error", "did not return the metrics 'acc' and 'latency'; it returned 'loss'"),
+        (0.5, "error", "returned a float; expected a dict with the metrics 'acc' and 'latency'"),
+        ({"acc": 0.5, "latency": math.nan}, "nonfinite", "the trial returned latency = nan"),
+    ],
+)
+def test_an_objective_that_is_missing_or_not_finite_fails_the_trial(
+    returned: object, cause: str, words: str
+) -> None:
+    end = ended(returned, ("acc", "latency"), "the trial returned")
+
+    assert (end["state"], end["cause"]) == ("failed", cause)
+    assert words in end["detail"]
 
 
 def test_names_and_messages_are_always_utf_8() -> None:

@@ -19,6 +19,7 @@ from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records.journal import Note
+from hpc_search.records.plan import Metric, encode_plan
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 from hpc_search.slices.observed import Device, Observed, encode
 from tests.run_builder import RunBuilder, worker_id
@@ -41,6 +42,44 @@ def document(layout: Layout, name: str) -> dict[str, Any]:
     found = json.loads(layout.result(name).read_text())
     assert isinstance(found, dict)
     return found
+
+
+def test_of_several_objectives_the_points_that_no_other_beats_are_the_front(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run")
+    several = (Metric(name="val_acc", goal="max"), Metric(name="seconds", goal="min"))
+    search = msgspec.structs.replace(run.plan.search, objectives=several)
+    run.plan = msgspec.structs.replace(run.plan, search=search)
+    run.layout.plan.write_bytes(encode_plan(run.plan))
+    for trial in range(run.plan.trials - 1):
+        point, fold = trial % 4, trial // 4
+        acc, seconds = [(0.9, 5.0), (0.8, 3.0), (0.7, 4.0), (0.99, 0.1)][point]
+        run.end(trial, acc, metrics={"val_acc": acc, "seconds": seconds + fold})
+    layout = run.write()
+
+    collected = collect(layout)
+
+    front = document(layout, "pareto_front.json")
+    # Point 3 beats all of them, and is not complete.
+    assert [(one["point"], one["means"]["seconds"], one["n"]) for one in front["points"]] == [
+        (0, 5.5, 2),
+        (1, 3.5, 2),
+    ]
+    assert front["objectives"][1] == {"name": "seconds", "goal": "min"}
+    rows = {row["point"]: row for row in table(layout, "summary.csv")}
+    assert [rows[point]["pareto"] for point in "0123"] == ["0", "0", "1", ""]
+    assert (rows["2"]["mean_val_acc"], rows["2"]["mean_seconds"]) == ("0.7", "4.5")
+    assert [row["pareto"] for row in table(layout, "results.csv")] == ["0", "0", "1", "", "0", "0", "1"]
+    assert "best by the first objective: point 0" in collected.text()
+    assert "Pareto front: 2 points that no other one beats" in collected.text()
+    assert "point 1: val_acc = 0.8, seconds = 3.5" in collected.text()
+
+
+def test_with_one_objective_there_is_no_front(tmp_path: Path) -> None:
+    layout = finished(tmp_path / "run").write()
+
+    assert "Pareto" not in collect(layout).text()
+    assert not layout.result("pareto_front.json").exists()
+    assert "pareto" not in table(layout, "summary.csv")[0]
 
 
 def test_the_best_hyperparameters_have_mean_and_sd_over_the_folds(tmp_path: Path) -> None:

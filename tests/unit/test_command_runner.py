@@ -187,3 +187,4 @@ def test_a_result_is_done_failed_or_not_finite() -> None:
     assert command.result({"acc": float("nan")}, "", "acc")["cause"] == "nonfinite"
     assert command.result({"acc": 0.5}, "line 3 is odd", "acc")["detail"] == "line 3 is odd"
     assert "'acc'" in command.result({}, "", "acc")["detail"]
+    assert "'time'" in command.result({"acc": 0.5}, "", "acc", "time")["detail"]

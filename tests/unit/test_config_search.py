@@ -231,7 +231,7 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(text: str, words: str) ->
         ("{random: {points: 7}}", "7 points cannot be drawn without replacement from 6"),
         ("{random: {points: 7}}", "at most 2 x 3 = 6"),
         ("{rnadom: {points: 1}}", "did you mean 'random'?"),
-        ("{grid: {points: 1}}", "the grid has no options"),
+        ("{grid: {points: 1}}", "the strategy grid has no options"),
         ("{grid: {}, random: {points: 1}}", "is not one strategy"),
         ("[grid]", "is not a mapping"),
     ],
@@ -292,6 +292,42 @@ def test_a_missing_key_is_named_with_an_example(missing: str) -> None:
     [problem] = refused(text).problems
     assert problem.path == missing
     assert missing in problem.expected
+
+
+OBJECTIVES = "name: x\ntrial: m:f\nspace: {a: [1, 2]}\nstrategy: grid\n"
+
+
+def test_the_first_of_several_objectives_is_the_metric() -> None:
+    several = "objectives: [{name: acc, goal: max}, {name: latency, goal: min}]\n"
+    search = read(OBJECTIVES + several)
+
+    assert (search.metric.name, search.metric.goal) == ("acc", "max")
+    assert [(one.name, one.goal) for one in search.objectives] == [("acc", "max"), ("latency", "min")]
+    assert read(OBJECTIVES + "objectives: [{name: acc, goal: max}]\n").objectives == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("objectives: []", "needs at least one"),
+        ("objectives: [{name: a, goal: max}, {name: a, goal: min}]", "'a' is there twice"),
+        ("objectives: [{name: a, goal: max}, {name: b, goal: best}]", "objectives[1].goal"),
+        ("objectives: [{name: a, goal: maximise}]", "write max"),
+        ("metric: {name: a, goal: max}\nobjectives: [{name: a, goal: max}]", "both metric and objectives"),
+        ("metric: {name: a, goal: max}\nbudget: {hours: 0}", "budget.hours"),
+        ("metric: {name: a, goal: max}\nbudget: {gpu_hours: -1}", "budget.gpu_hours"),
+        ("metric: {name: a, goal: max}\nbudget: {days: 1}", "unknown key 'days'"),
+        ("metric: {name: a, goal: max}\nbudget: {}", "has no limit"),
+    ],
+)
+def test_wrong_objectives_and_budgets_are_told(lines: str, words: str) -> None:
+    assert words in told(f"{OBJECTIVES}{lines}\n")
+
+
+def test_a_budget_limits_what_it_names() -> None:
+    budget = read(OBJECTIVES + "metric: {name: a, goal: max}\nbudget: {gpu_hours: 0.5}\n").budget
+
+    assert (budget.hours, budget.gpu_hours) == (0.0, 0.5)
 
 
 @pytest.mark.parametrize("metric", ["val_acc", "{name: a}", "{goal: max}", '{name: "a\\nb", goal: max}'])

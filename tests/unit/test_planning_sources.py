@@ -19,7 +19,7 @@ from tests.unit.test_planning_code import write
 
 
 def of(base: Path, trial: str = "train:train", *patterns: str, command: tuple[str, ...] = ()) -> Sources:
-    return take(TrialSpec(callable="" if command else trial, command=command, files=patterns), base)
+    return take([TrialSpec(callable="" if command else trial, command=command, files=patterns)], base)
 
 
 def taken(base: Path, module: str = "train", *patterns: str) -> tuple[str, ...]:
@@ -113,12 +113,12 @@ def test_a_package_below_src_is_found_without_an_installation_after_what_is_inst
         tmp_path, src__mylib__INIT="", src__mylib__train="import yaml\nimport mylib.net", src__mylib__net=""
     )
     write(tmp_path, src__yaml="")
-    found = sources.take(TrialSpec(callable="mylib.train:train"), tmp_path)
+    found = sources.take([TrialSpec(callable="mylib.train:train")], tmp_path)
     names = {f"src/mylib/{name}.py" for name in ("__init__", "train", "net")}
     assert set(found.snapshot.files) == names
     assert found.snapshot.manifest.roots == ("", "src")
     # A module named by its file may import its package by name.
-    by_file = sources.take(TrialSpec(callable="src/mylib/train.py:train"), tmp_path)
+    by_file = sources.take([TrialSpec(callable="src/mylib/train.py:train")], tmp_path)
     assert names <= set(by_file.snapshot.files)
     assert by_file.snapshot.manifest.roots == ("", "src")
 
@@ -385,7 +385,7 @@ def test_sources_are_found_by_a_fresh_interpreter_without_being_imported(tmp_pat
     program = (
         "from pathlib import Path; from hpc_search.planning.sources import take; "
         "from hpc_search.records.plan import TrialSpec; "
-        f"print(*take(TrialSpec(callable='train:f'), Path({str(tmp_path)!r})).snapshot.files)"
+        f"print(*take([TrialSpec(callable='train:f')], Path({str(tmp_path)!r})).snapshot.files)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("helper.py train.py\n", "")

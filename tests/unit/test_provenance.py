@@ -38,7 +38,7 @@ def repository(folder: Path, **files: str) -> Path:
 
 
 def origin(base: Path) -> tuple[tuple[Repository, ...], bytes]:
-    taken = sources.take(TrialSpec(callable="train:train"), base)
+    taken = sources.take([TrialSpec(callable="train:train")], base)
     return provenance.repositories(taken.snapshot, taken.roots)
 
 
@@ -144,7 +144,7 @@ def test_no_commit_yet_a_bare_repository_and_a_submodule(tmp_path: Path) -> None
     inner = repository(tmp_path / "inner", lab__INIT="")
     outer = repository(tmp_path / "outer", train="import sub.lab")
     call(outer, "submodule", "add", "-q", str(inner), "sub")
-    assert "sub/lab/__init__.py" in sources.take(TrialSpec(callable="train:train"), outer).snapshot.files
+    assert "sub/lab/__init__.py" in sources.take([TrialSpec(callable="train:train")], outer).snapshot.files
     (one,), _ = origin(outer)
     assert one.dirty
 

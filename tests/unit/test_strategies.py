@@ -106,7 +106,7 @@ def test_cached_sequence_follows_the_space_that_is_asked_for() -> None:
 
 
 def test_unknown_strategy_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="'rondom'; known strategies: grid, random") as caught:
+    with pytest.raises(UsageError, match="'rondom'; known strategies: grid, points, random") as caught:
         make(StrategySpec(kind="rondom"))
     assert caught.value.hint == "did you mean random?"
 
@@ -116,7 +116,7 @@ def test_unknown_strategy_is_refused_with_the_known_ones() -> None:
     [
         ("random", {}, r"missing options \['points'\]"),
         ("random", {"points": 5, "sed": 1}, r"unknown options \['sed'\]"),
-        ("random", {"points": 0}, "points is 0; expected at least 1"),
+        ("random", {"points": 0}, "points is 0; expected an integer >= 1"),
         ("random", {"points": 2.5}, r"points is 2\.5; expected an integer"),
         ("random", {"points": True}, "points is True"),
         ("random", {"points": 5, "seed": "x"}, "seed is 'x'"),

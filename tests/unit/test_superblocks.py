@@ -49,7 +49,7 @@ def test_no_index_and_no_lock_is_used(run: LedgerRun) -> None:
 def test_a_name_that_is_taken_by_something_else_is_named_and_waited_for_in_vain_only_so_long(
     run: LedgerRun, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(superblocks, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(names, "_PAUSES", (0.0, 0.0, 0.0))
     store = Superblocks(run.layout, TRIALS)
     assert store.open(0, 8) is not None
     path = run.layout.superblock(0) / name

@@ -18,6 +18,7 @@ from tools.benchmarks import (
     slots,
     startup,
     status_collect,
+    strategies,
 )
 from tools.benchmarks.common import Report, add_common
 
@@ -55,6 +56,9 @@ _BENCHES: Final = {
     ),
     "packing": Bench(
         "1, 2, 4 and 8 workers on one GPU, with and without MPS: needs a GPU", packing.add, packing.run
+    ),
+    "strategies": Bench(
+        "what tpe, cmaes, gp and evolution find, beside Optuna's own: minutes", strategies.add, strategies.run
     ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }

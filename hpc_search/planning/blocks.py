@@ -1,0 +1,97 @@
+"""The blocks of a plan: every stage of every search, numbered at plan time. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+from msgspec import structs
+
+from hpc_search import strategies
+from hpc_search.records import plan as records
+from hpc_search.records.plan import Block, Part, Search, StageSpec
+from hpc_search.space import point_hash
+
+
+def blocks_of(search: Search) -> tuple[Block, ...]:
+    """Return the blocks of *search*: the first stage of every search, then the second of every search, ...
+
+    All budgets are exact, so that numbers exist before a stage's bounds do; a stage ``needs`` the block
+    of the one before it in its search.
+
+    Raises:
+        UsageError: A strategy cannot search its space.
+    """
+    folds = tuple(range(search.folds.n)) if search.folds else ()
+    made: list[Block] = []
+    last: dict[str, int] = {}
+    for part, place, stage in _in_order(search):
+        first = made[-1].first + made[-1].trials if made else 0
+        first_point = made[-1].first_point + made[-1].points if made else 0
+        block = _block(part, place, stage, folds)
+        where = structs.replace(block, first=first, first_point=first_point, needs=last.get(part.name))
+        last[part.name] = len(made)
+        made.append(where)
+    return tuple(made)
+
+
+def _in_order(search: Search) -> Iterator[tuple[Part, int, StageSpec]]:
+    """Yield every stage with its search and its place in it, stage by stage over all searches."""
+    every = [(part, part.stages or (_only_stage(part),)) for part in search.parts]
+    for place, row in enumerate(zip_longest(*(stages for _, stages in every))):
+        for (part, _), stage in zip(every, row, strict=True):
+            if stage is not None:
+                yield part, place, stage
+
+
+def _only_stage(part: Part) -> StageSpec:
+    return StageSpec(name="", strategy=part.strategy, pruning=part.pruning)
+
+
+def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> Block:
+    space = part.space.with_fixed(stage.fixed)
+    # Points that the user gives come first in the search, not again in every stage.
+    given = () if place else _given(part, stage)
+    block = Block(
+        first=0,
+        first_point=0,
+        points=strategies.make(stage.strategy, given).count(space),
+        folds=folds,
+        seeds=part.seeds if stage.seeds is None else stage.seeds,
+        space=space,
+        strategy=stage.strategy,
+        stage=place,
+        part=part.name,
+        stage_name=stage.name,
+        narrow=stage.narrow,
+        pruning=stage.pruning,
+        given=given,
+    )
+    return structs.replace(block, digest=_digest(block))
+
+
+def _given(part: Part, stage: StageSpec) -> tuple[dict[str, Any], ...]:
+    """Return the points that the user gives as *stage* runs them, each once."""
+    points = [point | stage.fixed for point in part.given]
+    return tuple({point_hash(point): point for point in reversed(points)}.values())[::-1]
+
+
+def _digest(block: Block) -> str:
+    """Return the digest of what a block's points are; its place among the others does not count."""
+    own = structs.replace(block, first=0, first_point=0, needs=None, digest="")
+    return hashlib.blake2b(records.canonical_json(own), digest_size=8).hexdigest()
+
+
+def source_of(blocks: tuple[Block, ...], block: Block) -> int | None:
+    """Return the position of the block whose results *block* is derived from, None where it is from none."""
+    name = block.narrow.stage if block.narrow is not None else ""
+    if block.strategy.kind == "top":
+        name = block.strategy.options["stage"]
+    found = (
+        place
+        for place, one in enumerate(blocks)
+        if (one.part, one.stage_name) == (block.part, name) and one.stage < block.stage
+    )
+    return next(found, None) if name else None

@@ -1,0 +1,200 @@
+"""Bounds from the best points of an earlier stage. Pure.
+
+Of k points that lie evenly in an interval, the largest and the smallest are (k - 1) / (k + 1) of it apart:
+the interval that the best k come from is wider than they are by span / (k - 1) at each end. So a range
+becomes that of the best values, widened by this, by a fortieth of the parent at least, clipped to the
+parent; by the logarithm where the parent is logarithmic; integers and steps go outwards to the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Any, Final, NamedTuple
+
+from msgspec import structs
+
+from hpc_search.space import Choice, Dimension, Int, LogInt, LogUniform, Space, Uniform, canonical
+from hpc_search.strategies.pareto import best_first
+
+#: Fewer points tell no width.
+LEAST: Final = 2
+#: A range is widened at each end by this share of its parent at least: equal values are no proof.
+_PAD: Final = 1 / 40
+#: Bounds have so many digits, rounded outwards: to be read, and the same on every machine.
+_DIGITS: Final = 6
+
+Group = dict[str, tuple[Any, ...]]
+
+
+class Scored(NamedTuple):
+    """A complete point: its number, parameters, and the mean of each objective."""
+
+    point: int
+    params: dict[str, Any]
+    values: tuple[float, ...]
+
+
+class Narrowed(NamedTuple):
+    """A space that was derived, and in words how."""
+
+    space: Space
+    why: str
+
+
+def best(scored: Iterable[Scored], goals: Sequence[str]) -> list[Scored]:
+    """Return the points, best first: by value; of several objectives by front, then the least crowded.
+
+    Equal ones stand in the order of their numbers, whatever the order of *scored*.
+    """
+    points = sorted(scored)
+    return [points[place] for place in best_first([one.values for one in points], goals)]
+
+
+def quantile(count: int, top: float) -> int:
+    """Return how many of *count* points are the best share *top*: at least LEAST, where there are so many."""
+    return min(count, max(LEAST, math.ceil(Decimal(repr(top)) * count)))
+
+
+def narrow(parent: Space, searched: Space, top: Sequence[Mapping[str, Any]], budget: int) -> Narrowed:
+    """Return *parent* with the bounds of the *top* points, which come from the space *searched*.
+
+    A parameter keeps its parent's range where the earlier stage did not vary it, or where it is active in
+    fewer than LEAST of them. Where fewer points than the *budget* would be left, parameters get theirs
+    back, the least narrowed first, until there are enough.
+    """
+    varied = {*searched.dimensions, *(name for group in searched.linked for name in group)}
+    dimensions: dict[str, Dimension] = {}
+    for name, dimension in parent.dimensions.items():
+        values = [point[name] for point in top if name in point] if name in varied else []
+        dimensions[name] = _dimension(dimension, values)
+    groups = [_group(group, top) if group.keys() <= varied else group for group in parent.linked]
+    return _relaxed(parent, dimensions, groups, budget)
+
+
+# -- one dimension
+def _dimension(parent: Dimension, values: Sequence[Any]) -> Dimension:
+    inside = [value for value in values if _has(parent, value)]
+    if len(inside) < LEAST:
+        return parent
+    match parent:
+        case Choice():
+            return _seen(parent, inside)
+        case Int():
+            low, high = _widened(min(inside), max(inside), len(inside), parent.low, parent.high)
+            return structs.replace(parent, low=math.floor(low), high=math.ceil(high))
+        case LogInt():
+            low, high = _log_widened(inside, parent.low, parent.high)
+            return structs.replace(
+                parent, low=max(parent.low, math.floor(low)), high=min(parent.high, math.ceil(high))
+            )
+        case Uniform():
+            low, high = _widened(min(inside), max(inside), len(inside), parent.low, parent.high)
+        case LogUniform():
+            low, high = _log_widened(inside, parent.low, parent.high)
+    low, high = _outwards(low, ROUND_FLOOR), _outwards(high, ROUND_CEILING)
+    return structs.replace(parent, low=max(parent.low, low), high=min(parent.high, high))
+
+
+def _has(dimension: Dimension, value: Any) -> bool:
+    """Return whether *value* is one of *dimension*: points that a user gave need not be."""
+    if isinstance(dimension, Uniform | LogUniform):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and dimension.low <= value <= dimension.high
+    try:
+        dimension.digit(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _seen(parent: Choice, values: Iterable[Any]) -> Choice:
+    seen = {canonical(value) for value in values}
+    return Choice(tuple(value for value in parent.values if canonical(value) in seen))
+
+
+def _widened(least: float, most: float, count: int, low: float, high: float) -> tuple[float, float]:
+    """Return [*least*, *most*] of *count* values widened at both ends, clipped to [*low*, *high*]."""
+    pad = max((most - least) / (count - 1), (high - low) * _PAD)
+    return max(low, least - pad), min(high, most + pad)
+
+
+def _log_widened(values: Sequence[float], low: float, high: float) -> tuple[float, float]:
+    ends = _widened(math.log(min(values)), math.log(max(values)), len(values), math.log(low), math.log(high))
+    # The best values stay inside, however exp rounds.
+    return min(math.exp(ends[0]), min(values)), max(math.exp(ends[1]), max(values))
+
+
+def _outwards(value: float, rounding: str) -> float:
+    return float(Context(prec=_DIGITS, rounding=rounding).create_decimal_from_float(value))
+
+
+def _group(parent: Group, top: Sequence[Mapping[str, Any]]) -> Group:
+    """Return the rows of linked lists that the *top* points have."""
+    active = [point for point in top if all(name in point for name in parent)]
+    seen = {canonical([point[name] for name in parent]) for point in active}
+    rows = [row for row in zip(*parent.values(), strict=True) if canonical(list(row)) in seen]
+    if len(active) < LEAST or not rows:
+        return parent
+    return dict(zip(parent, map(tuple, zip(*rows, strict=True)), strict=True))
+
+
+# -- enough points
+def _relaxed(parent: Space, dimensions: dict[str, Dimension], groups: list[Group], budget: int) -> Narrowed:
+    """Return the narrowed space, with as many parts as their parents have as it needs for *budget* points."""
+    shares = {name: _share(parent.dimensions[name], one) for name, one in dimensions.items()}
+    of_groups = {place: _rows(group) / _rows(parent.linked[place]) for place, group in enumerate(groups)}
+    order: list[str | int] = sorted(
+        (key for key, share in {**shares, **of_groups}.items() if share < 1),
+        key=lambda key: -({**shares, **of_groups}[key]),
+    )
+    relaxed: list[str] = []
+    while True:
+        space = structs.replace(parent, dimensions=dict(dimensions), linked=tuple(groups))
+        size = space.size()
+        if size is None or size >= budget or not order:
+            return Narrowed(space, _words(parent, space, relaxed, budget))
+        key = order.pop(0)
+        if isinstance(key, int):
+            groups[key] = parent.linked[key]
+            relaxed.append(" + ".join(groups[key]))
+        else:
+            dimensions[key] = parent.dimensions[key]
+            relaxed.append(key)
+
+
+def _share(parent: Dimension, narrowed: Dimension) -> float:
+    """Return how much of *parent* is left, 1 where it has no number of values."""
+    if isinstance(parent, Uniform | LogUniform) or isinstance(narrowed, Uniform | LogUniform):
+        return 1.0
+    return narrowed.count() / parent.count()
+
+
+def _rows(group: Group) -> int:
+    return len(next(iter(group.values())))
+
+
+# -- in words
+def _words(parent: Space, space: Space, relaxed: Sequence[str], budget: int) -> str:
+    parts = [
+        f"{name} {shown(before)} -> {shown(space.dimensions[name])}"
+        for name, before in parent.dimensions.items()
+        if space.dimensions[name] != before
+    ]
+    parts += [
+        f"{' + '.join(before)} {_rows(before)} -> {_rows(after)} linked values"
+        for before, after in zip(parent.linked, space.linked, strict=True)
+        if before != after
+    ]
+    text = "; ".join(parts) or "no parameter was narrowed"
+    if relaxed:
+        text += f"; {', '.join(relaxed)} not narrowed: fewer than {budget:,} points would be left"
+    return text
+
+
+def shown(dimension: Dimension) -> str:
+    """Return a dimension in a few words."""
+    if isinstance(dimension, Choice):
+        return f"[{', '.join(map(str, dimension.values))}]"
+    return f"[{dimension.low:g}, {dimension.high:g}]"
