@@ -184,8 +184,9 @@ def _copy(run: Run, target: Layout) -> None:
     for path in (source.plan, source.code, source.provenance):
         if path.exists():
             shutil.copyfile(path, target.root / path.name)
-    if source.splits.exists():
-        shutil.copytree(source.splits, target.splits)
+    for place, copy in ((source.splits, target.splits), (source.stages, target.stages)):
+        if place.exists():
+            shutil.copytree(place, copy)
     instance = load_instance(source)
     durable.write_file(target.instance, encode_instance(instance))
     head, size = new_index(run.plan.trials)
