@@ -21,7 +21,7 @@ from hpc_search.records.plan import (
     StageSpec,
     StrategySpec,
 )
-from hpc_search.space import Choice, Dimension, Space
+from hpc_search.space import Choice, Dimension, Normal, Normalise, Quantized, Rules, Space
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 #: Plain words that readers of YAML 1.1, PyYAML among them, take for booleans.
@@ -123,22 +123,46 @@ def _start(search: Search | Part) -> str:
 
 def _space(space: Space) -> str:
     text = ""
-    if space.dimensions:
-        text += "space:\n" + block(
-            {name: _dimension(value) for name, value in space.dimensions.items()}, "  "
-        )
-    if space.linked:
-        text += "linked:\n" + "".join(f"  - {flow(group)}\n" for group in space.linked)
-    if space.fixed:
-        text += "fixed:\n" + block(space.fixed, "  ")
+    for key, value in space_keys(space).items():
+        if isinstance(value, Mapping):
+            text += f"{key}:\n{block(value, '  ')}"
+        else:
+            text += f"{key}:\n" + "".join(f"  - {flow(item)}\n" for item in value)
     return text
 
 
+def space_keys(space: Space) -> dict[str, Any]:
+    """Return the keys of a search file that make *space*; those without anything are left out."""
+    rules = space.rules if isinstance(space.rules, Rules) else Rules()
+    keys = {
+        "space": {name: _dimension(value) for name, value in space.dimensions.items()},
+        "linked": space.linked,
+        "when": rules.when,
+        "normalise": {name: _normalise(several) for name, several in rules.normalise.items()},
+        "constraints": rules.constraints,
+        "derived": rules.derived,
+        "fixed": space.fixed,
+    }
+    return {key: value for key, value in keys.items() if value}
+
+
 def _dimension(dimension: Dimension) -> Any:
-    if isinstance(dimension, Choice):
-        return dimension.values
-    kind = dimension.__struct_config__.tag
-    return {str(kind): [dimension.low, dimension.high]}
+    kind = str(dimension.__struct_config__.tag)
+    prior: dict[str, Any] = {}
+    match dimension:
+        case Choice(values=values, weights=weights):
+            return {"choice": values, "weights": weights} if weights else values
+        case Normal(mean=mean, sd=sd):
+            return {kind: [mean, sd]}
+        case _ if dimension.prior is not None:
+            prior = {"prior": {"at": dimension.prior.at, "sd": dimension.prior.sd}}
+    step = getattr(dimension, "step", 1)
+    stepped = isinstance(dimension, Quantized) or step != 1
+    return {kind: [dimension.low, dimension.high, *([step] if stepped else [])], **prior}
+
+
+def _normalise(several: tuple[Normalise, ...]) -> Any:
+    return [{"unless" if rule.unless else "if": rule.condition, "to": rule.to} for rule in several]
 
 
 def _strategy(strategy: StrategySpec) -> Any:

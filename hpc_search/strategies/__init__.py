@@ -45,4 +45,4 @@ def _own(kind: str, options: dict[str, Any]) -> Strategy:
     # Most searches have no model: its code is loaded where it is used.
     from hpc_search.strategies.adaptive import Model
 
-    return Model(kind, **options)
+    return Model.of(kind, **options)
