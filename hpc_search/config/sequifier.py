@@ -28,7 +28,13 @@ _MODEL: Final[tuple[str, ...]] = (
 _TRAINING: Final[tuple[str, ...]] = (
     *("learning_rate", "epochs", "scheduler", "batch_size", "dropout", "optimizer", "accumulation_steps"),
 )
-_OUTER: Final[tuple[str, ...]] = ("input_columns", "column_types", "categorical_columns", "real_columns", "seq_length")
+_OUTER: Final[tuple[str, ...]] = (
+    "input_columns",
+    "column_types",
+    "categorical_columns",
+    "real_columns",
+    "seq_length",
+)
 #: Single values of the sections: they go to every trial.
 _MODEL_FIXED: Final[tuple[str, ...]] = ("prediction_length",)
 _TRAINING_FIXED: Final[tuple[str, ...]] = (
@@ -43,8 +49,16 @@ _OUTER_FIXED: Final[tuple[str, ...]] = (
     *("export_generative_model", "export_embedding_model", "export_onnx", "export_pt", "export_with_dropout"),
 )
 #: What the search itself is about: of no use to a trial.
-_OWN: Final[tuple[str, ...]] = ("hp_search_name", "search_strategy", "n_samples", "model_config_write_path", "override_input")
-_SECTIONS: Final[tuple[str, ...]] = ("model_hyperparameter_sampling", "training_hyperparameter_sampling")
+_OWN: Final[tuple[str, ...]] = (
+    "hp_search_name",
+    "search_strategy",
+    "n_samples",
+    "model_config_write_path",
+    "override_input",
+)
+_SECTIONS: Final[tuple[str, ...]] = (
+    *("model_hyperparameter_sampling", "training_hyperparameter_sampling"),
+)
 _NEEDED: Final[tuple[str, ...]] = (
     *("seq_length", "dim_model", "n_head", "initial_embedding_dim", "dim_feedforward", "num_layers"),
     *("activation_fn", "attention_type", "n_kv_heads", "normalization", "positional_encoding"),

@@ -1,4 +1,4 @@
-"""Sobol and Halton: evenly spread, reproducible, without repeats; and the values that no version may change."""
+"""Sobol and Halton: evenly spread, reproducible, without repeats; and values that no version may change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import qmc
 
 from hpc_search.errors import UsageError
-from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform, point_hash
+from hpc_search.space import Choice, Int, LogInt, LogUniform, Rules, Space, Uniform, point_hash
 from hpc_search.strategies import sobol
 from hpc_search.strategies.quasirandom import Quasirandom
 from hpc_search.strategies.random import Random
@@ -18,6 +18,19 @@ from hpc_search.strategies.random import Random
 BOTH = pytest.mark.parametrize("name", ["sobol", "halton"])
 SQUARE = Space({name: Uniform(0, 1) for name in "abcde"})
 FINITE = Space({"a": Choice((1, 2, 3)), "b": Int(1, 20), "c": LogInt(1, 5)}, ({"d": (1, 2), "e": (3, 4)},))
+#: 2 of sgd x 3 widths; of adam with its 4 layers only those up to 8 units: 2 + 4 + ... = 11 points.
+RULED = Space(
+    {"optimizer": Choice(("sgd", "adam")), "layers": Int(1, 4), "width": Choice((2, 4, 8))},
+    (),
+    {"epochs": 3},
+    Rules(when={"layers": "optimizer == 'adam'"}, constraints=("layers * width <= 8",)),
+)
+BRANCHED = Space(
+    {"optimizer": Choice(("sgd", "adam")), "beta": Uniform(0, 1)},
+    (),
+    {},
+    Rules(when={"beta": "optimizer == 'adam'"}, constraints=("beta <= 0.5",)),
+)
 MIXED = Space({"lr": LogUniform(1e-5, 1e-1), "n": Choice((1, 2, 3))}, (), {"epochs": 3})
 
 
@@ -41,7 +54,9 @@ def test_points_are_far_more_even_than_random_ones(name: str, count: int) -> Non
 
 
 def test_sobol_is_a_net_in_every_dimension_and_stays_one_when_scrambled() -> None:
-    keys = [int.from_bytes(hashlib.blake2b(b"%d" % axis, digest_size=4).digest(), "big") for axis in range(101)]
+    keys = [
+        int.from_bytes(hashlib.blake2b(b"%d" % axis, digest_size=4).digest(), "big") for axis in range(101)
+    ]
     rows = [sobol.coordinates(index, keys) for index in range(64)]
     for axis in range(len(keys)):
         assert sorted(int(row[axis] * 64) for row in rows) == list(range(64))
@@ -57,6 +72,24 @@ def test_unscrambled_sobol_is_the_one_of_scipy() -> None:
 def test_finite_space_is_used_up_without_repeats(name: str) -> None:
     found = points(name, FINITE, 600)
     assert sorted(map(FINITE.index, found)) == list(range(600))
+
+
+@BOTH
+def test_space_with_rules_is_used_up_without_what_they_exclude(name: str) -> None:
+    size = RULED.size() or 0
+    found = points(name, RULED, size)
+    assert sorted(map(RULED.index, found)) == list(range(size)) == list(range(10))
+    assert all(point.get("layers", 1) * point["width"] <= 8 for point in found)  # type: ignore[operator]
+
+
+@BOTH
+def test_branch_without_a_range_comes_once_and_constraints_hold_on_ranges(name: str) -> None:
+    found = points(name, BRANCHED, 40)
+    assert [point for point in found if "beta" not in point] == [{"optimizer": "sgd"}]
+    assert all(float(str(point.get("beta", 0))) <= 0.5 for point in found)
+
+
+SPACES = (FINITE, MIXED, RULED)
 
 
 @BOTH
@@ -100,5 +133,8 @@ def test_space_with_more_axes_than_sobol_is_refused_and_halton_takes_it() -> Non
 
 
 def test_points_are_pinned() -> None:
-    names = [point_hash(points(name, space, 9)) for name in ("sobol", "halton") for space in (FINITE, MIXED)]
-    assert names == ["?"]
+    names = [point_hash(points(name, space, 9)) for name in ("sobol", "halton") for space in SPACES]
+    assert names == [
+        *("e1106b6948851391", "acd30e9f55f60912", "37241996bc1144e4"),
+        *("453ea67eca877df7", "742c2dbebf8881ae", "da8bcd5f470e8e6d"),
+    ]
