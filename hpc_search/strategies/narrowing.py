@@ -15,7 +15,20 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
-from hpc_search.space import Choice, Dimension, Int, LogInt, LogUniform, Space, Uniform, canonical
+from hpc_search.space import (
+    CONTINUOUS,
+    Choice,
+    Dimension,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Prior,
+    Quantized,
+    Space,
+    Uniform,
+    canonical,
+)
 from hpc_search.strategies.pareto import best_first
 
 #: Fewer points tell no width.
@@ -81,27 +94,45 @@ def _dimension(parent: Dimension, values: Sequence[Any]) -> Dimension:
     match parent:
         case Choice():
             return _seen(parent, inside)
-        case Int():
-            low, high = _widened(min(inside), max(inside), len(inside), parent.low, parent.high)
-            return structs.replace(parent, low=math.floor(low), high=math.ceil(high))
+        case Int() | Quantized():
+            return _stepped(parent, inside)
         case LogInt():
             low, high = _log_widened(inside, parent.low, parent.high)
-            return structs.replace(
-                parent, low=max(parent.low, math.floor(low)), high=min(parent.high, math.ceil(high))
-            )
+            low, high = max(parent.low, math.floor(low)), min(parent.high, math.ceil(high))
+            return LogInt(low, high, _inside(parent.prior, low, high))
         case Uniform():
             low, high = _widened(min(inside), max(inside), len(inside), parent.low, parent.high)
         case LogUniform():
             low, high = _log_widened(inside, parent.low, parent.high)
+        case Normal():
+            # It has no bounds: where the best ones are is a prior that the user gave.
+            return parent
     low, high = _outwards(low, ROUND_FLOOR), _outwards(high, ROUND_CEILING)
-    return structs.replace(parent, low=max(parent.low, low), high=min(parent.high, high))
+    low, high = max(parent.low, low), min(parent.high, high)
+    return structs.replace(parent, low=low, high=high, prior=_inside(parent.prior, low, high))
+
+
+def _stepped(parent: Int | Quantized, values: Sequence[Any]) -> Int | Quantized:
+    """Return a range with steps, whose ends go outwards to the next step."""
+    low, high = _widened(min(values), max(values), len(values), parent.low, parent.high)
+    # A step that is reached but for the rounding is not passed.
+    first = max(0, math.floor((low - parent.low) / parent.step + 1e-9))
+    last = min(parent.count() - 1, math.ceil((high - parent.low) / parent.step - 1e-9))
+    if first == last and isinstance(parent, Quantized):
+        first, last = (first, last + 1) if last < parent.count() - 1 else (first - 1, last)
+    ends = parent.value(first), parent.value(last)
+    return structs.replace(parent, low=ends[0], high=ends[1], prior=_inside(parent.prior, *ends))
+
+
+def _inside(prior: Prior | None, low: float, high: float) -> Prior | None:
+    """Return *prior* with its middle at the nearest place of a narrowed range."""
+    return None if prior is None else Prior(min(max(prior.at, low), high), prior.sd)
 
 
 def _has(dimension: Dimension, value: Any) -> bool:
     """Return whether *value* is one of *dimension*: points that a user gave need not be."""
-    if isinstance(dimension, Uniform | LogUniform):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and dimension.low <= value <= dimension.high
+    if isinstance(dimension, CONTINUOUS):
+        return dimension.has(value)
     try:
         dimension.digit(value)
     except ValueError:
@@ -111,7 +142,9 @@ def _has(dimension: Dimension, value: Any) -> bool:
 
 def _seen(parent: Choice, values: Iterable[Any]) -> Choice:
     seen = {canonical(value) for value in values}
-    return Choice(tuple(value for value in parent.values if canonical(value) in seen))
+    kept = [place for place, value in enumerate(parent.values) if canonical(value) in seen]
+    weights = tuple(parent.weights[place] for place in kept if parent.weights)
+    return Choice(tuple(parent.values[place] for place in kept), weights)
 
 
 def _widened(least: float, most: float, count: int, low: float, high: float) -> tuple[float, float]:
@@ -165,7 +198,7 @@ def _relaxed(parent: Space, dimensions: dict[str, Dimension], groups: list[Group
 
 def _share(parent: Dimension, narrowed: Dimension) -> float:
     """Return how much of *parent* is left, 1 where it has no number of values."""
-    if isinstance(parent, Uniform | LogUniform) or isinstance(narrowed, Uniform | LogUniform):
+    if isinstance(parent, CONTINUOUS) or isinstance(narrowed, CONTINUOUS):
         return 1.0
     return narrowed.count() / parent.count()
 
@@ -196,4 +229,6 @@ def shown(dimension: Dimension) -> str:
     """Return a dimension in a few words."""
     if isinstance(dimension, Choice):
         return f"[{', '.join(map(str, dimension.values))}]"
+    if isinstance(dimension, Normal):
+        return f"normal [{dimension.mean:g}, {dimension.sd:g}]"
     return f"[{dimension.low:g}, {dimension.high:g}]"
