@@ -145,25 +145,25 @@ def test_what_is_wrong_in_a_table_is_told_with_its_line(tmp_path: Path, rows: st
 
 
 RANKED = [
-    ("trial 4", {"lr": 0.001, "n": 2, "opt": "sgd", "dim": 64, "heads": 4, "epochs": 99}),
+    ("trial 4", {"lr": 0.001, "n": 2, "opt": "sgd", "dim": 64, "heads": 4, "epochs": 99, "other": 1}),
     ("trial 1", {"lr": 5.0, "n": 2, "opt": "sgd", "dim": 64, "heads": 4}),
     ("trial 3", {"lr": 0.001, "n": 3, "opt": "sgd", "dim": 64, "heads": 4}),
     ("trial 2", {"lr": 0.001, "n": 4, "opt": "sgd", "dim": 64, "heads": 4}),
 ]
 
 
-def ranked(kind: str, place: str, options: Mapping[str, Any], base: Path) -> Iterator[tuple[str, Any]]:
+def ranked(kind: str, place: str, options: Mapping[str, Any], base: Path) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     del base
     if place == "broken":
         raise UsageError("it is broken", hint="mend it")
     assert (kind, dict(options)) in [("run", {}), ("optuna", {"study": "s"})]
-    yield from RANKED
+    yield from ((name, params, ("other",)) for name, params in RANKED)
 
 
 def test_best_points_of_another_search_come_in_its_order_without_those_that_are_none_here() -> None:
     elsewhere = Elsewhere(ranked)
     given = read("  - {optuna: o.db, study: s, top: 2}", elsewhere=elsewhere).given
-    # What this search fixes is its own affair.
+    # What this search fixes is its own affair, and what only the other one has and fixes is the other's.
     assert [(point["n"], point["epochs"]) for point in given] == [(2, 3), (3, 3)]
     assert elsewhere.notes == [
         "points of optuna o.db, left out: trial 1: lr: 5.0 is not in the range log_uniform [1e-05, 0.1]"
