@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
         "plan",
         "check a search file, print the exact count and make the run directory",
         "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run\n"
-        "  hpc-search plan catalog.yaml --mode quick\n  hpc-search plan catalog.yaml --experiments base tiny\n"
+        "  hpc-search plan catalog.yaml --mode quick\n  hpc-search plan catalog.yaml --experiments a b\n"
         "  hpc-search plan multistage.yaml --skip-stage sanity --only criteria --only evidence\n"
         "  hpc-search plan search.yaml --run runs/second --amend",
     )

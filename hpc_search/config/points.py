@@ -142,7 +142,7 @@ class _Found:
         for name, params, constant in ranked:
             if taken == top:
                 break
-            # What this search fixes or derives is its own affair, and what the other one fixes is the other's.
+            # What this search fixes or derives is its own affair, what the other one fixes that one's.
             names = self._settled.union(set(constant) - set(self._space.names))
             own = {key: value for key, value in params.items() if key not in names}
             try:
@@ -183,7 +183,8 @@ def _of_value(space: Space, name: str, value: Any) -> tuple[str, str] | None:
     if name not in space.names:
         near = near_miss(name, space.names)
         message = f"the space has no parameter {shown(name)}" + (f"; {near}" if near else "")
-        return message, words(list(map(repr, space.names))[:30], "or")
+        known = list(map(repr, space.names))[:30]
+        return message, words(known, "or") if known else "none: the space is empty"
     try:
         _own(space, name, value)
     except ValueError as error:

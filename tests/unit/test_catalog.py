@@ -33,9 +33,9 @@ catalog:
 """
 
 
-def read(body: str, strategy: str = "catalog", chosen: Chosen = Chosen(), base: Path = Path()) -> Search:
+def read(body: str, strategy: str = "catalog", chosen: Chosen | None = None, base: str = ".") -> Search:
     text = f"{HEAD}{body}strategy: {strategy}\n"
-    return parse_search(text.encode(), str(base / "f.yaml"), Asked(chosen))
+    return parse_search(text.encode(), f"{base}/f.yaml", Asked(chosen or Chosen()))
 
 
 def told(*given: Any, **more: Any) -> str:
@@ -59,8 +59,13 @@ def test_mode_says_how_many_experiments_run(strategy: str, count: int) -> None:
 def test_experiment_is_its_values_over_the_defaults_under_its_name() -> None:
     found = {point["experiment"]: point for point in points(read(RANKER))}
     assert found["high_dropout"] == {
-        **{"experiment": "high_dropout", "dims": [512, 256], "batch": 64, "lr": 1e-4},
-        **{"epochs": 30, "dropout": 0.5, "features": "all"},
+        "experiment": "high_dropout",
+        "dims": [512, 256],
+        "batch": 64,
+        "lr": 1e-4,
+        "epochs": 30,
+        "dropout": 0.5,
+        "features": "all",
     }
     assert (found["quick_test"]["epochs"], found["iqa_only"]["features"]) == (5, "iqa")
 
@@ -85,7 +90,9 @@ def test_name_of_the_experiment_is_nothing_that_a_trial_has_to_read() -> None:
     assert set(space.varied) == {"dims", "batch", "lr", "dropout", "features", "epochs"}
 
 
-@pytest.mark.parametrize("strategy", ["catalog", "{catalog: {mode: quick}}", "{catalog: {names: [baseline]}}"])
+@pytest.mark.parametrize(
+    "strategy", ["catalog", "{catalog: {mode: quick}}", "{catalog: {names: [baseline]}}"]
+)
 def test_dumped_catalog_reads_back_equal(strategy: str) -> None:
     search = read(RANKER, strategy)
     assert parse_search(dump_search(search).encode(), "f.yaml") == search
@@ -102,13 +109,13 @@ plain,"512,256",64,false,no clip
 def test_table_has_an_experiment_a_row(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(TABLE)
     body = "catalog: {experiments: e.csv, ignore: [notes], modes: {quick: [small]}}\n"
-    found = points(read(body, base=tmp_path))
+    found = points(read(body, base=str(tmp_path)))
     assert found == [
         {"experiment": "baseline", "dims": [512, 256], "batch": 64, "clip": True},
         {"experiment": "small", "dims": 256, "batch": 64, "clip": True},
         {"experiment": "plain", "dims": "512,256", "batch": 64, "clip": False},
     ]
-    assert len(points(read(body, "{catalog: {mode: quick}}", base=tmp_path))) == 1
+    assert len(points(read(body, "{catalog: {mode: quick}}", base=str(tmp_path)))) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,7 +129,7 @@ def test_table_has_an_experiment_a_row(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_in_a_table_is_told_with_its_line(tmp_path: Path, table: str, words: str) -> None:
     (tmp_path / "e.csv").write_text(table)
-    assert words in told("catalog: {experiments: e.csv}\n", base=tmp_path)
+    assert words in told("catalog: {experiments: e.csv}\n", base=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -130,14 +137,26 @@ def test_what_is_wrong_in_a_table_is_told_with_its_line(tmp_path: Path, table: s
     [
         (RANKER, "{catalog: {mode: quik}}", "no mode 'quik'; did you mean 'quick'?"),
         (RANKER, "{catalog: {names: [tiny_mpl]}}", "no experiment 'tiny_mpl'; did you mean 'tiny_mlp'?"),
-        (RANKER.replace("[simple_mlp,", "[simpel_mlp,"), "catalog", "catalog.modes.quick[0]: the catalog has no"),
+        (
+            RANKER.replace("[simple_mlp,", "[simpel_mlp,"),
+            "catalog",
+            "catalog.modes.quick[0]: the catalog has no",
+        ),
         (RANKER + "space: {a: [1]}\n", "catalog", "space cannot stand beside a catalog"),
         (RANKER + "linked: [{a: [1], b: [2]}]\n", "catalog", "linked cannot stand beside a catalog"),
         (RANKER + "points: [{lr: 1}]\n", "catalog", "points cannot stand beside a catalog"),
         ("catalog: {modes: {a: [b]}}\n", "catalog", "the key 'experiments' is missing"),
         ("catalog: {experiments: {}}\n", "catalog", "is empty: it needs at least one experiment"),
-        ("catalog: {experiments: {a: {experiment: 1}}}\n", "catalog", "experiment is the name of the experiment"),
-        ("catalog: {experiments: {a: {lr: 1}, b: }}\n", "catalog", "the experiment 'b' has no value for 'lr'"),
+        (
+            "catalog: {experiments: {a: {experiment: 1}}}\n",
+            "catalog",
+            "experiment is the name of the experiment",
+        ),
+        (
+            "catalog: {experiments: {a: {lr: 1}, b: }}\n",
+            "catalog",
+            "the experiment 'b' has no value for 'lr'",
+        ),
         ("catalog: {experiments: {a: {lr: 1}, b: {lr: 1.0}}}\n", "catalog", "'a' and 'b' are equal"),
         ("catalog: {experiments: {a: [1]}}\n", "catalog", "catalog.experiments.a: is not a mapping"),
     ],

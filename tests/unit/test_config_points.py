@@ -61,13 +61,19 @@ def test_strategy_points_runs_only_the_given_ones() -> None:
     ("points", "words"),
     [
         ("  - {lr: 1e-3, n: 2}", ["f.yaml:8: points[0]: lacks 'opt', 'dim' and 'heads'"]),
-        (f"  - {ONE.replace('1e-3', '2')}", ["f.yaml:8: points[0].lr: lr: 2 is not in the range", "[1e-05, 0.1]"]),
+        (
+            f"  - {ONE.replace('1e-3', '2')}",
+            ["f.yaml:8: points[0].lr: lr: 2 is not in the range", "[1e-05, 0.1]"],
+        ),
         (f"  - {ONE.replace('n: 2', 'n: 10')}", ["points[0].n", "not an integer between 1 and 9"]),
         (f"  - {ONE.replace('n: 2', 'n: true')}", ["points[0].n", "True is not an integer"]),
         (f"  - {ONE.replace('sgd', 'sdg')}", ["points[0].opt", "'sdg' is not one of the 2 values"]),
         (f"  - {ONE.replace('heads: 4', 'heads: 8')}", ["points[0]", "heads"]),
         (f"  - {ONE.replace('opt', 'optt')}", ["no parameter 'optt'; did you mean 'opt'?", "lacks 'opt'"]),
-        (f"  - {ONE[:-1]}, epochs: 4}}", ["points[0].epochs: epochs is fixed", "expected: 3, or leave it out"]),
+        (
+            f"  - {ONE[:-1]}, epochs: 4}}",
+            ["points[0].epochs: epochs is fixed", "expected: 3, or leave it out"],
+        ),
         (f"  - {ONE}\n  - {ONE}", ["f.yaml:9: points[1]: is the point of line 8 again"]),
         ("  - 3", ["points[0]: is not a mapping"]),
         ("  - {csv: no.csv}", ["points[0].csv", "no.csv: there is no such CSV file"]),
@@ -132,7 +138,10 @@ def test_table_has_a_point_a_row(tmp_path: Path) -> None:
     [
         ("lr,n,opt,dim,heads\n5,2,sgd,64,4\n", ["p.csv:2: lr: lr: 5 is not in the range"]),
         ("lr,n,opt,dim,heads\n1e-3,2,sgd,64,4\n1e-3,2,sgd,,4\n", ["p.csv:3: lacks 'dim'"]),
-        ("lr,n\n1e-3\n", ["p.csv:2: the row has another number of cells", "found:    1 cells", "expected: 2"]),
+        (
+            "lr,n\n1e-3\n",
+            ["p.csv:2: the row has another number of cells", "found:    1 cells", "expected: 2"],
+        ),
         ("lr,lr\n1,2\n", ["p.csv:1: the header has no name for each column"]),
         ("lr\n", ["not a table of points", "found:    0 rows"]),
         ("lr,n,opt,dim,heads\n[1,2,sgd,64,4\n", ["p.csv:2:"]),
@@ -152,7 +161,9 @@ RANKED = [
 ]
 
 
-def ranked(kind: str, place: str, options: Mapping[str, Any], base: Path) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+def ranked(
+    kind: str, place: str, options: Mapping[str, Any], base: Path
+) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     del base
     if place == "broken":
         raise UsageError("it is broken", hint="mend it")

@@ -57,7 +57,10 @@ def test_every_strategy_has_an_example_that_is_refused_for_nothing_but_the_point
 @pytest.mark.parametrize(
     ("strategy", "words"),
     [
-        ("{random: {points: 0}}", ["f.yaml:5: strategy.random.points", "found:    0", "an integer, 1 or more"]),
+        (
+            "{random: {points: 0}}",
+            ["f.yaml:5: strategy.random.points", "found:    0", "an integer, 1 or more"],
+        ),
         ("{tpe: {points: 0}}", ["strategy.tpe.points", "an integer, 1 or more"]),
         ("{sobol: {seed: 1}}", ["strategy.sobol", "the key 'points' is missing", "{points: 200, seed: 0}"]),
         ("{halton: {points: 5, sed: 1}}", ["strategy.halton.sed", "unknown key 'sed'; did you mean 'seed'?"]),

@@ -110,7 +110,13 @@ def points(found: Imported) -> list[dict[str, Any]]:
 def product_by_hand() -> set[bytes]:
     """Return every point of the large search, by loops over the lists as the documentation has them."""
     model, training, outer = {**MODEL, **LARGE_MODEL}, {**TRAINING, **LARGE_TRAINING}, LARGE_OUTER
-    backbone = ("dim_model", "n_head", "initial_embedding_dim", "joint_embedding_dim", "feature_embedding_dims")
+    backbone = (
+        "dim_model",
+        "n_head",
+        "initial_embedding_dim",
+        "joint_embedding_dim",
+        "feature_embedding_dims",
+    )
     schedule = ("learning_rate", "epochs", "scheduler")
     found = set()
     for i, j, k in itertools.product(range(3), range(2), range(2)):
@@ -125,9 +131,14 @@ def product_by_hand() -> set[bytes]:
                     **{key: model[key][i] for key in backbone},
                     **{key: training[key][j] for key in schedule},
                     **{key: outer[key][k] for key in ("input_columns", "column_types")},
-                    **{"num_layers": layers, "attention_type": attention, "rope_theta": theta},
+                    "num_layers": layers,
+                    "attention_type": attention,
+                    "rope_theta": theta,
                     "n_kv_heads": heads if divides and attention != "mha" else None,
-                    **{"batch_size": batch, "optimizer": optimizer, "dropout": dropout, "seq_length": length},
+                    "batch_size": batch,
+                    "optimizer": optimizer,
+                    "dropout": dropout,
+                    "seq_length": length,
                 }
                 found.add(canonical(point))
     return found
@@ -183,12 +194,20 @@ def test_rest_of_the_search_is_as_sequifier_runs_it() -> None:
     assert (search.name, search.seeds, search.expect_points) == ("my-search", (101,), 1)
     assert (search.metric.name, search.metric.goal) == ("val_loss", "min")
     assert isinstance(search.retry.oom, OomRetry)
-    assert (search.retry.oom.halve, search.retry.oom.times, search.retry.oom.ladder) == ("batch_size", 3, "plain")
+    assert (search.retry.oom.halve, search.retry.oom.times, search.retry.oom.ladder) == (
+        "batch_size",
+        3,
+        "plain",
+    )
 
 
 @pytest.mark.parametrize(
     ("samples", "strategy"),
-    [(3, StrategySpec("random", {"points": 3, "seed": 0})), (4, StrategySpec("grid")), (9, StrategySpec("grid"))],
+    [
+        (3, StrategySpec("random", {"points": 3, "seed": 0})),
+        (4, StrategySpec("grid")),
+        (9, StrategySpec("grid")),
+    ],
 )
 def test_samples_are_distinct_random_points_or_all_there_are(samples: int, strategy: StrategySpec) -> None:
     training = {"batch_size": [16, 32], "dropout": [0.0, 0.1]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -84,7 +84,7 @@ def journalled(base: Path) -> tuple[str, Any]:
 @pytest.mark.parametrize("storage", [sqlite, journalled])
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_points_of_a_study_come_by_its_values_as_they_were_suggested(
-    tmp_path: Path, storage: Any, direction: str
+    tmp_path: Path, storage: Any, direction: Literal["minimize", "maximize"]
 ) -> None:
     name, where = storage(tmp_path)
     study = optuna.create_study(
