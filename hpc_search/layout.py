@@ -37,15 +37,15 @@ class Layout:
         return self.root / "plan.json"
 
     def later_plan(self, number: int) -> Path:
-        """The plan that amendment *number* - 1 made: 2 is the first one."""
+        """Return the path of plan *number*, 2 for the first that an amendment made."""
         return self.root / f"plan.{number:03d}.json"
 
     def later_search(self, number: int) -> Path:
-        """The search of plan *number*, to read."""
+        """Return the path of the search of plan *number*, to read."""
         return self.root / f"search.{number:03d}.yaml"
 
     def later_digests(self, number: int) -> Path:
-        """Digests of these two, and a copy of plan *number*."""
+        """Return the path of the digests of these two, with a copy of plan *number*."""
         return self.root / f"digests.{number:03d}.json"
 
     @property
@@ -346,7 +346,7 @@ class Layout:
         return self.root / "results"
 
     def result(self, name: str) -> Path:
-        """One file of the results."""
+        """One file of the results; those of one search of several are NAME/FILE."""
         return self.results / name
 
     @property

@@ -54,7 +54,13 @@ def run(given: argparse.Namespace) -> int:
         any_packages=given.allow_different_packages,
         refill=refill,
     )
-    code = Supervisor(found.layout, found.plan, options).run()
+    worker = Supervisor(found.layout, found.plan, options)
+    code = worker.run()
+    while worker.amended and not code:
+        # Nothing is left of the plan that it began with; another worker in this process goes on by the new one.
+        found = search.open_run(given.run_dir)
+        worker = Supervisor(found.layout, found.plan, options)
+        code = worker.run()
     if not given.token:
         print(search.after_work(found))
     return code

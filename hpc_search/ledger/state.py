@@ -19,7 +19,11 @@ def read_state(layout: Layout, trials: int) -> tuple[Header, list[Entry]]:
     Raises:
         IndexDamagedError: The index is used and does not verify.
     """
-    return rebuild.entries(layout, trials) if mode.exclusive(layout) else read_index(layout)
+    if mode.exclusive(layout):
+        return rebuild.entries(layout, trials)
+    header, entries = read_index(layout)
+    # Of trials that an amendment added the index has no records yet; of those of a newer plan it may.
+    return header, [*entries[:trials], *(Entry() for _ in range(trials - len(entries)))]
 
 
 def read_trial(layout: Layout, trials: int, number: int) -> Entry | None:

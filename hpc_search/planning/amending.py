@@ -1,6 +1,7 @@
 """`plan --amend`: what a changed search adds to one that is planned, and the plan that has both.
 
-Pure, but for `amend`, which publishes it. Only what leaves every number, point and value as it was is an addition. All that is not is told at once.
+Pure, but for `amend`, which publishes it. Only what leaves every number, point and value as it was is an
+addition. All that is not is told at once.
 """
 
 from __future__ import annotations
@@ -341,6 +342,11 @@ class _Stage:
             changes = [f"{self._where}{name}: {change}" for name, change in _differences(old, new)]
             changes[-1] += f"; {lost:,} of the {size:,} points that are planned would not be in it"
             self._grown.reasons += changes
+            return None, ""
+        if self._whole.given:
+            self._grown.reasons.append(
+                f"{self._where}space: a grid after points that are given stays as it is"
+            )
             return None, ""
         count = Rest((old,)).count(new)
         block = replace(self._whole, points=count, without=(old,)) if count else None

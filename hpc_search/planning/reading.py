@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+from typing import Final
+
 import msgspec
 
 from hpc_search import durable
@@ -11,6 +15,8 @@ from hpc_search.records import checked
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Plan
 from hpc_search.records.provenance import Provenance
+
+_LATER: Final = re.compile(r"plan\.(\d{3,})\.json")
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -35,10 +41,12 @@ def load_plan(layout: Layout) -> Plan:
         UsageError: There is no run.
         DamagedError: The plan does not verify.
     """
-    newest = 1
-    while layout.later_plan(newest + 1).exists():
-        newest += 1
-    return load_numbered(layout, newest)
+    try:
+        found = [int(match[1]) for name in os.listdir(layout.root) if (match := _LATER.fullmatch(name))]
+    except OSError:
+        # What is wrong is said of plan.json.
+        found = []
+    return load_numbered(layout, max(found, default=1))
 
 
 def amended(layout: Layout, plan: Plan) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
-from hpc_search.ledger import IndexDamagedError, finals, paused, used_up
+from hpc_search.ledger import IndexDamagedError, paused, used_up
+from hpc_search.ledger.gates import Gates
 from hpc_search.planning import load_instance
 from hpc_search.search import room
 from hpc_search.search.runs import Run
 from hpc_search.site import starts
+from hpc_search.steering import stages
 
 if TYPE_CHECKING:
     from hpc_search.config.profile import Profile
@@ -121,9 +124,9 @@ def _others(run: Run, wish: Wish, order: Order) -> list[Order]:
 
 
 def pending(run: Run) -> int:
-    """Return how many trials have not ended, by the index; all of them where it cannot be read."""
+    """Return how many trials may run now, or do, by the index; all of them where it cannot be read."""
     try:
-        return run.plan.trials - finals(run.layout)
+        return stages.left(run.layout, run.plan)
     except IndexDamagedError:
         return run.plan.trials
 
@@ -146,6 +149,7 @@ def submit(run: Run, wish: Wish) -> Sent:
     from hpc_search.config.profile import signed_profile
     from hpc_search.launchers import submission
 
+    _open_stages(run)
     order = _order(run, wish, pending(run))
     if order.pending > 0 and (words := _nothing_left(run)):
         return Sent(submission.Outcome(0, 0, words), order.launcher)
@@ -153,7 +157,7 @@ def submit(run: Run, wish: Wish) -> Sent:
         room.check(run.path, order.pending, min(order.asked, order.pending))
     if order.pending > 0:
         submission.refuse_paused(run.layout)
-    run.layout.stop.unlink(missing_ok=True)
+        run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
     for other in _others(run, wish, order):
         more = submission.submit(other)
@@ -173,6 +177,15 @@ def submit(run: Run, wish: Wish) -> Sent:
     if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
     return Sent(outcome, order.launcher)
+
+
+def _open_stages(run: Run) -> None:
+    """Let searches that stopped by themselves go on, and open the stages whose time has come."""
+    if paused(run.layout):
+        return
+    stages.let_go_on(run.layout, run.plan)
+    with suppress(IndexDamagedError):
+        stages.advance(run.layout, run.plan, Gates(run.layout, run.plan))
 
 
 def _nothing_left(run: Run) -> str:
@@ -279,6 +292,8 @@ def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     elif seen.failed:
         why = f"`hpc-search status {run.typed}` says why"
         rows.append(f"{seen.failed} of {seen.trials} trials failed; {why}")
+    if seen.closed and not seen.left:
+        rows.append(f"{seen.closed} were not run: their search stopped")
     return Ended(EXIT_FAILED if rows else EXIT_DONE, "\n".join(rows))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from hpc_search import ledger
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout, runs_root
 from hpc_search.planning import load_instance, load_plan
@@ -164,6 +163,7 @@ def amend_search(
         UsageError: There is no such run, or the file is wrong or does more than add: all of it is told.
     """
     from hpc_search import planning
+    from hpc_search.ledger.index import extend
     from hpc_search.planning.describe import warnings
 
     made, notes = _draft(config_path, choice)
@@ -177,7 +177,7 @@ def amend_search(
     done = planning.amend(made.plan, found.layout)
     plan = load_plan(found.layout)
     if plan.claiming == "lock":
-        ledger.extend(found.layout, plan.trials)
+        extend(found.layout, plan.trials)
     news = done.news if done is not None else ()
     told = [*notes, *warnings(made, plan)]
     return Planned(Run(found.layout, plan), done is not None, told, news=news)

@@ -34,6 +34,26 @@ class BestPoint(msgspec.Struct, frozen=True):
     n: int
 
 
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage of one search ("" where there is only one), and the best of it so far.
+
+    ``state``: waiting (for the stage before it), running (it may be worked at), finished, or stopped (its
+    search has).
+    """
+
+    search: str
+    stage: str
+    state: Literal["waiting", "running", "finished", "stopped"]
+    trials: int
+    finished: int
+    done: int
+    failed: int
+    pruned: int
+    metric: str
+    best: Best | None
+    best_point: BestPoint | None
+
+
 class Eta(msgspec.Struct, frozen=True):
     """Seconds until everything is final, as a range; ``high`` is None where few ends say little."""
 
@@ -206,6 +226,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     objectives: tuple[str, ...] = ()
     #: What is used of the hours that the search may use up.
     budget: tuple[Use, ...] = ()
+    #: Trials of stages that wait for others, and those that nobody runs because their search has stopped.
+    waiting: int = 0
+    closed: int = 0
+    stages: tuple[Stage, ...] = ()
 
     @property
     def finished(self) -> int:
@@ -214,8 +238,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left(self) -> int:
-        """How many trials are not final."""
-        return self.trials - self.finished
+        """How many trials are not final, and will be: those of searches that stopped are not."""
+        return self.trials - self.finished - self.closed
 
     def text(self, width: int = 80, *, lines: int | None = None, run: str = "RUN") -> str:
         """Return the status for a terminal of *width* columns, at most *lines*, without a last newline.

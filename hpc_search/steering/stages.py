@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 from hpc_search import durable
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
-from hpc_search.ledger import read_state
+from hpc_search.ledger import finals, read_state
 from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.history import Result
 from hpc_search.ledger.names import listed
 from hpc_search.ledger.sealing import seal_results
 from hpc_search.planning.blocks import source_of
 from hpc_search.records import checked
+from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Block, Plan
 from hpc_search.records.stages import Opened, StoppedPart
@@ -158,6 +159,21 @@ def _best_given(
     best = [one.point for one in ranked]
     order = [*best, *(local for local in sorted(params) if local not in best)]
     return tuple({**params[local], **block.space.fixed} for local in order[: block.points])
+
+
+def left(layout: Layout, plan: Plan) -> int:
+    """Return how many trials are not final and may be claimed, or are somebody's.
+
+    Raises:
+        IndexDamagedError: The index is used and does not verify.
+    """
+    gates = Gates(layout, plan)
+    if not gates.closed:
+        return plan.trials - finals(layout)
+    entries = read_state(layout, plan.trials)[1]
+    free = (codec.PENDING, codec.PAUSED)
+    shut = sum(entry.state in free for part in gates.closed for entry in entries[part.start : part.stop])
+    return sum(not entry.final for entry in entries) - shut
 
 
 # -- searches that stop

@@ -156,7 +156,7 @@ def _widened(least: float, most: float, count: int, low: float, high: float) -> 
 def _log_widened(values: Sequence[float], low: float, high: float) -> tuple[float, float]:
     ends = _widened(math.log(min(values)), math.log(max(values)), len(values), math.log(low), math.log(high))
     # The best values stay inside, however exp rounds.
-    return min(math.exp(ends[0]), min(values)), max(math.exp(ends[1]), max(values))
+    return min(math.exp(ends[0]), *values), max(math.exp(ends[1]), *values)
 
 
 def _outwards(value: float, rounding: str) -> float:

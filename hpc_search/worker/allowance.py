@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from hpc_search import durable
@@ -42,15 +43,16 @@ class Allowance:
             durable.publish(self._layout.began, b"the first trial started\n")
         self._begun = True
 
-    def over(self) -> bool:
+    def over(self, amended: Callable[[], bool] = lambda: False) -> bool:
         """Return whether nothing more may begin; the others' journals are read now and then.
 
-        The first worker that finds it says it to all by ledger/stop; what runs goes on to its end.
+        The first worker that finds it says it to all by ledger/stop; what runs goes on to its end. Where
+        the plan was *amended*, the budget of another one holds, and nothing is said.
         """
         if self._meter is None or time.monotonic() < self._next:
             return False
         seen = self._meter.look()
         self._next = time.monotonic() + min(max(_LOOKS[0], seen.seconds * _SHARE), _LOOKS[1])
-        if seen.over:
+        if seen.over and not amended():
             durable.publish(self._layout.stop, f"{seen.over}\n".encode())
         return bool(seen.over)

@@ -23,10 +23,9 @@ from hpc_search.ledger import (
     used_up,
 )
 from hpc_search.ledger.fold import fold
-from hpc_search.ledger.follower import Follower
 from hpc_search.ledger.proposing import NotProposedError, Proposed
 from hpc_search.locks import LockUnavailableError
-from hpc_search.planning import load_instance
+from hpc_search.planning import amended, load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
 from hpc_search.steering import Points, Proposer, Referee
@@ -48,6 +47,8 @@ from hpc_search.worker.slice import SliceCheck, visible_device
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
+#: Why a worker leaves that finds nothing more in its plan, where there is a newer one.
+AMENDED: Final = "the plan was amended"
 #: Marks wait at most this long for the next claim.
 _FLUSH: Final = 0.5
 #: A worker that looks this share of the lease too late was stopped, or a file server stood still.
@@ -88,9 +89,7 @@ class Supervisor:
             proposals=points.proposals,
             proposer=self._propose,
         )
-        self._referee: Referee | None = None
-        if any(block.pruning for block in plan.blocks) and options.only is None:
-            self._referee = Referee(self._ledger, Follower(layout, plan))
+        self._referee = Referee.of(self._ledger) if options.only is None else None
         sent = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
         refill, packed = options.refill, options.packed
         self._departure = Departure(layout, self._ledger, refill, from_submit=sent, packed=packed)
@@ -112,6 +111,8 @@ class Supervisor:
         self._opener.any_packages = options.any_packages
         self._hosting = Hosting(plan, self._opener, self._events)
         self._allowance = Allowance(layout, plan)
+        #: Whether it left because the run has a newer plan, by which the next worker shall go on.
+        self.amended = False
         self._failures = Failures(self._ledger, self._node)
 
     # -- the whole life
@@ -166,7 +167,7 @@ class Supervisor:
 
     def _work(self) -> str:
         while not self._stopping:
-            if self._options.only is None and self._allowance.over():
+            if self._may_go_on and self._allowance.over(lambda: amended(self._layout, self._plan)):
                 break
             if not self._queue:
                 try:
@@ -188,9 +189,16 @@ class Supervisor:
                 return leaving
         if self._stopping:
             return self._stopping
+        if self._may_go_on and amended(self._layout, self._plan):
+            self.amended = True
+            return AMENDED
         if used_up(self._layout):
             return USED_UP
         return "stopped" if self._ledger.closed else "no work left"
+
+    @property
+    def _may_go_on(self) -> bool:
+        return self._options.only is None and self._options.limit is None
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
@@ -232,7 +240,8 @@ class Supervisor:
 
     def _leave(self, reason: str) -> bool:
         """Leave; return whether the leader of packed workers shall have the task run again."""
-        done = self._attempts
+        # The next worker of this process is there for what is left.
+        done = 0 if self.amended else self._attempts
         return self._departure.leave(self._queue, reason, self._stop_signal, self._hosting.close, done=done)
 
     # -- signals

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records import journal
@@ -25,7 +23,7 @@ name: limited
 trial: train.py:train
 metric: {name: acc, goal: max}
 space: {x: {uniform: [0, 1]}}
-strategy: {random: {points: 60}}
+strategy: {random: {points: 30}}
 heartbeat: 0.5
 lease: 10
 """
@@ -50,18 +48,17 @@ def records(desk: Desk, kind: type[journal.Record]) -> list[Any]:
     return [record for record in found if isinstance(record, kind)]
 
 
-@pytest.mark.parametrize("limit", ["hours: 0.0005", "gpu_hours: 0.0004"])
-def test_a_search_ends_where_its_budget_is_used_up(tmp_path: Path, limit: str) -> None:
-    desk = planned(tmp_path, f"budget: {{{limit}}}")
+def test_a_search_ends_where_its_budget_is_used_up_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    desk = planned(tmp_path, "budget: {gpu_hours: 0.0004}")
 
     said = desk.go("run")
 
     assert "budget used up" in said.out
-    assert "of 60 trials have ended" in said.out
+    assert "of 30 trials have ended" in said.out
     seen = status(desk)
-    assert 0 < seen["done"] < 60
+    assert 0 < seen["done"] < 30
     # What ran went on to its end.
-    assert seen["done"] + seen["pending"] == 60
+    assert seen["done"] + seen["pending"] == 30
     assert {record.reason for record in records(desk, journal.Exit)} == {"budget used up"}
     assert seen["budget"][0]["used"] >= seen["budget"][0]["limit"]
 
@@ -72,10 +69,19 @@ def test_a_search_ends_where_its_budget_is_used_up(tmp_path: Path, limit: str) -
     assert status(desk)["done"] == seen["done"]
     assert "budget used up" in desk.good("collect", "run")
 
+    # What takes 0.2 s each is done in the hours of this one.
+    desk.write("search.yaml", SEARCH + "budget: {gpu_hours: 1}\n")
+    assert "budget.gpu_hours: 1 instead of 0.0004" in desk.good(
+        "plan", "search.yaml", "--run", "run", "--amend"
+    )
+    desk.go("run")
+
+    assert status(desk)["done"] == 30
+
 
 def test_what_is_asked_for_is_all_that_runs_however_often_it_is_submitted(tmp_path: Path) -> None:
     desk = planned(tmp_path, "seeds: [0, 1]")
-    desk.write("search.yaml", SEARCH.replace("points: 60", "points: 3"))
+    desk.write("search.yaml", SEARCH.replace("points: 30", "points: 3"))
     desk.good("plan", "search.yaml", "--run", "run3")
     desk.go("run3")
     layout = Layout(tmp_path / "run3")
