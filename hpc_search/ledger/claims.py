@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -19,8 +19,11 @@ from hpc_search.ledger.deaths import WATCH, Deaths
 from hpc_search.ledger.exclusive import ExclusiveBook
 from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.indexed import IndexedBook
-from hpc_search.ledger.journal import RESERVE_BYTES, Journal
+from hpc_search.ledger.joining import join, opening
+from hpc_search.ledger.journal import Journal
 from hpc_search.ledger.liveness import Identity
+from hpc_search.ledger.proposals import Proposals
+from hpc_search.ledger.proposing import Proposer, Proposing
 from hpc_search.locks import LockRefusedError
 from hpc_search.records import journal as lines
 from hpc_search.records.index import FLAG_ENDING, Entry
@@ -29,6 +32,7 @@ from hpc_search.records.plan import Plan, PlannedTrial
 #: Heartbeats in which every live worker notices that locks are no longer used.
 _NOTICE: Final = 2.0
 _T = TypeVar("_T")
+_Taken = list[tuple[int, Entry]]
 _Given = tuple[Layout, Plan, Callable[[int], PlannedTrial], str, str, Writer, Deaths, Gates]
 
 
@@ -51,14 +55,18 @@ class Ledger:
         me: Identity,
         versions: dict[str, str] | None = None,
         lock_timeout: float = 60.0,
+        proposals: Proposals | None = None,
+        proposer: Proposer | None = None,
     ) -> None:
-        """Join the run: make a worker directory with a new random id and open its journal."""
+        """Join the run: make a worker directory with a new random id and open its journal.
+
+        A trial that is claimed before its point is known has it proposed by *proposer*, into *proposals*.
+        """
         self.layout = layout
         self.plan = plan
         self.me = me
         self.gates = Gates(layout, plan)
         self._trial_of = trial_of
-        self._versions = versions or {}
         self._lock_timeout = lock_timeout
         # Asked for at every claim: a string is a third of the cost of a Path.
         self._closed_by = os.fspath(layout.stop), os.fspath(layout.paused)
@@ -67,43 +75,13 @@ class Ledger:
         self._held: dict[int, int] = {}
         self._beats = 0
         self._deaths = Deaths(layout, me, plan.search.lease, plan.search.heartbeat)
-        self.id = self._join()
+        self.id = join(layout)
         self.owner = int(self.id, 16)
-        self.journal = Journal(layout, self.id, self._opening)
+        self.journal = Journal(layout, self.id, partial(opening, me, plan.run_id, self.id, versions or {}))
         # The name of the worker's own directory: what is acknowledged in it must be found.
         durable.fsync_dir(layout.workers)
+        self._proposing = Proposing(plan, proposals or Proposals(layout), self.journal, self.id, proposer)
         self._book = self._make_book()
-
-    def _join(self) -> str:
-        while True:
-            worker = secrets.token_hex(8)
-            try:
-                os.mkdir(self.layout.worker(worker), 0o700)
-            except FileExistsError:
-                continue
-            durable.write_file(self.layout.reserve(worker), bytes(RESERVE_BYTES))
-            return worker
-
-    def _opening(self, segment: int) -> lines.Open:
-        me = self.me
-        return lines.Open(
-            version=lines.VERSION,
-            worker=self.id,
-            run_id=self.plan.run_id,
-            segment=segment,
-            host=me.host,
-            boot_id=me.boot_id,
-            pid=me.pid,
-            start_time=me.start_time,
-            token=me.token,
-            seat=me.seat,
-            restart=me.restart,
-            cluster=me.cluster,
-            job_id=me.job_id,
-            device=me.device,
-            machine=me.machine,
-            versions=self._versions,
-        )
 
     # -- the way of claiming
     def _make_book(self) -> Book:
@@ -175,17 +153,39 @@ class Ledger:
         """Own up to *limit* pending trials, lowest numbers first; none where the run is stopped or paused.
 
         The first is marked running, the others claimed. Waiting marks are written along with it. With
-        *only* it is that trial or none.
+        *only* it is that trial or none. One comes alone while there are points to be proposed.
+
+        Raises:
+            NotProposedError: Its point cannot be proposed; it was given back.
         """
         if self.closed:
             self.flush()
             return []
+        limit = 1 if self._proposing.wanted(self.gates.shut) else limit
 
         def take(marks: list[Mark]) -> tuple[list[lines.Record], list[tuple[int, Entry]]]:
             taken = self._book.take(marks, limit, only)
             return taken.records, taken.trials
 
-        return self._own(self._with_locks_or_without(lambda: self._do(take)))
+        return self._with_points(self._with_locks_or_without(lambda: self._do(take)))
+
+    def _with_points(self, taken: _Taken) -> list[Claimed]:
+        """Own the trials *taken* once their points are proposed; give them back where that cannot be."""
+        if not self._proposing.needed:
+            return self._own(taken)
+        # It takes its time: the heartbeat says that somebody has them.
+        attempts = {number: entry.attempt + 1 for number, entry in taken}
+        self._held |= attempts
+        trials: dict[int, PlannedTrial] = {}
+        try:
+            trials = self._proposing.trials(attempts, self._trial_of)
+        finally:
+            if len(trials) < len(taken):
+                self.give_back([Claimed(self._trial_of(one), attempts[one], entry) for one, entry in taken])
+                trials = {}
+        for number in [number for number in trials if not self.owns(number, attempts[number])]:
+            del trials[number], self._held[number]
+        return self._own([one for one in taken if one[0] in trials], trials)
 
     def take_away(self, numbers: Sequence[int]) -> list[Claimed]:
         """Own those of the trials *numbers* that have no result, by a higher attempt than anybody's."""
@@ -211,9 +211,10 @@ class Ledger:
         self.flush()
         return self._own(self._with_locks_or_without(lambda: self._book.take_paused(numbers, to_end=to_end)))
 
-    def _own(self, taken: Sequence[tuple[int, Entry]]) -> list[Claimed]:
+    def _own(self, taken: _Taken, known: Mapping[int, PlannedTrial] | None = None) -> list[Claimed]:
         """Write down that the trials *taken*, with what they were before, are this worker's."""
-        found = [Claimed(self._trial_of(number), entry.attempt + 1, entry) for number, entry in taken]
+        trials = known or {number: self._trial_of(number) for number, _ in taken}
+        found = [Claimed(trials[number], entry.attempt + 1, entry) for number, entry in taken]
         self._ahead.update(claimed.trial.number for claimed in found[1:])
         for claimed in found:
             trial = claimed.trial

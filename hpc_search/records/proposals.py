@@ -9,6 +9,7 @@ import msgspec
 
 from hpc_search.errors import DamagedError
 from hpc_search.records import checked
+from hpc_search.records.plan import Block
 from hpc_search.space import canonical
 
 #: Entries of a pack.
@@ -41,6 +42,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """What names this entry and, by its own ``after``, all entries before it: 16 hexadecimal digits."""
         text = canonical([self.after, self.entry, self.point, self.params])
         return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def family_of(block: Block) -> str:
+    """Return the search and stage that *block* belongs to."""
+    return f"{block.part}/{block.stage_name}"
 
 
 def encode_entries(entries: list[Entry]) -> bytes:

@@ -6,5 +6,6 @@ Deciding is pure (`strategies`); here it meets the ledger and the plan.
 from __future__ import annotations
 
 from hpc_search.steering.points import Points
+from hpc_search.steering.proposer import Proposer
 
-__all__ = ["Points"]
+__all__ = ["Points", "Proposer"]

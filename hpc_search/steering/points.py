@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hpc_search.layout import Layout
 from hpc_search.ledger.gates import Gates
+from hpc_search.ledger.proposals import Proposals
 from hpc_search.planning import Numbering
 from hpc_search.records.plan import Plan, PlannedTrial
 
@@ -15,17 +16,22 @@ class Points:
         """Look at the run at *layout*."""
         self._gates = Gates(layout, plan)
         self._numbering = Numbering(plan)
+        #: The log of proposed points, as far as it was read.
+        self.proposals = Proposals(layout)
 
     def __call__(self, number: int) -> PlannedTrial:
-        """Return trial *number*; it is not ``known`` where its stage waits for an earlier one.
+        """Return trial *number*.
+
+        It is not ``known`` where its stage waits for an earlier one, or its point was not proposed yet.
 
         Raises:
             UsageError: The plan has no such trial.
+            DamagedError: An entry of the log of proposed points does not verify.
         """
         place = self._numbering.waits(number)
         if place is not None:
             self._look(place)
-        return self._numbering(number)
+        return self._known(self._numbering(number))
 
     def _look(self, place: int) -> None:
         """Take in what became of the block at position *place*."""
@@ -48,5 +54,14 @@ class Points:
 
         Raises:
             UsageError: The plan has no such point.
+            DamagedError: An entry of the log of proposed points does not verify.
         """
         return self(self._numbering.point(point).number)
+
+    def _known(self, trial: PlannedTrial) -> PlannedTrial:
+        if trial.known:
+            return trial
+        if self.proposals.of(trial.point) is None:
+            self.proposals.read()
+        entry = self.proposals.of(trial.point)
+        return trial._replace(params=entry.params, known=True) if entry is not None else trial

@@ -10,12 +10,12 @@ from hpc_search.strategies.base import Strategy
 from hpc_search.strategies.catalog import Catalog
 from hpc_search.strategies.given import Given
 from hpc_search.strategies.grid import Grid
-from hpc_search.strategies.options import ADAPTIVE, KNOWN, resolved
+from hpc_search.strategies.options import KNOWN, resolved
 from hpc_search.strategies.quasirandom import Quasirandom
 from hpc_search.strategies.random import Random
 from hpc_search.strategies.top import Top
 
-__all__ = ["ADAPTIVE", "KNOWN", "Strategy", "make"]
+__all__ = ["KNOWN", "Strategy", "make"]
 
 
 def make(spec: StrategySpec, given: Sequence[Mapping[str, Any]] = ()) -> Strategy:
@@ -43,6 +43,6 @@ def _own(kind: str, options: dict[str, Any]) -> Strategy:
     if kind in ("sobol", "halton"):
         return Quasirandom(kind, options["points"], options["seed"])
     # Most searches have no model: its code is loaded where it is used.
-    from hpc_search.strategies.adaptive import make_adaptive
+    from hpc_search.strategies.adaptive import Model
 
-    return make_adaptive(kind, options)
+    return Model.of(kind, **options)

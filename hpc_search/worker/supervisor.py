@@ -13,22 +13,16 @@ from typing import Final
 from hpc_search import checkpoint
 from hpc_search.errors import EXIT_DONE, EXIT_TEMPORARY, TemporaryError
 from hpc_search.layout import Layout
-from hpc_search.ledger import (
-    USED_UP,
-    Claimed,
-    Ledger,
-    is_final,
-    library_versions,
-    this_process,
-    used_up,
-)
+from hpc_search.ledger import Claimed, Ledger, is_final, library_versions, this_process
 from hpc_search.ledger.fold import fold
+from hpc_search.ledger.proposing import NotProposedError, Proposed
 from hpc_search.locks import LockUnavailableError
-from hpc_search.planning import amended, load_instance
+from hpc_search.planning import load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
-from hpc_search.steering import Points
+from hpc_search.steering import Points, Proposer
 from hpc_search.worker.allowance import Allowance
+from hpc_search.worker.asking import ask
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
@@ -39,14 +33,12 @@ from hpc_search.worker.host import Host
 from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
-from hpc_search.worker.options import EXITS, WorkerOptions
+from hpc_search.worker.options import EXITS, NOT_PROPOSED, WorkerOptions
 from hpc_search.worker.pace import Pace
 from hpc_search.worker.slice import SliceCheck
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
-#: Why a worker leaves that finds nothing more in its plan, where there is a newer one.
-AMENDED: Final = "the plan was amended"
 #: Marks wait at most this long for the next claim.
 _FLUSH: Final = 0.5
 #: A worker that looks this share of the lease too late was stopped, or a file server stood still.
@@ -75,13 +67,18 @@ class Supervisor:
         self._directory = instance.origin
         self._walltime = Walltime.of_this_job(begins=bool(options.token))
         me = this_process(options.token, options.seat, self._device)
-        numbering = Points(layout, plan)
+        points = Points(layout, plan)
+        self._proposer = Proposer(layout, plan)
 
         def trial_of(number: int) -> PlannedTrial:
             override = options.override
-            return override if override is not None and override.number == number else numbering(number)
+            return override if override is not None and override.number == number else points(number)
 
-        self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
+        self._ledger = Ledger(
+            *(layout, plan, trial_of, me, library_versions()),
+            proposals=points.proposals,
+            proposer=self._propose,
+        )
         sent = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
         refill, packed = options.refill, options.packed
         self._departure = Departure(layout, self._ledger, refill, from_submit=sent, packed=packed)
@@ -101,10 +98,13 @@ class Supervisor:
         self._pace = Pace(layout, plan, self._ledger, self._walltime)
         self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, options.import_limit)
         self._opener.any_packages = options.any_packages
-        self._allowance = Allowance(layout, plan)
-        #: Whether it left because the run has a newer plan, by which the next worker shall go on.
-        self.amended = False
+        self._allowance = Allowance(layout, plan, one=options.only is not None, few=options.limit is not None)
         self._failures = Failures(layout, self._ledger, plan.search.stop_after, self._node)
+
+    @property
+    def amended(self) -> bool:
+        """Whether it left because the run has a newer plan, by which the next worker shall go on."""
+        return self._allowance.amended
 
     # -- the whole life
     def run(self) -> int:
@@ -158,10 +158,15 @@ class Supervisor:
 
     def _work(self) -> str:
         while not self._stopping:
-            if self._may_go_on and self._allowance.over(lambda: amended(self._layout, self._plan)):
+            if self._allowance.over():
                 break
             if not self._queue:
-                self._queue = self._claim()
+                try:
+                    self._queue = self._claim()
+                except NotProposedError as error:
+                    self._ledger.note(NOT_PROPOSED, str(error))
+                    self._give_up(str(error))
+                    return NOT_PROPOSED
             if not self._queue:
                 if self._takes_no_more() or not self._finds_work():
                     break
@@ -173,21 +178,12 @@ class Supervisor:
                 return leaving
         if self._stopping:
             return self._stopping
-        if self._may_go_on and amended(self._layout, self._plan):
-            self.amended = True
-            return AMENDED
-        if used_up(self._layout):
-            return USED_UP
-        return "stopped" if self._ledger.closed else "no work left"
-
-    @property
-    def _may_go_on(self) -> bool:
-        return self._options.only is None and self._options.limit is None
+        return self._allowance.reason(closed=self._ledger.closed)
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
         most = 1 if self._options.only is not None else self._options.limit
-        return (most is not None and self._attempts >= most) or self._ledger.closed
+        return bool(self._stopping) or (most is not None and self._attempts >= most) or self._ledger.closed
 
     def _finds_work(self) -> bool:
         """Return whether to claim again where nothing could be claimed."""
@@ -251,6 +247,10 @@ class Supervisor:
             self._stop(TIME_LIMIT, signal.SIGUSR2)
             return []
         return self._ledger.claim(self._pace.ahead() if limit is None else 1)
+
+    def _propose(self, point: int) -> Proposed | None:
+        """Have *point* proposed; None where the worker has to stop before it is."""
+        return ask(self._proposer, point, self._events, self._tick, lambda: self._stopping)
 
     def _may_start(self, claimed: Claimed) -> bool:
         """Return whether the next trial shall run; a job without enough time for it ends here."""
