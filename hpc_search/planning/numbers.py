@@ -49,9 +49,7 @@ class Numbering:
             UsageError: The plan has no such point.
         """
         first = self.point(point).number
-        block = self._plan.blocks[bisect_right(self._firsts, first) - 1]
-        seeds, folds = len(block.seeds), max(1, len(block.folds))
-        return [first + fold * block.points * seeds + seed for fold in range(folds) for seed in range(seeds)]
+        return trials_beside(self._plan.blocks[bisect_right(self._firsts, first) - 1], first)
 
     def point(self, point: int) -> PlannedTrial:
         """Return the first trial of *point*."""
@@ -60,6 +58,13 @@ class Numbering:
                 return self(block.first + (point - block.first_point) * len(block.seeds))
         message = f"point {point} does not exist: the run has the points 0 to {self._plan.points - 1}"
         raise UsageError(message)
+
+
+def trials_beside(block: Block, number: int) -> list[int]:
+    """Return the numbers of the trials of *block* that have the point of trial *number*."""
+    seeds, folds = len(block.seeds), max(1, len(block.folds))
+    first = block.first + (number - block.first) // seeds % block.points * seeds
+    return [first + fold * block.points * seeds + seed for fold in range(folds) for seed in range(seeds)]
 
 
 def split_number(block: Block, number: int) -> tuple[int, int | None, int]:
