@@ -32,7 +32,7 @@ class Proposed(NamedTuple):
 class Proposer(Protocol):
     """What chooses a point."""
 
-    def __call__(self, point: int) -> Proposed | None:
+    def __call__(self, point: int, /) -> Proposed | None:
         """Choose *point* from what the run knows now; None where the worker was told to stop meanwhile.
 
         Raises:

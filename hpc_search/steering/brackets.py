@@ -31,7 +31,7 @@ class Key(NamedTuple):
 class Bracket:
     """Trials that compete: their rule and metric, how many the plan has, and those that began.
 
-    ``behind`` are those whose point was pruned in another bracket, and after how many rungs. ``curves`` has
+    ``behind`` are those whose point was pruned in another bracket, after so many rungs. ``curves`` has
     step -> value of those that are done, where the rule compares at steps. ``changed`` says that something
     happened since it was last looked at for trials to promote.
     """

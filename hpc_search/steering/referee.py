@@ -31,6 +31,13 @@ class Referee:
         self._follower = follower
         self._brackets = Brackets(ledger.plan, follower)
 
+    @classmethod
+    def of(cls, ledger: Ledger) -> Referee | None:
+        """Return the referee of a run; None where nothing ends trials early."""
+        if not any(block.pruning for block in ledger.plan.blocks):
+            return None
+        return cls(ledger, Follower(ledger.layout, ledger.plan))
+
     def refresh(self) -> None:
         """Take in what the journals say by now."""
         for number in self._follower.refresh():

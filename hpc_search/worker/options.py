@@ -9,11 +9,14 @@ from hpc_search.errors import EXIT_FAILED, EXIT_TEMPORARY
 from hpc_search.records.plan import PlannedTrial
 from hpc_search.worker.departure import GIVEN_UP, MOVE, Refill
 
+#: A point could not be proposed: what chooses points fails, and would fail again.
+NOT_PROPOSED: Final = "not proposed"
 #: How a worker ends where it leaves before the work does.
 EXITS: Final = {
     "broken": EXIT_FAILED,
     "node failed": EXIT_TEMPORARY,
     "slice lost": EXIT_TEMPORARY,
+    NOT_PROPOSED: EXIT_TEMPORARY,
     # The slice is not the expected one; of packed workers the leader has the task run on another node.
     "leave": EXIT_TEMPORARY,
     "give up": GIVEN_UP,

@@ -15,12 +15,13 @@ from hpc_search.errors import EXIT_DONE, EXIT_TEMPORARY, TemporaryError
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, is_final, library_versions, this_process
 from hpc_search.ledger.fold import fold
-from hpc_search.ledger.follower import Follower
+from hpc_search.ledger.proposing import NotProposedError, Proposed
 from hpc_search.locks import LockUnavailableError
 from hpc_search.planning import load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
-from hpc_search.steering import Points, Referee
+from hpc_search.steering import Points, Proposer, Referee
+from hpc_search.worker.asking import ask
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
 from hpc_search.worker.context import AttemptContext
@@ -31,7 +32,7 @@ from hpc_search.worker.host import Host
 from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
-from hpc_search.worker.options import EXITS, WorkerOptions
+from hpc_search.worker.options import EXITS, NOT_PROPOSED, WorkerOptions
 from hpc_search.worker.pace import Pace
 from hpc_search.worker.slice import SliceCheck
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
@@ -65,16 +66,20 @@ class Supervisor:
         self._directory = instance.origin
         self._walltime = Walltime.of_this_job(begins=bool(options.token))
         me = this_process(options.token, options.seat, self._device)
-        numbering = Points(layout, plan)
+        points = Points(layout, plan)
+        self._proposer = Proposer(layout, plan)
 
         def trial_of(number: int) -> PlannedTrial:
             override = options.override
-            return override if override is not None and override.number == number else numbering(number)
+            return override if override is not None and override.number == number else points(number)
 
-        self._ledger = Ledger(layout, plan, trial_of, me, library_versions())
-        self._referee: Referee | None = None
-        if any(block.pruning for block in plan.blocks) and options.only is None:
-            self._referee = Referee(self._ledger, Follower(layout, plan))
+        self._ledger = Ledger(
+            *(layout, plan, trial_of, me, library_versions()),
+            proposals=points.proposals,
+            proposer=self._propose,
+        )
+        # A trial that is run again, or checked, runs to its end.
+        self._referee = Referee.of(self._ledger) if options.only is None else None
         sent = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
         refill, packed = options.refill, options.packed
         self._departure = Departure(layout, self._ledger, refill, from_submit=sent, packed=packed)
@@ -149,7 +154,12 @@ class Supervisor:
     def _work(self) -> str:
         while not self._stopping:
             if not self._queue:
-                self._queue = self._claim()
+                try:
+                    self._queue = self._claim()
+                except NotProposedError as error:
+                    self._ledger.note(NOT_PROPOSED, str(error))
+                    self._give_up(str(error))
+                    return NOT_PROPOSED
             if not self._queue:
                 if self._takes_no_more() or not self._finds_work():
                     break
@@ -166,7 +176,7 @@ class Supervisor:
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
         most = 1 if self._options.only is not None else self._options.limit
-        return (most is not None and self._attempts >= most) or self._ledger.closed
+        return bool(self._stopping) or (most is not None and self._attempts >= most) or self._ledger.closed
 
     def _finds_work(self) -> bool:
         """Return whether to claim again where nothing could be claimed."""
@@ -241,6 +251,10 @@ class Supervisor:
                 return kept
             self._events.wait(min(self._tick(), 0.0))
         return []
+
+    def _propose(self, point: int) -> Proposed | None:
+        """Have *point* proposed; None where the worker has to stop before it is."""
+        return ask(self._proposer, point, self._events, self._tick, lambda: self._stopping)
 
     def _may_start(self, claimed: Claimed) -> bool:
         """Return whether the next trial shall run; a job without enough time for it ends here."""
