@@ -68,7 +68,7 @@ class Bracket:
         return sorted(number for number, one in self.members.items() if one.fate == "paused")
 
     def others(self, number: int, rung: int, step: int) -> tuple[dict[int, float], list[int]]:
-        """Return the values that trial *number* is compared with at *rung*, or at *step*; and those behind."""
+        """Return what trial *number* is compared with at *rung* or *step*: trial -> value, and those behind."""
         if not self.schedule.rungs:
             return {one: curve[step] for one, curve in self.curves.items() if step in curve}, []
         alive = (

@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(site: Site) -> Outcome:
-    ends = {number: (one.end.state, one.end.value) for number, one in site.results().items()}
+    ends = {number: (str(one.end.state), one.end.value) for number, one in site.results().items()}
     curves: dict[int, dict[int, dict[str, float]]] = {}
     verdicts: set[tuple[int, int, str, float | None]] = set()
     for line in history.lines(site.layout, frozenset({b"report", b"verdict"})):
