@@ -15,6 +15,7 @@ from hpc_search.fsck import (
     doubts,
     exclusive,
     files,
+    gates,
     index,
     journals,
     known,
@@ -173,6 +174,7 @@ def _others(
         checkup.cases += files.check_checkpoints(disk, facts, plan.run_id, keep=keep)
         checkup.cases += snapshots.check_snapshots(disk, plan)
         checkup.cases += verdicts.check_verdicts(plan, facts.verdicts)
+        checkup.cases += gates.check_gates(disk, plan)
     checkup.cases += files.check_workers(disk, live=set(live))
     checkup.cases += files.check_reports(disk)
     tokens = {opening.token for opening in facts.openings.values() if opening.token}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ from hpc_search.launchers.fitting import NO_LIMIT
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
 from hpc_search.ledger import IndexDamagedError, read_state, seats
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.submits import Answer, Intent, last_of, marked, of_token, submissions
 from hpc_search.locks import tried_lock
 from hpc_search.records import index as codec
@@ -132,12 +134,14 @@ def _look_up(layout: Layout, mark: str, launcher: Launcher) -> None:
 
 
 def claimable(layout: Layout, plan: Plan) -> int:
-    """Return how many trials nobody has."""
+    """Return how many trials can be claimed; where only paused ones are left, one worker sees to them."""
     try:
         entries = read_state(layout, plan.trials)[1]
     except IndexDamagedError:
         return 0
-    return sum(entry.state in (codec.PENDING, codec.PAUSED) for entry in entries)
+    free = [entries[one.start : one.stop] for one in Gates(layout, plan).claimable(0, len(entries))]
+    states = Counter(entry.state for part in free for entry in part)
+    return states[codec.PENDING] or min(1, states[codec.PAUSED])
 
 
 def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int) -> int:

@@ -6,7 +6,7 @@ from hpc_search.ledger.claims import Claimed, Ledger
 from hpc_search.ledger.history import Line, Result, lines, results
 from hpc_search.ledger.index import IndexDamagedError, new_index, read_entry, read_index
 from hpc_search.ledger.liveness import Identity, library_versions, this_process
-from hpc_search.ledger.state import finals, is_final, paused, read_state, read_trial
+from hpc_search.ledger.state import finals, is_final, left, paused, read_state, read_trial
 
 __all__ = [
     "Claimed",
@@ -17,6 +17,7 @@ __all__ = [
     "Result",
     "finals",
     "is_final",
+    "left",
     "library_versions",
     "lines",
     "new_index",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
-from hpc_search.ledger import IndexDamagedError, finals, paused
+from hpc_search.ledger import IndexDamagedError, left, paused
+from hpc_search.ledger.gates import Gates, start_parts
 from hpc_search.planning import load_instance
 from hpc_search.search import room
 from hpc_search.search.runs import Run
@@ -121,9 +122,12 @@ def _others(run: Run, wish: Wish, order: Order) -> list[Order]:
 
 
 def pending(run: Run) -> int:
-    """Return how many trials have not ended, by the index; all of them where it cannot be read."""
+    """Return how many trials workers could end now, by the index; all of them where it cannot be read.
+
+    Where nothing but blocks that wait is left, there is one thing to do: to open the next.
+    """
     try:
-        return run.plan.trials - finals(run.layout)
+        return left(run.layout, run.plan) or int(bool(Gates(run.layout, run.plan).waiting))
     except IndexDamagedError:
         return run.plan.trials
 
@@ -152,6 +156,7 @@ def submit(run: Run, wish: Wish) -> Sent:
     if order.pending > 0:
         submission.refuse_paused(run.layout)
     run.layout.stop.unlink(missing_ok=True)
+    start_parts(run.layout)
     outcome = submission.submit(order)
     for other in _others(run, wish, order):
         more = submission.submit(other)

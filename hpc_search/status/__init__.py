@@ -16,6 +16,7 @@ from typing import Any, Final
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.submits import Intent
 from hpc_search.planning import load_instance
 from hpc_search.records import index as codec
@@ -95,6 +96,7 @@ class Watcher:
             self._layout,
             self._plan,
             found.entries,
+            index.behind(Gates(self._layout, self._plan), found.entries),
             summary,
             known,
             queue,
@@ -142,12 +144,26 @@ class _Facts:
     layout: Layout
     plan: Plan
     entries: Sequence[Entry | None]
+    behind: index.Behind
     summary: index.Summary
     known: list[Intent]
     queue: Queue | None
     workers: tuple[LiveWorker, ...]
     sight: trials.Sight
     now: float
+
+    @property
+    def left(self) -> int:
+        """How many trials are not final and may run."""
+        return self.plan.trials - len(self.summary.finals) - self.behind.closed
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials there are by state."""
+        counts = {name: self.summary.counts[state] for state, name in enumerate(codec.STATES)}
+        behind = self.behind
+        pending = counts["pending"] - behind.pending
+        return counts | {"pending": pending, "waiting": behind.waiting, "closed": behind.closed}
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:
@@ -163,8 +179,7 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
 
 def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     plan, layout = facts.plan, facts.layout
-    known, counts, finals = facts.summary.known, facts.summary.counts, facts.summary.finals
-    left = plan.trials - len(finals)
+    known, finals, left = facts.summary.known, facts.summary.finals, facts.left
     live = [worker for worker in facts.workers if worker.state == "live"]
     active = bool(live) and left > 0
     rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
@@ -178,7 +193,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
-        **(_of_plan(plan) | {name: counts[state] for state, name in enumerate(codec.STATES)}),
+        **(_of_plan(plan) | facts.counts),
         state=state,
         unknown=len(facts.entries) - len(known),
         causes=index.causes(finals),
@@ -209,8 +224,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
 
 
 def _seats(facts: _Facts) -> tuple[Slots, ...]:
-    left = facts.plan.trials - len(facts.summary.finals)
-    return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, left)
+    return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, facts.left)
 
 
 def _spent(facts: _Facts) -> dict[slots.Unit, hours.Sums]:

@@ -12,6 +12,8 @@ from hpc_search import durable, stats
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, rebuild
+from hpc_search.ledger.gates import Gates
+from hpc_search.ledger.state import open_in
 from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
@@ -35,6 +37,22 @@ class Summary:
     def run_ends(self) -> list[int]:
         """When those ended that were run, the oldest first; skipped ones were not."""
         return [entry.changed for entry in self.finals if entry.seconds or entry.state != codec.PRUNED]
+
+
+class Behind(NamedTuple):
+    """Trials behind gates, not final: how many may run later, how many never; how many are pending."""
+
+    waiting: int
+    closed: int
+    pending: int
+
+
+def behind(gates: Gates, entries: Sequence[Entry | None]) -> Behind:
+    """Return what of *entries* is behind *gates*."""
+    shut, closed = open_in(entries, gates.closed), open_in(entries, gates.never)
+    parts = (entries[one.start : one.stop] for one in gates.closed)
+    pending = sum(entry is not None and entry.state == codec.PENDING for part in parts for entry in part)
+    return Behind(shut - closed, closed, pending)
 
 
 class Read(NamedTuple):

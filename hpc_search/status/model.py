@@ -139,14 +139,15 @@ class Hours(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, rate, best, workers and failures of a run; what `status --json` prints.
 
-    ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is seen
-    yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
-    answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where the
-    index cannot be read. ``unknown`` counts records of the index that do not verify. ``busy_seconds`` is the
-    time inside attempts that ended, all workers together. ``median_seconds`` is that of a done trial.
-    ``events`` counts what workers noted, ``mismatches`` by node those that left because their slice was not
-    the expected one. ``notes`` say in words what is unusual, such as why nothing runs; ``next`` is the
-    command to type.
+    ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is
+    seen yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
+    answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where
+    the index cannot be read. ``waiting`` counts trials that may be claimed once others have ended or
+    their search goes on, ``closed`` those that never run; none of them is ``pending``. ``unknown`` counts
+    records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended, all
+    workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted,
+    ``mismatches`` by node those that left because their slice was not the expected one. ``notes`` say in
+    words what is unusual, such as why nothing runs; ``next`` is the command to type.
     """
 
     name: str
@@ -162,6 +163,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    waiting: int
+    closed: int
     unknown: int
     causes: dict[str, int]
     best: Best | None
@@ -193,8 +196,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left(self) -> int:
-        """How many trials are not final."""
-        return self.trials - self.finished
+        """How many trials are not final and may run."""
+        return self.trials - self.finished - self.closed
 
     def text(self, width: int = 80, *, lines: int | None = None, run: str = "RUN") -> str:
         """Return the status for a terminal of *width* columns, at most *lines*, without a last newline.

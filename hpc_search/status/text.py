@@ -162,6 +162,7 @@ def _progress(status: Status, width: int) -> list[Line]:
         f"{status.pruned:,} pruned" if status.pruned else "",
     ]
     still = [f"{getattr(status, name):,} {name}" for name in ("running", "claimed", "paused", "pending")]
+    still += [f"{status.waiting:,} not open yet", f"{status.closed:,} never run"]
     shown = [text for text in still if not text.startswith("0 ")]
     unknown = f"{status.unknown:,} unknown" if status.unknown else ""
     speed = []
