@@ -10,6 +10,7 @@ from hpc_search.planning.drafts import Draft
 from hpc_search.records import index
 from hpc_search.records.plan import Plan
 from hpc_search.space import Choice, Space
+from hpc_search.strategies.pruning import rule_in_words
 
 #: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).
 _JOURNAL_BYTES: Final = 2000
@@ -28,6 +29,7 @@ def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False, code: str 
         *([f"  code       {code}"] if code else []),
         f"  metric     {search.metric.name} ({search.metric.goal})",
         f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",
+        *([f"  pruning    {rule_in_words(search.pruning)}"] if search.pruning else []),
         *_space(search.space),
         f"  folds      {_folds(plan)}",
         f"  disk       about {size(record_bytes(plan.trials))} of records, without checkpoints",

@@ -68,7 +68,7 @@ class Bracket:
         return sorted(number for number, one in self.members.items() if one.fate == "paused")
 
     def others(self, number: int, rung: int, step: int) -> tuple[dict[int, float], list[int]]:
-        """Return what trial *number* is compared with at *rung* or *step*: trial -> value, and those behind."""
+        """Return trial -> value of those that *number* is compared with at *rung* or *step*; those behind."""
         if not self.schedule.rungs:
             return {one: curve[step] for one, curve in self.curves.items() if step in curve}, []
         alive = (

@@ -38,22 +38,35 @@ def train(trial):
         trial.save(step + 1, state=state)
     return {"acc": state["sum"]}
 """
-#: Counts its steps in its directory, and ends at SIGTERM after a while, as programs do.
+#: Counts its steps in its directory; after two of them it waits until the journals say what becomes of it,
+#: and until it is told where that is its end.
 PROGRAM = """
 import json, os, signal, sys, time
 from pathlib import Path
 
 trial = json.loads(os.environ["HPC_SEARCH_TRIAL"])
 state = Path(trial["checkpoint_dir"]) / "step"
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(sys.argv[1])))
+code, waits = int(sys.argv[1]), len(sys.argv) > 2
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
+
+def wait(step):
+    mine = f'"trial":{trial["number"]},', f'"step":{step},'
+    while True:
+        for journal in Path(trial["run"]).glob("workers/*/journal.*"):
+            for line in journal.read_text().splitlines():
+                if line.startswith('{"k":"verdict"') and all(part in line for part in mine):
+                    while '"continue"' not in line:
+                        time.sleep(0.02)
+                    return
+        time.sleep(0.02)
+
 start = int(state.read_text()) if state.exists() else 0
 with open(os.environ["HPC_SEARCH_REPORT"], "a") as report:
     for step in range(start, 9):
         print(json.dumps({"step": step, "acc": trial["params"]["x"] * (step + 1)}), file=report, flush=True)
         state.write_text(str(step + 1))
-        if step in (0, 2):
-            # Until it is told what becomes of it, or not.
-            time.sleep(float(sys.argv[2]))
+        if waits and step in (0, 2):
+            wait(step)
 """
 
 
@@ -133,7 +146,7 @@ def test_what_was_decided_is_collected_shown_and_counted(tmp_path: Path) -> None
 
 def test_programs_are_paused_and_pruned_by_sigterm_whatever_they_exit_with(tmp_path: Path) -> None:
     for rule, code in (("{asha: {max_steps: 9}}", 0), ("{median: {startup: 1}}", 7)):
-        command = f"command: [{sys.executable}, train.py, '{code}', '2.5']"
+        command = f"command: [{sys.executable}, train.py, '{code}', waits]"
         text = SEARCH.replace("trial: train.py:train", command)
         text = text.replace("[5, 3, 8, 1, 9, 2, 7, 6, 4]", "[2, 3, 1]")
         site = site_of(tmp_path / str(code), rule, text, PROGRAM)
@@ -150,7 +163,7 @@ def test_programs_are_paused_and_pruned_by_sigterm_whatever_they_exit_with(tmp_p
 
 
 def test_a_program_that_ends_before_it_is_told_is_done_and_takes_part(tmp_path: Path) -> None:
-    text = SEARCH.replace("trial: train.py:train", f"command: [{sys.executable}, train.py, '0', '0']")
+    text = SEARCH.replace("trial: train.py:train", f"command: [{sys.executable}, train.py, '0']")
     site = site_of(tmp_path, "{asha: {max_steps: 9}}", text, PROGRAM)
     site.work()
     assert ended(site)["done"] == list(range(9))
