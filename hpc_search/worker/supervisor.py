@@ -280,9 +280,7 @@ class Supervisor:
     def _claim_by_rules(self, referee: Referee) -> list[Claimed]:
         """Own a trial that was promoted, else a new one; trials whose point was pruned are ended at once."""
         while not self._stopping:
-            if promoted := referee.advance():
-                return promoted
-            claimed = self._ledger.claim()
+            claimed = referee.advance() or self._ledger.claim()
             kept = referee.sift(claimed)
             if kept or not claimed:
                 return kept
