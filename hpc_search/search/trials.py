@@ -37,9 +37,10 @@ def view_trial(run: Run, number: int) -> TrialView:
     needle = b'"trial":%d,' % number
     found: list[tuple[str, lines.AnyRecord]] = []
     for line in history.lines(run.layout):
-        if needle in line.data:
+        if needle in line.data or lines.kind(line.data) == b"propose":
             record = lines.parse_line(line.data)
-            if record is not None and getattr(record, "trial", None) == number:
+            about = record.point == trial.point if isinstance(record, lines.Propose) else False
+            if record is not None and (about or getattr(record, "trial", None) == number):
                 found.append((line.worker, record))
     found.sort(key=lambda pair: (getattr(pair[1], "attempt", 0) or 0, pair[1].t, pair[1].n))
     result = history.results(run.layout).get(number)
@@ -59,7 +60,7 @@ def find_number(run: Run, params: Mapping[str, Any], fold: int | None, seed: int
     for block in run.plan.blocks:
         for local in range(block.points):
             first = numbering(block.first + local * len(block.seeds))
-            if canonical(first.params) == wanted:
+            if first.known and canonical(first.params) == wanted:
                 return _number_of(block, local, fold, seed)
     return None
 
@@ -101,15 +102,20 @@ def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Rer
     """Run trial *number* again, alone, into RUN/reruns/; the ledger is not touched.
 
     With *params* it runs with these parameters instead of the planned ones.
+
+    Raises:
+        UsageError: Its point is not proposed yet.
     """
     from hpc_search.worker import Supervisor, WorkerOptions
 
     planned = Points(run.layout, run.plan)(number)
+    if params is None:
+        _refuse_unknown(planned)
     changed = params is not None and canonical(dict(params)) != canonical(planned.params)
     recorded = history.results(run.layout).get(number)
     code = snapshots.code_of_worker(run.layout, recorded.worker) if recorded is not None else ""
     layout = _clone(run, number, code)
-    override = planned._replace(params=dict(params)) if params is not None else planned
+    override = planned._replace(params=dict(params), known=True) if params is not None else planned
     # Packages that differ are told: whether they matter is what is asked.
     options = WorkerOptions(seat="rerun", only=number, override=override, any_packages=True)
     Supervisor(layout, run.plan, options).run()
@@ -277,11 +283,24 @@ def find_seat(run: Run, fold: int | None, seed: int) -> int | None:
 
 
 def standalone(run: Run, view: TrialView) -> str:
-    """Return the trial as a YAML file that `rerun` accepts."""
+    """Return the trial as a YAML file that `rerun` accepts.
+
+    Raises:
+        UsageError: Its point is not proposed yet.
+    """
     from hpc_search.config import dump_point
 
     trial = view.trial
+    _refuse_unknown(trial)
     return dump_point(trial.params, fold=trial.fold, seed=trial.seed, search=run.plan.search.name)
+
+
+def _refuse_unknown(trial: PlannedTrial) -> None:
+    if not trial.known:
+        message = f"trial {trial.number}: point {trial.point} is not proposed yet, so it has no parameters"
+        raise UsageError(
+            message, hint="it is proposed when a worker claims it; `status RUN` says how far it is"
+        )
 
 
 def last_log(run: Run, view: TrialView) -> str:
