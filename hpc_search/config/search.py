@@ -17,6 +17,7 @@ from hpc_search.config.objectives import read_budget, read_objectives
 from hpc_search.config.problems import Book, below
 from hpc_search.config.pruning import read_pruning
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
+from hpc_search.config.rules import KEYS as RULES
 from hpc_search.config.start import NOTHING, Asked, read_start
 from hpc_search.config.strategy import read_strategy
 from hpc_search.records.plan import (
@@ -30,10 +31,7 @@ from hpc_search.records.plan import (
 from hpc_search.space import Space
 
 #: Keys that the design has and this version does not.
-LATER_KEYS: Final = (
-    *("when", "constraints", "derived", "normalise", "normalize", "priors", "subspaces"),
-    *("share", "refit", "architectures"),
-)
+LATER_KEYS: Final = (*("share", "refit", "architectures"),)
 #: Ways to split of this version.
 SCHEMES: Final = ("kfold", "stratified", "grouped")
 
@@ -314,7 +312,7 @@ _PART_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
 #: What can differ between the searches of one plan.
 _PART_KEYS: Final = (
     *("trial", "command", "metric_file", "files", "metric", "objectives"),
-    *("space", "linked", "fixed", "points", "catalog"),
+    *("space", "linked", *RULES, "fixed", "points", "catalog"),
     *("strategy", "seeds", "pruning", "stages"),
 )
 _KEYS: Final = (

@@ -20,6 +20,7 @@ from hpc_search.records.plan import PlannedTrial
 from hpc_search.search.runs import Run
 from hpc_search.space import canonical
 from hpc_search.steering import Points
+from hpc_search.strategies.catalog import names_of
 
 
 class TrialView(NamedTuple):
@@ -260,7 +261,9 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
 
 
 def _check_names(run: Run, path: Path, given: Mapping[str, Any]) -> None:
-    names = run.plan.search.space.names
+    """Refuse parameters that are those of none of the run's searches; the nearest one is told."""
+    parts = [names_of(part.strategy, part.space) for part in run.plan.search.parts]
+    names = min(parts, key=lambda names: len(set(names) ^ set(given)))
     unknown = sorted(set(given) - set(names))
     missing = sorted(set(names) - set(given))
     if unknown or missing:

@@ -16,8 +16,10 @@ from hpc_search.space.dimensions import (
     Prior,
     Quantized,
     Uniform,
+    nearest_end,
 )
-from hpc_search.space.rules import Excluded, Fault, Normalise, Rules, faults, rule_path
+from hpc_search.space.expressions import names_in, quoted
+from hpc_search.space.rules import Excluded, Fault, Normalise, Rules, faults, rule_path, told, word
 from hpc_search.space.space import Space
 from hpc_search.space.walk import MOST_ROWS, Count, Example
 
@@ -46,7 +48,12 @@ __all__ = [
     "canonical",
     "duplicates",
     "faults",
+    "names_in",
+    "nearest_end",
     "point_hash",
+    "quoted",
     "rule_path",
     "shares",
+    "told",
+    "word",
 ]

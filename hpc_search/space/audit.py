@@ -98,7 +98,7 @@ class _Sample:
             count = self.excluded.setdefault(env.path, Count())
             count.number += 1
             if not count.examples:
-                count.examples.append(Example({env.text: None}, {}))
+                count.examples.append(Example(env.values, {}))
         elif env is not None:
             self.allowed += 1
 

@@ -346,6 +346,13 @@ CONTINUOUS: Final = (Uniform, LogUniform, Normal)
 _EXACT: Final = Context(prec=800)
 
 
+def nearest_end(low: float, high: float, step: float) -> float:
+    """Return the highest value not above *high* in steps from *low*; a whole number of whole ones."""
+    first, last, each = (Decimal(repr(number)) for number in (low, high, step))
+    end = first + _EXACT.divide_int(_EXACT.subtract(last, first), each) * each
+    return int(end) if isinstance(low, int) and isinstance(step, int) else float(end)
+
+
 def _finite(numbers: Any, *names: str) -> None:
     for name in names:
         number = float(getattr(numbers, name))

@@ -65,6 +65,14 @@ def parse(text: str) -> Expression:
     return Expression(text, tuple(compiler.names), part.evaluate, compiler.divides)
 
 
+def names_in(text: str) -> tuple[str, ...] | None:
+    """Return the parameters in the expression *text*, None where it is none."""
+    try:
+        return parse(text).names
+    except ExpressionError:
+        return None
+
+
 #: Strings stay as they are; what stands in backquotes is a name.
 _QUOTED: Final = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`([^`]+)`", re.DOTALL)
 

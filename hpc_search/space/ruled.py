@@ -197,7 +197,7 @@ class Ruled:
         env = self.environment(values)
         step = self.logic.settle(env)
         if step is not None:
-            return Excluded(step.path, ", ".join(f"{name}: {env[name]!r}" for name in step.names))
+            return Excluded(step.path, {name: env[name] for name in step.names})
         return env
 
     def index(self, env: Mapping[str, Any]) -> int:

@@ -7,7 +7,6 @@ there is decided first, then its own normalisation, in the order of the rules th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -57,10 +56,27 @@ class Fault(NamedTuple):
 
 
 class Excluded(NamedTuple):
-    """A combination that is no point: ``path`` of the constraint that does not hold, and its text."""
+    """A combination that is no point: ``path`` of the constraint that does not hold, for these values."""
 
     path: str
-    text: str
+    values: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The values in a few words."""
+        return told(self.values)
+
+
+def told(values: Mapping[str, Any]) -> str:
+    """Return values in a few words: ``n_head 8, n_kv_heads null``."""
+    return ", ".join(f"{name} {word(value)}" for name, value in values.items()) or "every combination"
+
+
+def word(value: object) -> str:
+    """Return *value* as YAML has it, in one word."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)[:60]
 
 
 class Change(NamedTuple):
@@ -266,8 +282,7 @@ def _parsed(
         needs = frozenset(names) - {name}
         path = rule_path("normalise", name)
         steps.append(Step(path, "normalise", name, names, needs, _nothing, changes=changes))
-    if not found:
-        found += _cycles(steps)
+    found += _cycles(steps)
     return steps, found
 
 
@@ -334,6 +349,8 @@ def _targets(rules: Rules, searched: Collection[str], fixed: Collection[str]) ->
 
 
 def _unknown(path: str, name: str, known: Collection[str]) -> Fault:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, known, n=1)
     inside = [one for one in known if one.startswith(f"{name}.")]
     message = f"unknown parameter {name[:60]!r}" + (f"; did you mean {near[0]!r}?" if near else "")

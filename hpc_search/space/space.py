@@ -327,14 +327,14 @@ class Space(msgspec.Struct, frozen=True, dict=True):
             if name in params and canonical(params[name]) != canonical(value):
                 raise ValueError(f"{name}: {params[name]!r} is not the fixed value {value!r}")
         for name, dimension in self.dimensions.items():
-            if name in params and not self._becomes(name, params[name]):
+            if name in params and not self.becomes(name, params[name]):
                 with _naming(name):
                     _digit(dimension, params[name])
         for group in self.linked:
-            if all(name in params and not self._becomes(name, params[name]) for name in group):
+            if all(name in params and not self.becomes(name, params[name]) for name in group):
                 _row_of(group, params)
 
-    def _becomes(self, name: str, value: object) -> bool:
+    def becomes(self, name: str, value: object) -> bool:
         """Return whether a rule can make *value* of *name*."""
         rules = self._rules.normalise.get(name, ())
         return any(canonical(rule.to) == canonical(value) for rule in rules)

@@ -98,7 +98,8 @@ class Schedule:
         for place, unit in enumerate(units):
             self._bound.update(unit.names)
             self._round(gated, range(place + 1, len(units)))
-            here = [name for name in self._targets(-1) if name not in unit.names]
+            # Of a continuous parameter only the condition stands here: it has no value in the walk.
+            here = [name for name in self._targets(-1) if name not in unit.names and name in self._names]
             self.resets.append(here)
         self.merges |= any(step.kind == "normalise" for step in steps)
         #: After which unit (+ 1) each unit's condition is decided; -1 where it has none.
