@@ -18,6 +18,7 @@ from hpc_search.config.scalars import INT_HIGH
 from hpc_search.records.plan import FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
 from hpc_search.space import MOST_ROWS, Choice, Int, LogInt, LogUniform, Normal, Quantized, Space, Uniform
 from hpc_search.strategies.catalog import names_of
+from hpc_search.strategies.options import ADAPTIVE
 
 #: Placeholders of a command that are no parameters.
 RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
@@ -82,6 +83,7 @@ def stage_counts(part: ReadPart) -> list[Count | None]:
         if strategy is None:
             return [None]
         cursor = part.section["strategy"]
+        _proposes(cursor, part, space, strategy)
         points = _points(cursor, space, strategy, part.given["given"])
         return [None if points is None else Count(points, seeds, strategy, space, cursor)]
     stages: tuple[StageSpec, ...] = part.given["stages"]
@@ -101,6 +103,7 @@ def _stage_count(
     keys = {key.text: value for key, value in cursor.entries() or ()}
     place = keys.get("strategy") or part.section["strategy"]
     space = part.given["space"].with_fixed(stage.fixed)
+    _proposes(place, part, space, stage.strategy)
     points = _top(place, stage.strategy, earlier) if stage.strategy.kind == "top" else None
     if stage.strategy.kind != "top":
         points = _points(place, space, stage.strategy, () if earlier else part.given["given"])
@@ -268,6 +271,16 @@ def _sum(counts: Sequence[Count], points: int) -> str:
     """Return the points as a sum over stages and searches: ``8 + 20 + 50 = 78``."""
     terms = [number(count.points) for count in counts]
     return f"{' + '.join(terms)} = {number(points)}" if 1 < len(terms) <= _TERMS else number(points)
+
+
+def _proposes(cursor: Cursor, part: ReadPart, space: Space, strategy: StrategySpec) -> None:
+    """Note why a strategy that proposes its points could not."""
+    if strategy.kind in ADAPTIVE:
+        from hpc_search.strategies.adaptive import refusals
+
+        objectives = part.given.get("objectives") or ("the metric",)
+        for refusal in refusals(strategy.kind, len(objectives), space):
+            cursor.add(refusal.message, found=strategy.kind, hint=refusal.hint)
 
 
 def _points(cursor: Cursor, space: Space, strategy: StrategySpec, given: Sequence[object]) -> int | None:
