@@ -31,7 +31,7 @@ from hpc_search.records.plan import (
 from hpc_search.space import Space
 
 #: Keys that the design has and this version does not.
-LATER_KEYS: Final = (*("share", "refit", "architectures"),)
+LATER_KEYS: Final = ("share", "refit", "architectures")
 #: Ways to split of this version.
 SCHEMES: Final = ("kfold", "stratified", "grouped")
 

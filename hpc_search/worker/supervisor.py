@@ -100,9 +100,7 @@ class Supervisor:
         self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, options.import_limit)
         self._opener.any_packages = options.any_packages
         self._hosting = Hosting(plan, self._opener, self._events)
-        self._allowance = Allowance(layout, plan)
-        #: Whether it left because the run has a newer plan, by which the next worker shall go on.
-        self.amended = False
+        self._allowance = Allowance(layout, plan, one=options.only is not None, few=options.limit is not None)
         self._failures = Failures(self._ledger, self._node)
 
     @property
