@@ -346,7 +346,7 @@ class Layout:
         return self.root / "results"
 
     def result(self, name: str) -> Path:
-        """One file of the results."""
+        """One file of the results; those of one search of several are NAME/FILE."""
         return self.results / name
 
     @property

@@ -17,6 +17,9 @@ def add(verbs: Verbs) -> None:
         "plan",
         "check a search file, print the exact count and make the run directory",
         "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run\n"
+        "  hpc-search plan catalog.yaml --mode quick\n"
+        "  hpc-search plan catalog.yaml --experiments base tiny\n"
+        "  hpc-search plan multistage.yaml --skip-stage sanity --only criteria --only evidence\n"
         "  hpc-search plan search.yaml --run runs/second --amend",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the search file (YAML)")
@@ -33,6 +36,28 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--check", action="store_true", help="also import the code and run one trial to its first report"
     )
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--mode", default="", metavar="NAME", help="this mode of the file's catalog; full: all experiments"
+    )
+    chosen.add_argument(
+        "--experiments", nargs="+", default=[], metavar="NAME", help="these experiments of its catalog"
+    )
+    parser.add_argument(
+        "--skip-stage",
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="skip_stages",
+        help="without this stage: one that narrows from it goes by the one before; may be repeated",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of several searches in the file this one; may be repeated",
+    )
     parser.set_defaults(run=run)
 
 
@@ -42,7 +67,8 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.planning.describe import describe
 
     make = search.amend_search if given.amend else search.plan_search
-    planned = make(given.config, given.run_dir, dry_run=given.dry_run)
+    choice = search.Choice(given.mode, tuple(given.experiments), tuple(given.skip_stages), tuple(given.only))
+    planned = make(given.config, given.run_dir, dry_run=given.dry_run, choice=choice)
     path = str(planned.run.path)
     print(describe(planned.run.plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code))
     for text in planned.news:

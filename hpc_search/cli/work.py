@@ -40,8 +40,8 @@ def run(given: argparse.Namespace) -> int:
         return EXIT_DONE if given.token else EXIT_USAGE
     from hpc_search.worker import Supervisor, WorkerOptions, pack
 
-    def refill(done: int, refused: bool) -> None:
-        search.refill(found, given.token, done, refused=refused)
+    def refill(done: int, *, refused: bool = False, stays: bool = False) -> None:
+        search.refill(found, given.token, done, refused=refused, stays=stays)
 
     profile = pack.leads(found.layout, given.token) if not given.packed else None
     if profile is not None:

@@ -21,12 +21,14 @@ from hpc_search.fsck import (
     journals,
     known,
     planned,
+    proposals,
     results,
     retries,
     seals,
     shapes,
     snapshots,
     strangers,
+    verdicts,
 )
 from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case
@@ -174,6 +176,8 @@ def _others(
         keep = plan.search.keep_checkpoints
         checkup.cases += files.check_checkpoints(disk, facts, plan.run_id, keep=keep)
         checkup.cases += snapshots.check_snapshots(disk, plan)
+        checkup.cases += proposals.check_proposals(disk, facts, plan)
+        checkup.cases += verdicts.check_verdicts(plan, facts.verdicts)
         checkup.cases += gates.check_gates(disk, plan)
     checkup.cases += files.check_workers(disk, live=set(live))
     checkup.cases += files.check_reports(disk)

@@ -362,7 +362,7 @@ class ExclusiveBook:
         self._gates.refresh()
         if not self._gates.closed:
             return trials - finals
-        ended = bytearray(recovery.settled(self._superblocks, self._again, trials))
+        ended = bytearray(recovery.settled(self._superblocks, self._again, self._plan.trials))
         for superblock in filter(None, map(self._superblocks.look, self._superblocks.refresh())):
             for place in superblock.done:
                 trial = self._again.trial(place)

@@ -50,8 +50,9 @@ def seal(
 ) -> tuple[_Found, Sealed]:
     """Publish a seal for the results that *read* finds and that have none; return what it found.
 
-    *read* returns that, the results of it by trial, and the heads of the journals that it read. The seal's number is chosen before anything is read. Winning that number proves that no seal was
-    published meanwhile that the reading did not see; losing it means to read again.
+    *read* returns that, the results of it by trial, and the heads of the journals that it read. The seal's
+    number is chosen before anything is read. Winning that number proves that no seal was published meanwhile
+    that the reading did not see; losing it means to read again.
 
     Raises:
         TemporaryError: Others won the number every time.

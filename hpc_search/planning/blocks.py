@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import structs
 
 from hpc_search import strategies
+from hpc_search.errors import UsageError
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Part, Search, StageSpec
 from hpc_search.space import point_hash
@@ -31,10 +32,22 @@ def blocks_of(search: Search) -> tuple[Block, ...]:
         first = made[-1].first + made[-1].trials if made else 0
         first_point = made[-1].first_point + made[-1].points if made else 0
         block = _block(part, place, stage, folds)
+        _check_source(tuple(made), block)
         where = structs.replace(block, first=first, first_point=first_point, needs=last.get(part.name))
         last[part.name] = len(made)
         made.append(where)
     return tuple(made)
+
+
+def _check_source(blocks: tuple[Block, ...], block: Block) -> None:
+    """Raise UsageError where a stage takes more points from an earlier one than that has."""
+    source = source_of(blocks, block)
+    if source is not None and block.strategy.kind == "top" and block.points > blocks[source].points:
+        message = (
+            f"stage {block.stage_name} takes {block.points} points from stage {blocks[source].stage_name}, "
+            f"which has {blocks[source].points}"
+        )
+        raise UsageError(message, hint="fewer points, or another stage to take them from")
 
 
 def _in_order(search: Search) -> Iterator[tuple[Part, int, StageSpec]]:

@@ -55,13 +55,13 @@ class Draft(NamedTuple):
         return self.sources.snapshot
 
 
-def draft(path: Path) -> Draft:
+def draft(path: Path, asked: config.Asked = config.NOTHING) -> Draft:
     """Read the search file *path* and everything it names; check it all and make the plan.
 
     Raises:
         UsageError: The file or something it names is wrong (ConfigError: every problem at once).
     """
-    search = config.load_search(path)
+    search = config.load_search(path, asked)
     base = path.resolve().parent
     for part in search.parts:
         check_trial(part, base)

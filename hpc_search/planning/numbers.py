@@ -31,6 +31,10 @@ class Numbering:
         place = bisect_right(self._firsts, number) - 1
         return place if place in self._waiting else None
 
+    def block(self, number: int) -> Block:
+        """Return the block of trial *number*, with what was derived for it."""
+        return self._blocks[bisect_right(self._firsts, number) - 1]
+
     def take(self, place: int, space: Space, given: tuple[dict[str, Any], ...]) -> None:
         """Use *space* and *given* for the block at position *place*: what was derived for it."""
         block = self._blocks[place] = structs.replace(self._blocks[place], space=space, given=given)
@@ -58,7 +62,7 @@ class Numbering:
             point=block.first_point + local,
             fold=fold,
             seed=seed,
-            params=strategy.point(block.space, block.start + local) if known else {**block.space.fixed},
+            params=strategy.point(block.space, block.start + local) if known else {},
             block=block.digest,
             known=known,
         )
@@ -95,6 +99,13 @@ def is_derived(block: Block) -> bool:
 
 def _strategy(block: Block) -> Strategy:
     return Rest(block.without) if block.without else make(block.strategy, block.given)
+
+
+def trials_beside(block: Block, number: int) -> list[int]:
+    """Return the numbers of the trials of *block* that have the point of trial *number*."""
+    seeds, folds = len(block.seeds), max(1, len(block.folds))
+    first = block.first + (number - block.first) // seeds % block.points * seeds
+    return [first + fold * block.points * seeds + seed for fold in range(folds) for seed in range(seeds)]
 
 
 def split_number(block: Block, number: int) -> tuple[int, int | None, int]:

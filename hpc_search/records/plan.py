@@ -275,7 +275,7 @@ class PlannedTrial(NamedTuple):
     params: dict[str, Any]
     #: Digest of the block that the number belongs to.
     block: str = ""
-    #: False where an adaptive strategy has not proposed the point: ``params`` is empty then.
+    #: False where its stage waits, or nobody has proposed the point: ``params`` is empty then.
     known: bool = True
 
 
@@ -337,6 +337,10 @@ class Plan(Struct, kw_only=True):
     def part(self, block: Block) -> Part:
         """Return the search that *block* belongs to."""
         return next(part for part in self.search.parts if part.name == block.part)
+
+    def part_of(self, number: int) -> Part:
+        """Return the search that trial *number* belongs to."""
+        return self.part(self.block_at(number))
 
     def block_at(self, number: int) -> Block:
         """Return the block of trial *number*, 0 <= number < trials."""

@@ -216,6 +216,12 @@ def ended(report: Path, metric_file: Path | None, objectives: Sequence[str]) -> 
     return result(metrics, problem, *objectives)
 
 
+def told(report: Path, decision: str) -> dict[str, Any]:
+    """Return the end message of a program that was told to end: by its last values, paused or pruned."""
+    _, metrics = reported(final_metrics(read_report(report)[0]))
+    return {"state": "paused" if decision == "pause" else "pruned", "metrics": metrics}
+
+
 def working_directory(spec: Spec) -> str | None:
     """Return where the program runs: the directory of the search file, where it exists."""
     return spec.directory if spec.directory and os.path.isdir(spec.directory) else None

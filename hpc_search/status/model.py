@@ -34,6 +34,26 @@ class BestPoint(msgspec.Struct, frozen=True):
     n: int
 
 
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage of one search ("" where there is only one), and the best of it so far.
+
+    ``state``: waiting (for the stage before it), running (it may be worked at), finished, or stopped (its
+    search has).
+    """
+
+    search: str
+    stage: str
+    state: Literal["waiting", "running", "finished", "stopped"]
+    trials: int
+    finished: int
+    done: int
+    failed: int
+    pruned: int
+    metric: str
+    best: Best | None
+    best_point: BestPoint | None
+
+
 class Eta(msgspec.Struct, frozen=True):
     """Seconds until everything is final, as a range; ``high`` is None where few ends say little."""
 
@@ -161,8 +181,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is
     seen yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
     answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where
-    the index cannot be read. ``waiting`` counts trials that may be claimed once others have ended or
-    their search goes on, ``closed`` those that never run; none of them is ``pending``. ``unknown`` counts
+    the index cannot be read. ``waiting`` counts trials of stages that wait for others,
+    ``closed`` those that nobody runs because their search has stopped; none of them is ``pending``. ``unknown`` counts
     records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended, all
     workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted,
     ``mismatches`` by node those that left because their slice was not the expected one. ``notes`` say in
@@ -209,6 +229,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     objectives: tuple[str, ...] = ()
     #: What is used of the hours that the search may use up.
     budget: tuple[Use, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     @property
     def finished(self) -> int:
@@ -217,7 +238,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left(self) -> int:
-        """How many trials are not final and may run."""
+        """How many trials are not final, and will be: those of searches that stopped are not."""
         return self.trials - self.finished - self.closed
 
     def text(self, width: int = 80, *, lines: int | None = None, run: str = "RUN") -> str:

@@ -74,6 +74,14 @@ def notes(
     return tuple(found)
 
 
+def searches(stopped: Sequence[str], *, finished: bool) -> list[str]:
+    """Return which searches of several stopped; where nothing else is left, how they go on."""
+    found = [text.partition("\n")[0] for text in stopped]
+    if found and finished:
+        found.append("`retry RUN` lets what failed run again, `submit RUN` lets a search that stopped go on")
+    return found
+
+
 def _stopped(layout: Layout) -> str:
     words = stop_mark(layout)
     if words is None:

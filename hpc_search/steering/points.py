@@ -6,7 +6,7 @@ from hpc_search.layout import Layout
 from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.proposals import Proposals
 from hpc_search.planning import Numbering
-from hpc_search.records.plan import Plan, PlannedTrial
+from hpc_search.records.plan import Block, Plan, PlannedTrial
 
 
 class Points:
@@ -20,21 +20,33 @@ class Points:
         self.proposals = Proposals(layout)
 
     def __call__(self, number: int) -> PlannedTrial:
-        """Return trial *number*.
+        """Return trial *number*; it is not ``known`` where its point is not yet.
 
-        It is not ``known`` where its stage waits for an earlier one, or its point was not proposed yet.
+        Then its stage waits for an earlier one, or nobody has proposed it.
 
         Raises:
             UsageError: The plan has no such trial.
             DamagedError: An entry of the log of proposed points does not verify.
         """
-        place = self._numbering.waits(number)
-        if place is not None:
-            self._look(place)
-        return self._known(self._numbering(number))
+        self._look(number)
+        trial = self._numbering(number)
+        if trial.known or self._numbering.waits(number) is not None:
+            return trial
+        if self.proposals.of(trial.point) is None:
+            self.proposals.read()
+        entry = self.proposals.of(trial.point)
+        return trial._replace(params=entry.params, known=True) if entry is not None else trial
 
-    def _look(self, place: int) -> None:
-        """Take in what became of the block at position *place*."""
+    def block(self, number: int) -> Block:
+        """Return the block of trial *number*, with what was derived for it."""
+        self._look(number)
+        return self._numbering.block(number)
+
+    def _look(self, number: int) -> None:
+        """Take in what became of the block of trial *number* where that waited when last seen."""
+        place = self._numbering.waits(number)
+        if place is None:
+            return
         if self._gates.opened(place) is None:
             self._gates.refresh()
         opened = self._gates.opened(place)
@@ -57,11 +69,3 @@ class Points:
             DamagedError: An entry of the log of proposed points does not verify.
         """
         return self(self._numbering.point(point).number)
-
-    def _known(self, trial: PlannedTrial) -> PlannedTrial:
-        if trial.known:
-            return trial
-        if self.proposals.of(trial.point) is None:
-            self.proposals.read()
-        entry = self.proposals.of(trial.point)
-        return trial._replace(params=entry.params, known=True) if entry is not None else trial
