@@ -56,9 +56,7 @@ _OWN: Final[tuple[str, ...]] = (
     "model_config_write_path",
     "override_input",
 )
-_SECTIONS: Final[tuple[str, ...]] = (
-    *("model_hyperparameter_sampling", "training_hyperparameter_sampling"),
-)
+_SECTIONS: Final[tuple[str, ...]] = (*("model_hyperparameter_sampling", "training_hyperparameter_sampling"),)
 _NEEDED: Final[tuple[str, ...]] = (
     *("seq_length", "dim_model", "n_head", "initial_embedding_dim", "dim_feedforward", "num_layers"),
     *("activation_fn", "attention_type", "n_kv_heads", "normalization", "positional_encoding"),

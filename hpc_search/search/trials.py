@@ -94,7 +94,7 @@ class Reran(NamedTuple):
         """Whether both ended with the same value, to the last bit; None where one has none."""
         if self.end is None or self.recorded is None or self.changed:
             return None
-        if self.end.state == self.recorded.state != "done":
+        if self.recorded.state == "pruned" or self.end.state == self.recorded.state != "done":
             return None
         return (self.end.state, self.end.value) == (self.recorded.state, self.recorded.value)
 
