@@ -207,7 +207,8 @@ class Supervisor:
     def _wait_for_stage(self) -> bool:
         if self._options.only is not None or self._options.limit is not None:
             return False
-        return self._staging.comes(lambda most: self._events.wait(min(most, self._tick())))
+        wait = self._events.wait
+        return self._staging.comes(lambda most: wait(min(most, self._tick())), lambda: self._stopping)
 
     def _wait_for_others(self) -> bool:
         """Stay a moment where an owner of trials is silent and may be dead; return whether it is worth it."""
