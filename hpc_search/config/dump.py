@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hpc_search.config.objectives import dump_budget, dump_objectives
+from hpc_search.config.pruning import pruning_plain
 from hpc_search.config.scalars import resolve
 from hpc_search.records.plan import (
     DataSpec,
     FoldsSpec,
     OomRetry,
     Part,
+    PruningSpec,
     Retry,
     Search,
     StageSpec,
@@ -60,7 +62,7 @@ def dump_search(search: Search) -> str:
     if search.description:
         head["description"] = search.description
     own = "" if search.searches else block(_part_keys(search)) + _start(search)
-    text = block(head) + own + block(_samples(search) | _rules(search)) + _stages(search.stages)
+    text = block(head) + own + block(_samples(search) | _rules(search)) + _stages(search)
     if search.searches:
         text += "searches:\n" + "".join(map(_search, search.searches))
     return "# The search as resolved, every default filled in.\n" + text
@@ -69,16 +71,18 @@ def dump_search(search: Search) -> str:
 def _part_keys(search: Search | Part) -> dict[str, Any]:
     """Return the keys of a search that are one line each."""
     objectives = dump_objectives(search.metric, search.objectives)
-    return {**_trial(search), **objectives, "strategy": _strategy(search.strategy), "seeds": search.seeds}
+    strategy = {"strategy": _strategy(search.strategy), **_pruning(search)}
+    return {**_trial(search), **objectives, **strategy, "seeds": search.seeds}
 
 
 def _search(part: Part) -> str:
-    text = block(_part_keys(part)) + _start(part) + _stages(part.stages)
+    text = block(_part_keys(part)) + _start(part) + _stages(part)
     return f"  {_key(part.name)}:\n" + "".join(f"    {line}\n" for line in text.splitlines())
 
 
-def _stages(stages: Sequence[StageSpec]) -> str:
-    return "stages:\n" + "".join(f"  - {flow(_stage(stage))}\n" for stage in stages) if stages else ""
+def _stages(search: Search | Part) -> str:
+    rows = [f"  - {flow(_stage(stage) | _pruning(stage, search.pruning))}\n" for stage in search.stages]
+    return "".join(["stages:\n", *rows]) if rows else ""
 
 
 def _stage(stage: StageSpec) -> dict[str, Any]:
@@ -163,6 +167,13 @@ def _normalise(several: tuple[Normalise, ...]) -> Any:
 
 def _strategy(strategy: StrategySpec) -> Any:
     return {strategy.kind: strategy.options} if strategy.options else strategy.kind
+
+
+def _pruning(search: Search | Part | StageSpec, above: PruningSpec | None = None) -> dict[str, Any]:
+    """Return the rule where it is not the one that stands *above*."""
+    if search.pruning == above:
+        return {}
+    return {"pruning": None if search.pruning is None else pruning_plain(search.pruning)}
 
 
 def _samples(search: Search) -> dict[str, Any]:

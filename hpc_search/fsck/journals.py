@@ -38,6 +38,8 @@ class Facts:
     accepted: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     claims: dict[int, int] = field(default_factory=dict)
     saves: dict[int, dict[tuple[int, str, int], int]] = field(default_factory=lambda: defaultdict(dict))
+    #: Decisions at rungs, and where they stand.
+    verdicts: list[tuple[str, codec.Verdict]] = field(default_factory=list)
     openings: dict[str, codec.Open] = field(default_factory=dict)
     exited: set[str] = field(default_factory=set)
     #: Failures that were taken back are no results.
@@ -50,6 +52,8 @@ class Facts:
         for record, checksum in segment.records:
             if not record.n or record.n not in known:
                 self._take(segment.worker, record, checksum)
+                if isinstance(record, codec.Verdict):
+                    self.verdicts.append((place.archive or place.path, record))
 
     def _take(self, worker: str, record: codec.AnyRecord, checksum: str) -> None:
         match record:

@@ -23,6 +23,7 @@ from hpc_search.launchers.fitting import NO_LIMIT
 from hpc_search.launchers.sending import Order
 from hpc_search.layout import Layout
 from hpc_search.ledger import IndexDamagedError, read_state, seats
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.submits import Answer, Intent, last_of, marked, of_token, submissions
 from hpc_search.locks import tried_lock
 from hpc_search.records import index as codec
@@ -46,7 +47,7 @@ _ROUNDS: Final = 5
 class Ending:
     """A worker of the array *token* that ends after ``done`` trials.
 
-    ``refused``: SLURM did not want to run its task again.
+    ``refused``: SLURM did not want to run its task again. ``stays``: it does not end, but there is more work.
     """
 
     token: str
@@ -54,6 +55,7 @@ class Ending:
     chdir: str
     done: int = 1
     refused: bool = False
+    stays: bool = False
 
 
 def refill(
@@ -116,7 +118,7 @@ def _turn(
         minutes=last.minutes,
         minutes_min=last.minutes_min,
     )
-    return _send(order, last, profile, ending.done)
+    return _send(order, last, profile, ending)
 
 
 def _look_up(layout: Layout, mark: str, launcher: Launcher) -> None:
@@ -132,20 +134,22 @@ def _look_up(layout: Layout, mark: str, launcher: Launcher) -> None:
 
 
 def claimable(layout: Layout, plan: Plan) -> int:
-    """Return how many trials nobody has."""
+    """Return how many trials nobody has, and may be claimed now."""
     try:
         entries = read_state(layout, plan.trials)[1]
     except IndexDamagedError:
         return 0
-    return sum(entry.state in (codec.PENDING, codec.PAUSED) for entry in entries)
+    free = Gates(layout, plan).claimable(0, plan.trials)
+    found = (entry for part in free for entry in entries[part.start : part.stop])
+    return sum(entry.state in (codec.PENDING, codec.PAUSED) for entry in found)
 
 
-def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int) -> int:
+def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int, *, ends: bool = True) -> int:
     """Return how many workers to send: none where so many wait that a later one can send more at once.
 
     While tasks wait, slots are what is short: no more are sent than *pending* trials need where each
-    worker does as many as the one that asks has *done*. That one is no more *there*, and yet counts in
-    SLURM where *most* tasks are taken.
+    worker does as many as the one that asks has *done*. Where that one *ends*, it is no more *there*, and
+    yet counts in SLURM where *most* tasks are taken.
     """
     goal = min(wanted, pending, most or NO_LIMIT)
     if there.waiting:
@@ -154,11 +158,11 @@ def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int)
     dozen = min(goal // _SHARE[0], there.waiting) or goal // _SHARE[1]
     if lacking < max(1, dozen):
         return 0
-    room = most - there.waiting - there.live - 1 if most else NO_LIMIT
+    room = most - there.waiting - there.live - ends if most else NO_LIMIT
     return max(0, min(lacking, room))
 
 
-def _send(order: Order, last: Intent, profile: Profile, done: int) -> _Turn:
+def _send(order: Order, last: Intent, profile: Profile, ending: Ending) -> _Turn:
     every, seen = submissions(order.layout), seats.lives(order.layout)
     known = marked(every, order.mark)
     mine = [
@@ -166,7 +170,8 @@ def _send(order: Order, last: Intent, profile: Profile, done: int) -> _Turn:
     ]
     there = seats.count(mine, seen, requeue=order.profile.requeue)
     goal, left = order.tasks(order.asked), order.tasks(order.pending)
-    tasks = min(missing(goal, left, there, last.most, done), last.array or NO_LIMIT)
+    lacking = missing(goal, left, there, last.most, ending.done, ends=not ending.stays)
+    tasks = min(lacking, last.array or NO_LIMIT)
     about = {"array": last.array, "most": last.most, "profile": profile}
     number, alone = max(one.number for one in every), not (there.waiting or there.live)
     for seconds in (0.0, *_PAUSES):

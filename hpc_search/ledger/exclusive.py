@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import random
 import time
-from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import rebuild, recovery, retries
+from hpc_search.ledger import owning, placing, rebuild, recovery, retries
 from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
 from hpc_search.ledger.deaths import Deaths
 from hpc_search.ledger.gates import Gates
+from hpc_search.ledger.holdings import Holdings
 from hpc_search.ledger.superblocks import SUPERBLOCK, Accepted, Block, Superblock, Superblocks
+from hpc_search.ledger.vacant import Vacant
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
@@ -23,15 +23,6 @@ from hpc_search.records.plan import Plan, PlannedTrial
 
 #: Most trials a claim takes: whoever dies with them keeps them from others until that is noticed.
 _MOST: Final = 32
-#: Claims lost to others before the superblock is listed again.
-_LOSSES: Final = 3
-
-
-class _Mine(NamedTuple):
-    """A block that this worker owns."""
-
-    block: Block
-    generation: int
 
 
 class ExclusiveBook:
@@ -62,26 +53,26 @@ class ExclusiveBook:
         self._gates = gates
         self._not_before = time.monotonic() + wait
         os.makedirs(layout.open, mode=0o700, exist_ok=True)
-        self._superblocks = Superblocks(layout, plan.trials)
+        self._superblocks = Superblocks(layout, plan.first_trials)
         self._again = retries.Known()
         self._unlearned = False
         self._skipped = os.fspath(layout.skipped)
-        self._mine: dict[tuple[int, int], _Mine] = {}
-        self._before: dict[int, Entry] = {}
-        self._pool: deque[int] = deque()
+        self._held = Holdings(self._superblocks)
+        self._vacant = Vacant(self._superblocks, gates, worker)
         #: What the journals said, when this worker started, of trials that are not final.
         self._known: Mapping[int, Entry] = {}
-        self._cursor = 0
-        self._full: set[int] = set()
-        self._at: Superblock | None = None
         self._look_for_retries()
 
     def _look_for_retries(self) -> bool:
         """Take in the retries that are new; return whether there are some."""
+        if self._plan.added:
+            placing.place(self._layout, self._plan, self._writer)
         if tuple(retries.names(self._layout)) == self._again.numbers:
             return False
         self._again = retries.read(self._layout)
-        self._superblocks.extend(self._again.places)
+        self._superblocks.extend(self._again.places_of(self._plan.trials))
+        self._held.know(self._again)
+        self._vacant.know(self._again)
         self._unlearned = True
         return True
 
@@ -89,29 +80,35 @@ class ExclusiveBook:
     def take(self, marks: Sequence[Mark], limit: int, only: int | None) -> Taken:
         """Write *marks*, then hand out up to *limit* trials of own blocks; claim one where none is left."""
         records = self.settle(marks)
+        self._gates.refresh()
         if only is not None:
-            self._claim_of(only)
-            wanted = [only] if only in self._pool and not self._has_result(only) else []
+            if not self._gates.shut(only):
+                self._claim_of(only)
+            wanted = [only] if self._in_hand(only) and not self._has_result(only) else []
         else:
             # What was owned before this call may have been taken over, or ended by a zombie.
             self.let_go()
             wanted = self._hand_out(limit)
         for number in wanted:
-            self._pool.remove(number)
-        return Taken([(number, self._before[number]) for number in wanted], records)
+            self._held.pool.remove(number)
+        return Taken([(number, self._held.before[number]) for number in wanted], records)
 
     def _hand_out(self, limit: int) -> list[int]:
         """Return up to *limit* trials of own blocks, claim one where there is none."""
-        size = max(1, min(limit, _MOST))
+        size = 1 if self._plan.flexible else max(1, min(limit, _MOST))
         while True:
-            found = list(islice(self._pool, limit))
+            found = list(islice(filter(self._in_hand, self._held.pool), limit))
             # Once trials were skipped, one may have ended that nobody else ever owned.
             for number in filter(self._has_result, found) if os.path.exists(self._skipped) else ():
-                self._drop(number)
-            wanted = [number for number in found if number in self._before]
-            if wanted or not (self._pool or (self.waits <= 0 and self._claim_block(size))):
+                self._held.drop(number)
+            wanted = [number for number in found if number in self._held.before]
+            if wanted or not (found or (self.waits <= 0 and self._claim_block(size))):
                 # A block that was inherited may have nothing to hand out yet.
                 return wanted
+
+    def _in_hand(self, number: int) -> bool:
+        """Return whether trial *number* can be handed out."""
+        return number in self._held.pool and not self._gates.shut(number)
 
     @property
     def waits(self) -> float:
@@ -122,37 +119,11 @@ class ExclusiveBook:
         if self._unlearned:
             # A loser of a failure that was taken back may have a result.
             self.learn()
-        for number in self._superblocks.numbers(self._cursor):
-            if self._superblocks.sealed(number):
-                self._cursor += number == self._cursor
-            elif number not in self._full and self._claim_in(number, size):
-                return True
-        return self._look_for_retries() and self._claim_block(size)
-
-    def _claim_in(self, number: int, size: int) -> bool:
-        """Claim a free block of superblock *number*: the first one, or any where others are at it too."""
-        superblock = self._at
-        if superblock is None or superblock.number != number:
-            superblock = self._superblocks.open(number, size)
-        losses = 0
-        while superblock is not None and (free := superblock.free):
-            index = random.choice(free) if losses else free[0]
-            block = superblock.block(index)
-            superblock.claims[index] = 1
-            if self._superblocks.claim(block, 1, self._worker):
-                self._at = superblock
-                self._hold(superblock, block, 1)
-                return True
-            losses += 1
-            if losses % _LOSSES == 0:
-                superblock = self._superblocks.open(number, size)
-        self._at = None
-        superblock = self._superblocks.look(number)
-        if superblock is not None and not superblock.free:
-            self._full.add(number)
-            if superblock.complete:
-                self._superblocks.seal(superblock)
-        return False
+        found = self._vacant.claim(size)
+        if found is None:
+            return self._look_for_retries() and self._claim_block(size)
+        self._hold(*found, 1)
+        return True
 
     def _claim_of(self, number: int, kept: Container[int] = ()) -> None:
         """Claim the block of trial *number* where it is free."""
@@ -168,33 +139,63 @@ class ExclusiveBook:
         """Claim the blocks of trials, *held* with their attempts, that this worker runs since before."""
         for number, attempt in held.items():
             self._claim_of(number, held)
-            if self._block_of(number) is not None and not self._has_result(number):
+            if self._held.of(number) is not None and not self._has_result(number):
                 known = self._known.get(number, Entry())
-                self._before[number] = known._replace(state=codec.RUNNING, attempt=attempt)
+                self._held.before[number] = known._replace(state=codec.RUNNING, attempt=attempt)
 
     def take_away(self, numbers: Sequence[int]) -> list[tuple[int, Entry]]:
         """Return those of the trials *numbers* that have no result: whose mark comes first has ended them."""
         self.learn()
-        done = recovery.settled(self._superblocks, self._again)
+        done = recovery.settled(self._superblocks, self._again, self._plan.trials)
         wanted = [number for number in numbers if not done[number] and not self._has_result(number)]
-        return [(number, self._known.get(number, self._again.entry(number))) for number in wanted]
+        paused = dict(self.take_paused(wanted, to_end=True))
+        known = {**self._again.entries, **self._known, **paused}
+        return [(number, known.get(number, Entry())) for number in wanted]
 
     def take_paused(self, numbers: Sequence[int], *, to_end: bool) -> list[tuple[int, Entry]]:
         """Own those of the trials *numbers* that are paused, to run or to end them; return what they were."""
-        del numbers, to_end
-        return []
+        self._look_for_retries()
+        taken: list[tuple[int, Entry]] = []
+        for number in numbers if self.waits <= 0 else ():
+            entry = self._take_paused(number)
+            if entry is not None:
+                self._held.before[number] = owning.ending(entry) if to_end else entry
+                taken.append((number, self._held.before[number]))
+        return taken
+
+    def _take_paused(self, number: int) -> Entry | None:
+        """Own trial *number* by the next generation of its block where it is paused; return how it stood."""
+        place = self._again.place(number)
+        superblock = self._superblocks.open(place // SUPERBLOCK, 1)
+        if superblock is None or place in superblock.done:
+            return None
+        block = superblock.block_of(place)
+        generation = superblock.claims.get(block.place, 0)
+        if generation and not superblock.paused(block.place):
+            return None
+        entry = self._superblocks.paused_entry(block, generation) if generation else None
+        if entry is None and (generation or self._unlearned):
+            self.learn()
+        # Without a name it was paused when claims went by the index, or the name cannot be read.
+        entry = entry or self._known.get(number)
+        if entry is None or entry.state != codec.PAUSED:
+            return None
+        if not self._superblocks.claim(block, generation + 1, self._worker):
+            return None
+        self._held.add(block, generation + 1)
+        return entry
 
     def _hold(self, superblock: Superblock, block: Block, generation: int, kept: Container[int] = ()) -> int:
         """Own *block*: inherit what earlier owners left of it; return how many trials are not final.
 
         Those that are *kept* are being run by this worker already.
         """
-        self._mine[block.superblock, block.place] = _Mine(block, generation)
+        self._held.add(block, generation)
         undone = [number for number in self._again.trials(superblock.undone(block)) if number not in kept]
         owners = [self._superblocks.holder(block, older) for older in range(1, generation)]
         if generation == 1 and not any(number in self._known for number in undone):
             for number in undone:
-                self._offer(number, self._again.entry(number))
+                self._held.offer(number, self._again.entry(number))
             return len(undone)
         known = {number: self._known[number] for number in undone if number in self._known}
         owners += [f"{entry.owner:016x}" for entry in known.values() if entry.owner]
@@ -212,19 +213,24 @@ class ExclusiveBook:
             return
         entry = left.entries.get(number, self._again.entry(number))
         entry = known if known.attempt > entry.attempt else entry
-        self._before[number] = entry
         if entry.state not in (codec.CLAIMED, codec.RUNNING):
-            self._offer(number, entry)
+            self._offer_or_pause(number, entry)
             return
+        self._held.before[number] = entry
         patience = self._plan.search.retry.no_progress
         owner, step = f"{entry.owner:016x}", left.steps.get(number, 0)
         trial = self._trial_of(number)
         self._writer.finish(recovery.given_back(trial, entry, owner, step, patience, self._node))
 
-    def _offer(self, number: int, entry: Entry) -> None:
-        self._before[number] = entry
-        if number not in self._pool:
-            self._pool.append(number)
+    def _offer_or_pause(self, number: int, entry: Entry) -> None:
+        """Have trial *number*, which stands as in *entry*, handed out; let go of one that waits at a rung."""
+        mine = self._held.of(number)
+        if entry.state == codec.PAUSED and mine is not None and mine.block.end - mine.block.first == 1:
+            self._superblocks.pause(*mine, entry)
+            self._held.let_go_of(mine.block)
+        else:
+            # A block of several, from before the plan had trials that may wait: it goes on at once.
+            self._held.offer(number, entry)
 
     # -- ends
     def settle(self, marks: Sequence[Mark]) -> list[lines.Record]:
@@ -247,41 +253,18 @@ class ExclusiveBook:
             place = self._place(mark)
             found = self._superblocks.accept(place, wanted)
             if place == self._again.place(mark.number):
-                self._drop(mark.number)
+                self._held.drop(mark.number)
             known = accepted_line(mark.number, found.attempt, found.end, found.worker)
             return [known] if found.end == mark.checksum else [known, superseded(mark)]
-        before = self._before.get(mark.number)
-        if before is None or not self._holds(mark.number):
+        before = self._held.before.get(mark.number)
+        if before is None or not self._held.holds(mark.number):
             return [superseded(mark)]
-        self._offer(mark.number, rebuild.end_entry(end, mark.checksum, mark.worker, before))
+        self._offer_or_pause(mark.number, rebuild.end_entry(end, mark.checksum, mark.worker, before))
         return []
-
-    def _drop(self, number: int) -> None:
-        self._before.pop(number, None)
-        if number in self._pool:
-            self._pool.remove(number)
-
-    def _holds(self, number: int) -> bool:
-        """Return whether the block of trial *number* is still this worker's."""
-        mine = self._block_of(number)
-        return mine is not None and not self._superblocks.taken_over(mine.block, mine.generation)
-
-    def _block_of(self, number: int) -> _Mine | None:
-        place = self._again.place(number)
-        for mine in self._mine.values():
-            if mine.block.first <= place < mine.block.end:
-                return mine
-        return None
 
     def _seal_complete(self, number: int) -> None:
         """Seal superblock *number* where this worker has ended the last of it that could be claimed."""
-        keys = [key for key in self._mine if key[0] == number]
-        for key in keys:
-            block = self._mine[key].block
-            if not any(trial in self._before for trial in self._again.trials(range(block.first, block.end))):
-                del self._mine[key]
-        at = self._at
-        if any(key in self._mine for key in keys) or (at is not None and at.number == number and at.free):
+        if not self._held.ended(number) or self._vacant.any_in(number):
             return
         superblock = self._superblocks.look(number)
         if superblock is not None and superblock.complete:
@@ -301,15 +284,15 @@ class ExclusiveBook:
                 self._superblocks.seal(superblock)
                 continue
             for index, generation in sorted(superblock.claims.items()):
-                if (number, index) not in self._mine:
+                if (number, index) not in self._held and not superblock.paused(index):
                     touched += self._take_over(superblock, superblock.block(index), generation)
         self._superblocks.tidy()
         self._writer.flush()
-        return touched + len(self._pool)
+        return touched + sum(map(self._in_hand, self._held.pool))
 
     def _take_over(self, superblock: Superblock, block: Block, generation: int) -> int:
         undone = self._again.trials(superblock.undone(block))
-        if not undone:
+        if not undone or self._vacant.shut(block):
             return 0
         holder = self._superblocks.holder(block, generation)
         dead = self._deaths.dead(holder)
@@ -331,8 +314,9 @@ class ExclusiveBook:
         """Do what `reconcile` does, leave the waiting marks, and remember what is said of other trials."""
         self._superblocks.refresh()
         self._look_for_retries()
-        self._unlearned = False
-        settled = recovery.settled(self._superblocks, self._again)
+        # Who claims by the index yet may end something meanwhile.
+        self._unlearned = self.waits > 0
+        settled = recovery.settled(self._superblocks, self._again, self._plan.trials)
         state = rebuild.state(self._layout, settled)
         self._known = {number: entry for number, entry in state.open.items() if number not in state.results}
         return recovery.adopt(self._superblocks, recovery.at_places(state.results, self._again))
@@ -341,7 +325,7 @@ class ExclusiveBook:
     def owns(self, number: int, attempt: int) -> bool:
         """Return whether the block of trial *number* is this worker's and the trial has no result."""
         del attempt
-        if not self._holds(number):
+        if not self._held.holds(number):
             return False
         return not self._has_result(number)
 
@@ -352,7 +336,7 @@ class ExclusiveBook:
 
     def reserved(self) -> dict[int, int]:
         """Return the trials of own blocks that were not handed out."""
-        return {number: self._before[number].attempt + 1 for number in self._pool}
+        return {number: self._held.before[number].attempt + 1 for number in self._held.pool}
 
     def counts(self) -> tuple[int, int]:
         """Return (trials, final trials)."""
@@ -371,14 +355,19 @@ class ExclusiveBook:
     def left(self) -> int:
         """Return how many trials are not final, without those behind gates."""
         trials, finals = self.counts()
-        return trials - finals
+        self._gates.refresh()
+        if not self._gates.closed:
+            return trials - finals
+        ended = bytearray(recovery.settled(self._superblocks, self._again))
+        for superblock in filter(None, map(self._superblocks.look, self._superblocks.refresh())):
+            for place in superblock.done:
+                trial = self._again.trial(place)
+                ended[trial] |= place == self._again.place(trial)
+        return sum(ended.count(0, one.start, one.stop) for one in self._gates.claimable(0, trials))
 
     def pending_estimate(self) -> int:
-        """Return about how many trials are in blocks that nobody claimed."""
-        at = self._at
-        free = len(at.free) * at.size if at is not None else 0
-        behind = at.number + 1 if at is not None else max((*self._full, self._cursor - 1)) + 1
-        return free + len(self._pool) + self._superblocks.places_from(behind)
+        """Return about how many trials are in blocks that nobody claimed and that are not behind gates."""
+        return self._vacant.estimate() + len(self._held.pool)
 
     def contradiction(self, held: Mapping[int, int]) -> str:
         """Return nothing: no lock is used."""
@@ -387,23 +376,7 @@ class ExclusiveBook:
 
     def let_go(self) -> None:
         """Forget the reserved trials that others took over or ended."""
-        pool = set(self._pool)
-        for mine in list(self._mine.values()):
-            reserved = pool.intersection(self._again.trials(range(mine.block.first, mine.block.end)))
-            for number in self._lost(mine, reserved) if reserved else ():
-                self._drop(number)
-
-    def _lost(self, mine: _Mine, reserved: set[int]) -> set[int]:
-        """Return those of the *reserved* trials of a block that this worker shall not run."""
-        if self._superblocks.taken_over(mine.block, mine.generation):
-            return reserved
-        if mine.generation == 1:
-            # Nobody else ever had them.
-            return set()
-        superblock = self._superblocks.look(mine.block.superblock)
-        return (
-            reserved.intersection(self._again.trials(superblock.done)) if superblock is not None else reserved
-        )
+        self._held.forget_lost()
 
     def close(self) -> None:
         """Nothing is kept open."""

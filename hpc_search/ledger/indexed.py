@@ -142,6 +142,7 @@ class IndexedBook:
         self, marks: Sequence[Mark], action: Callable[[Session], _T]
     ) -> tuple[list[lines.Record], _T]:
         with self._index.session() as session:
+            session.extend(self._plan.trials)
             records = [record for mark in marks for record in self._apply(session, mark)]
             return records, action(session)
 
@@ -224,7 +225,7 @@ class IndexedBook:
         owned: dict[int, dict[int, Entry]] = {}
         for number in image.numbers(codec.CLAIMED, codec.RUNNING):
             entry = image.entry(number)
-            if entry.owner != self._owner:
+            if entry.owner != self._owner and number < self._plan.trials:
                 owned.setdefault(entry.owner, {})[number] = entry
         lost: dict[int, Entry] = {}
         for owner, held in owned.items():

@@ -6,6 +6,7 @@ every file system measured, and whose target is the content:
 
     size        -> trials a claim, fixed by whoever opened the superblock
     cBLOCK.GEN  -> worker that claimed the block; a take-over is the next generation
+    pBLOCK.GEN  -> the entry of its one trial, which that generation left paused: it owns it no more
     dTRIAL      -> ATTEMPT.WORKER.CHECKSUM of the end record that is the trial's result: the first one wins
 
 When all its trials are final, their results are published as ``sealed.FIRST-END`` and the directory goes;
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from hpc_search import durable
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger.names import ABSENT, create, created, listed, looks, target
+from hpc_search.records.index import Entry, encode_entry, parse_entry
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 
 #: Trials of a superblock; open ones are about as few as the trials that run are far apart.
@@ -33,7 +36,7 @@ SUPERBLOCK: Final = 128
 #: Neighbouring seals of one size that are merged into one.
 _MERGE: Final = 16
 SEALED: Final = re.compile(r"sealed\.(\d{8})-(\d{8})")
-_CLAIM: Final = re.compile(r"c(\d+)\.(\d+)")
+_CLAIM: Final = re.compile(r"([cp])(\d+)\.(\d+)")
 DONE: Final = re.compile(r"d(\d+)")
 
 
@@ -64,6 +67,8 @@ class Superblock:
     size: int
     #: Highest generation of each claimed block.
     claims: dict[int, int] = field(default_factory=dict)
+    #: Highest generation of each block that left it paused.
+    pauses: dict[int, int] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
 
     @property
@@ -75,6 +80,10 @@ class Superblock:
     def free(self) -> list[int]:
         """Blocks that nobody claimed."""
         return [index for index in range(self.blocks) if index not in self.claims]
+
+    def paused(self, index: int) -> bool:
+        """Return whether whoever had block *index* last left it paused."""
+        return index in self.pauses and self.pauses[index] == self.claims.get(index)
 
     @property
     def complete(self) -> bool:
@@ -212,8 +221,9 @@ class Superblocks:
         found = Superblock(number, first, self._end(first), int(size))
         for name in listed(directory):
             if claim := _CLAIM.fullmatch(name):
-                block, generation = int(claim[1]), int(claim[2])
-                found.claims[block] = max(generation, found.claims.get(block, 0))
+                known = found.claims if claim[1] == "c" else found.pauses
+                block, generation = int(claim[2]), int(claim[3])
+                known[block] = max(generation, known.get(block, 0))
             elif done := DONE.fullmatch(name):
                 found.done.add(int(done[1]))
         return found
@@ -241,6 +251,20 @@ class Superblocks:
         return os.path.lexists(self._claim_path(block, generation + 1)) or not os.path.lexists(
             self._claim_path(block, generation)
         )
+
+    def pause(self, block: Block, generation: int, entry: Entry) -> None:
+        """Say that *generation* of *block* owns it no more, and that its one trial waits as in *entry*."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            created(self._pause_path(block, generation), encode_entry(entry).hex())
+
+    def paused_entry(self, block: Block, generation: int) -> Entry | None:
+        """Return how *generation* left the trial of *block* paused, None where that cannot be read."""
+        with suppress(ValueError, struct.error):
+            return parse_entry(bytes.fromhex(target(self._pause_path(block, generation)) or ""))
+        return None
+
+    def _pause_path(self, block: Block, generation: int) -> Path:
+        return self._layout.superblock(block.superblock) / f"p{block.place}.{generation}"
 
     def _claim_path(self, block: Block, generation: int) -> Path:
         return self._layout.superblock(block.superblock) / f"c{block.place}.{generation}"

@@ -178,8 +178,9 @@ def _copy(run: Run, target: Layout) -> None:
     for path in (source.plan, source.code, source.provenance):
         if path.exists():
             shutil.copyfile(path, target.root / path.name)
-    if source.splits.exists():
-        shutil.copytree(source.splits, target.splits)
+    for place, copy in ((source.splits, target.splits), (source.stages, target.stages)):
+        if place.exists():
+            shutil.copytree(place, copy)
     instance = load_instance(source)
     durable.write_file(target.instance, encode_instance(instance))
     head, size = new_index(run.plan.trials)
@@ -255,7 +256,8 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
 def _check_names(run: Run, path: Path, given: Mapping[str, Any]) -> None:
     names = run.plan.search.space.names
     unknown = sorted(set(given) - set(names))
-    missing = sorted(set(names) - set(given))
+    # Not every point has what is conditional.
+    missing = sorted(set(names) - set(given) - run.plan.search.space.conditional)
     if unknown or missing:
         words = [
             f"{word} {', '.join(found)}"

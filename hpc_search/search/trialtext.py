@@ -13,6 +13,7 @@ from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan, PlannedTrial
+from hpc_search.strategies.pruning import in_words
 
 Records = Sequence[tuple[str, lines.AnyRecord]]
 _CURVE_ROWS = 12
@@ -32,7 +33,7 @@ def as_text(
     rows.append("parameters")
     width = max(map(len, trial.params), default=0)
     rows.extend(f"  {name:<{width}}  {value!r}" for name, value in trial.params.items())
-    rows.extend(_attempts(records))
+    rows.extend(_attempts(records, plan.part(plan.block_at(trial.number)).metric.name))
     rows.extend(_curve(records))
     return "\n".join(rows)
 
@@ -53,7 +54,7 @@ def _result(plan: Plan, result: Result) -> list[str]:
     return rows
 
 
-def _attempts(records: Records) -> list[str]:
+def _attempts(records: Records, metric: str) -> list[str]:
     rows = []
     saves = Counter(record.attempt for _, record in records if isinstance(record, lines.Checkpoint))
     last = {record.attempt: record for _, record in records if isinstance(record, lines.Checkpoint)}
@@ -69,6 +70,8 @@ def _attempts(records: Records) -> list[str]:
             if record.state == "pending" and record.detail:
                 words += f": {lines.headline(record.detail)}"
             rows.append(f"  {when}  attempt {record.attempt} ended: {record.state}{words}")
+        elif isinstance(record, lines.Verdict):
+            rows.append(f"  {when}  {in_words(record, metric)}")
         elif isinstance(record, lines.Note):
             rows.append(f"  {when}  {record.event} {record.text}".rstrip())
     return ["history", *rows] if rows else ["history", "  not started"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.site.shared import Desk, Queue, file_server_now
-from hpc_search.status import estimate, hours, index, slots, trials, words
+from hpc_search.status import budget, estimate, hours, index, slots, trials, words
+from hpc_search.status import staged as of_stages
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
 from hpc_search.status.model import Best, BestPoint, Eta, Failure, Slots, Status
@@ -164,26 +165,27 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
 def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     plan, layout = facts.plan, facts.layout
     known, counts, finals = facts.summary.known, facts.summary.counts, facts.summary.finals
-    left = plan.trials - len(finals)
+    staged = of_stages.look(layout, plan, facts.entries)
+    left = plan.trials - len(finals) - staged.closed
     live = [worker for worker in facts.workers if worker.state == "live"]
     active = bool(live) and left > 0
     rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
     one = estimate.length(finals)
-    best = index.best_trial(plan, facts.entries)
+    best, point = of_stages.best_of(plan, facts.entries)
     view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())
-    seats = _seats(facts) if left else ()
+    seats = _seats(facts, left - staged.waiting) if left else ()
     spent = _spent(facts)
     begun = bool(facts.known or facts.sight.rows) or any(entry.attempt for entry in known)
     state = words.state(layout, left, facts.workers, view, seats, begun=begun)
     wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
-        **(_of_plan(plan) | {name: counts[state] for state, name in enumerate(codec.STATES)}),
+        **(_of_plan(plan) | _counts(counts, staged)),
         state=state,
         unknown=len(facts.entries) - len(known),
         causes=index.causes(finals),
         best=best,
-        best_point=index.best_point(plan, facts.entries, best),
+        best_point=point,
         rate_per_min=None if rate is None else rate.per_second * 60,
         eta_seconds=ahead.eta,
         busy_seconds=math.fsum(entry.seconds for entry in known),
@@ -202,14 +204,23 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         notes=(
             *notes,
             *words.notes(layout, state, view, seats, facts.known),
+            *words.searches(staged.stopped, finished=not left),
             *words.mismatches(wrong, state, slots.replaced(facts.known)),
         ),
-        next=words.next_step(state, view, seats),
+        next=words.next_step(layout, state, view, seats),
+        budget=budget.used(layout, plan, facts.sight.rows).uses,
     )
 
 
-def _seats(facts: _Facts) -> tuple[Slots, ...]:
-    left = facts.plan.trials - len(facts.summary.finals)
+def _counts(counts: Mapping[int, int], staged: of_stages.Staged) -> dict[str, Any]:
+    """Return the trials by state; those that nobody may have now are not pending."""
+    by_state = {name: counts[state] for state, name in enumerate(codec.STATES)}
+    pending = by_state["pending"] - staged.waiting - staged.closed
+    gated = {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
+    return {**by_state, **gated, "stages": staged.stages}
+
+
+def _seats(facts: _Facts, left: int) -> tuple[Slots, ...]:
     return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, left)
 
 

@@ -156,7 +156,7 @@ def _widened(least: float, most: float, count: int, low: float, high: float) -> 
 def _log_widened(values: Sequence[float], low: float, high: float) -> tuple[float, float]:
     ends = _widened(math.log(min(values)), math.log(max(values)), len(values), math.log(low), math.log(high))
     # The best values stay inside, however exp rounds.
-    return min(math.exp(ends[0]), min(values)), max(math.exp(ends[1]), max(values))
+    return min(math.exp(ends[0]), *values), max(math.exp(ends[1]), *values)
 
 
 def _outwards(value: float, rounding: str) -> float:
@@ -176,19 +176,18 @@ def _group(parent: Group, top: Sequence[Mapping[str, Any]]) -> Group:
 # -- enough points
 def _relaxed(parent: Space, dimensions: dict[str, Dimension], groups: list[Group], budget: int) -> Narrowed:
     """Return the narrowed space, with as many parts as their parents have as it needs for *budget* points."""
-    shares = {name: _share(parent.dimensions[name], one) for name, one in dimensions.items()}
-    of_groups = {place: _rows(group) / _rows(parent.linked[place]) for place, group in enumerate(groups)}
-    order: list[str | int] = sorted(
-        (key for key, share in {**shares, **of_groups}.items() if share < 1),
-        key=lambda key: -({**shares, **of_groups}[key]),
-    )
+    shares: dict[str | int, float] = {
+        name: _share(parent.dimensions[name], one) for name, one in dimensions.items()
+    }
+    shares.update((place, _rows(one) / _rows(parent.linked[place])) for place, one in enumerate(groups))
+    order = sorted((key for key, share in shares.items() if share < 1), key=shares.__getitem__)
     relaxed: list[str] = []
     while True:
         space = structs.replace(parent, dimensions=dict(dimensions), linked=tuple(groups))
         size = space.size()
         if size is None or size >= budget or not order:
             return Narrowed(space, _words(parent, space, relaxed, budget))
-        key = order.pop(0)
+        key = order.pop()
         if isinstance(key, int):
             groups[key] = parent.linked[key]
             relaxed.append(" + ".join(groups[key]))

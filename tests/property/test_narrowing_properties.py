@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform, canonical
+from hpc_search.space import Choice, Dimension, Int, LogInt, LogUniform, Space, Uniform, canonical
 from hpc_search.strategies.narrowing import LEAST, Scored, best, narrow, quantile
 
-DIMENSIONS = {
+DIMENSIONS: dict[str, Dimension] = {
     "choice": Choice(("a", 1, None, 2.5, ("x", "y"))),
     "int": Int(-7, 40),
     "log_int": LogInt(1, 10**6),
@@ -52,9 +52,11 @@ def test_a_narrowed_space_is_inside_its_parent_and_holds_the_best_points(top: li
         if len(active) < LEAST:
             assert dimension == parent
         elif isinstance(dimension, Choice):
+            assert isinstance(parent, Choice)
             assert {*map(canonical, dimension.values)} == {*map(canonical, active)}
             assert [v for v in parent.values if v in dimension.values] == [*dimension.values]
         else:
+            assert not isinstance(parent, Choice)
             assert type(dimension) is type(parent)
             assert parent.low <= dimension.low <= min(active)
             assert max(active) <= dimension.high <= parent.high

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc_search.ledger import Claimed, Ledger, history
+from hpc_search.ledger import Claimed, Ledger, history, mode
 from hpc_search.mounts import Claiming
 from hpc_search.records import journal as lines
 from tests.ledger_run import LedgerRun, Waits, end_of, without_times
@@ -15,7 +15,7 @@ from tests.ledger_run import LedgerRun, Waits, end_of, without_times
 TRIALS = 4
 
 
-@pytest.fixture(params=["lock"])
+@pytest.fixture(params=["lock", "exclusive"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LedgerRun]:
     claiming: Claiming = request.param
     # A plan whose trials may pause is a flexible one.
@@ -151,6 +151,25 @@ def test_the_pause_of_a_dead_worker_that_nobody_saw_is_found_in_its_journal(run:
     other.recover()
     assert (run.states()[0], run.entries()[0].rung) == ("paused", 2)
     assert len(other.promote(0)) == 1
+
+
+def test_a_run_that_uses_the_index_keeps_what_is_paused_when_it_goes_on_without_it(tmp_path: Path) -> None:
+    run = LedgerRun(tmp_path / "run", blocks=(Waits(TRIALS), Waits(1, needs=0)))
+    old, live = run.ledger(), run.ledger()
+    pause(old, 1)
+    (kept,) = live.claim(1, only=2)
+    live.finish(end_of(kept, "paused", rung=1))
+    old.exit("no work left")
+    mode.require_exclusive(run.layout, "the locks lie")
+    live.beat()
+    live.flush()
+    other = run.ledger()
+    other.reconcile()
+    found = [one.trial.number for _ in range(9) for one in other.claim(2)]
+    assert found == [0, 3], "neither what is paused nor what waits"
+    assert [len(worker.promote(number)) for worker, number in ((other, 1), (live, 2))] == [1, 1]
+    assert [len(live.promote(1)), len(other.promote(2))] == [0, 0]
+    run.close()
 
 
 def test_a_rebuilt_index_says_the_same_of_paused_and_promoted_trials(tmp_path: Path) -> None:

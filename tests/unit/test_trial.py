@@ -12,7 +12,8 @@ import pytest
 from hpc_search.errors import DamagedError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.splits import Table, make_split, manifest_csv
-from hpc_search.trial import NonFiniteError, Params, Spec, Stopped, Trial, read_split
+from hpc_search.trial import NonFiniteError, Params, Spec, Stopped, Trial
+from hpc_search.trial.split import read_split
 
 WORKER = "0123456789abcdef"
 

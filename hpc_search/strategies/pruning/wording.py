@@ -1,0 +1,24 @@
+"""Decisions on trials in words."""
+
+from __future__ import annotations
+
+from hpc_search.records.journal import Verdict
+from hpc_search.strategies.pruning.judging import POINT, count
+
+_DONE = {"continue": "goes on", "pause": "waits", "prune": "is pruned", "promote": "is promoted"}
+
+
+def in_words(verdict: Verdict, metric: str) -> str:
+    """Return what was decided and from what, on one line."""
+    head = f"{verdict.rule} at step {verdict.step} (rung {verdict.rung}): {_DONE[verdict.decision]}"
+    if verdict.rule == POINT:
+        return f"step {verdict.step}: is pruned; its point was pruned in trial {verdict.seen}"
+    own = f"{metric} {verdict.value:.6g}" if verdict.value is not None else "no value"
+    seen = count(verdict.seen)
+    others = ", ".join(f"{value:.6g} of trial {number}" for number, value in sorted(verdict.peers.items()))
+    limit = f", against {others}" if others else ""
+    patience = ""
+    if verdict.patience is not None:
+        before, since = verdict.patience
+        patience = f"; best before the last reports {before:.6g}, of them {since:.6g}"
+    return f"{head}: {own}{limit}; {seen} other trials there{patience}"
