@@ -208,7 +208,7 @@ def _ledger(disk: Disk, checkup: Checkup, plan: Plan, data: bytes | None) -> Non
     checkup.names = index.names_of_results(checkup.index, facts, sealed, marks.results)
     checkup.lost = index.lost_results(checkup.names, facts, plan.trials)
     checkup.cases += checkup.lost.cases
-    checkup.cases += results.check_results(disk, facts, sealed)
+    checkup.cases += results.check_results(disk, plan, facts, sealed)
 
 
 def _disbelieve(disk: Disk, checkup: Checkup, marks: dict[int, tuple[str, str]]) -> bool:

@@ -366,7 +366,8 @@ class ExclusiveBook:
         for superblock in filter(None, map(self._superblocks.look, self._superblocks.refresh())):
             for place in superblock.done:
                 trial = self._again.trial(place)
-                ended[trial] |= place == self._again.place(trial)
+                if trial < len(ended):
+                    ended[trial] |= place == self._again.place(trial)
         return sum(ended.count(0, one.start, one.stop) for one in self._gates.claimable(0, trials))
 
     def pending_estimate(self) -> int:

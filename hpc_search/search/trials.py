@@ -20,6 +20,7 @@ from hpc_search.records.plan import PlannedTrial
 from hpc_search.search.runs import Run
 from hpc_search.space import canonical
 from hpc_search.steering import Points
+from hpc_search.strategies.catalog import names_of
 
 
 class TrialView(NamedTuple):
@@ -93,7 +94,7 @@ class Reran(NamedTuple):
         """Whether both ended with the same value, to the last bit; None where one has none."""
         if self.end is None or self.recorded is None or self.changed:
             return None
-        if self.end.state == self.recorded.state != "done":
+        if self.recorded.state == "pruned" or self.end.state == self.recorded.state != "done":
             return None
         return (self.end.state, self.end.value) == (self.recorded.state, self.recorded.value)
 
@@ -260,9 +261,12 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
 
 
 def _check_names(run: Run, path: Path, given: Mapping[str, Any]) -> None:
-    names = run.plan.search.space.names
+    """Refuse parameters that are those of none of the run's searches; the nearest one is told."""
+    parts = [names_of(part.strategy, part.space) for part in run.plan.search.parts]
+    names = min(parts, key=lambda names: len(set(names) ^ set(given)))
     unknown = sorted(set(given) - set(names))
-    missing = sorted(set(names) - set(given))
+    # Not every point has what is conditional.
+    missing = sorted(set(names) - set(given) - run.plan.search.space.conditional)
     if unknown or missing:
         words = [
             f"{word} {', '.join(found)}"

@@ -181,8 +181,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is
     seen yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
     answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where
-    the index cannot be read. ``waiting`` counts trials of stages that wait for others,
-    ``closed`` those that nobody runs because their search has stopped; none of them is ``pending``. ``unknown`` counts
+    the index cannot be read. ``waiting`` counts trials of stages that wait for others, ``closed`` those
+    that nobody runs because their search has stopped; none of them is ``pending``. ``unknown`` counts
     records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended, all
     workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted,
     ``mismatches`` by node those that left because their slice was not the expected one. ``notes`` say in

@@ -87,8 +87,8 @@ class Referee:
                 seen=str(pruned),
             )
         values = [value for _, value in self._brackets.reported(number, bracket.metric, until=step)]
-        others = bracket.at_rung(rung, but=number) if bracket.schedule.rungs else bracket.at_step(step)
-        judged = pruning.judge(bracket.spec, bracket.goal, number, values, others)
+        others, behind = bracket.others(number, rung, step)
+        judged = pruning.judge(bracket.spec, bracket.goal, number, values, others, behind)
         return pruning.recorded(bracket.spec, judged, trial=number, attempt=attempt, rung=rung, step=step)
 
     def unreported(self, number: int) -> str:
@@ -150,8 +150,10 @@ class Referee:
         self._end(waiting, "point")
 
     def _end(self, numbers: Sequence[int], why: str) -> None:
-        """End paused trials as pruned, those that still wait."""
-        owned = self._ledger.end_paused(numbers) if numbers else []
+        """End paused trials as pruned, those that still wait; their points are given up from then on."""
+        if not numbers:
+            return
+        owned = self._ledger.end_paused(numbers)
         paused = self._follower.paused
         self._finish(
             [
@@ -163,6 +165,7 @@ class Referee:
                 for one in owned
             ]
         )
+        self.refresh()
 
     # -- trials that have not begun
     def sift(self, claimed: Sequence[Claimed]) -> list[Claimed]:

@@ -29,6 +29,7 @@ from hpc_search.records import checked
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Block, Plan
 from hpc_search.records.stages import Opened, StoppedPart
+from hpc_search.space import Excluded, Space, point_hash
 from hpc_search.strategies import narrowing
 from hpc_search.strategies.narrowing import Scored
 
@@ -156,7 +157,23 @@ def _best_given(
     """Return the points of a ``top`` stage: the best ones; where too few are complete, others by number."""
     best = [one.point for one in ranked]
     order = [*best, *(local for local in sorted(params) if local not in best)]
-    return tuple({**params[local], **block.space.fixed} for local in order[: block.points])
+    points = [_as_point(block.space, params[local]) for local in order]
+    # A rule about what this stage holds fixed may exclude some: a stage has as many points as were planned.
+    points += [{**params[local], **block.space.fixed} for local in order]
+    kept: dict[str, dict[str, Any]] = {}
+    for point in points:
+        if point is not None and len(kept) < block.points:
+            kept.setdefault(point_hash(point), point)
+    return tuple(kept.values())
+
+
+def _as_point(space: Space, params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return *params* as a point of *space*, which fixes other values; None where it cannot be one."""
+    try:
+        found = space.resolve({name: params[name] for name in space.searched if name in params})
+    except ValueError:
+        return None
+    return None if isinstance(found, Excluded) else found
 
 
 # -- searches that stop
