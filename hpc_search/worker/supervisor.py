@@ -34,6 +34,7 @@ from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.options import EXITS, NOT_PROPOSED, WorkerOptions
 from hpc_search.worker.pace import Pace
+from hpc_search.worker.rungs import Rungs
 from hpc_search.worker.slice import SliceCheck
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
@@ -87,6 +88,8 @@ class Supervisor:
         self._events = Events()
         self._stopping = ""
         self._stop_signal = 0
+        stays = None if options.limit is not None else self._referee
+        self._rungs = Rungs(stays, self._events, self._tick) if stays is not None else None
         self._queue: list[Claimed] = []
         self._last_beat = -float("inf")
         self._last_flush = 0.0
@@ -184,7 +187,10 @@ class Supervisor:
         # What is found may not be had: a worker that looks again and again beats, and hears its signals.
         self._fruitless += 1
         self._events.wait(min(self._tick(), _FRUITLESS[1] if self._fruitless > _FRUITLESS[0] else 0.0))
-        return found > 0 or self._wait_for_others()
+        if found > 0 or self._wait_for_others():
+            return True
+        most, attempts = self._pace.longest(), self._attempts
+        return self._rungs is not None and self._rungs.wait(lambda: self._stopping, most, attempts)
 
     def _wait_for_others(self) -> bool:
         """Stay a moment where an owner of trials is silent and may be dead; return whether it is worth it."""
