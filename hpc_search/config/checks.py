@@ -15,10 +15,9 @@ from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.scalars import INT_HIGH
-from hpc_search.records.plan import FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
+from hpc_search.records.plan import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
 from hpc_search.space import MOST_ROWS, Choice, Int, LogInt, LogUniform, Normal, Quantized, Space, Uniform
 from hpc_search.strategies.catalog import names_of
-from hpc_search.strategies.options import ADAPTIVE
 
 #: Placeholders of a command that are no parameters.
 RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
