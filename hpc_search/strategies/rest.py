@@ -79,14 +79,14 @@ def has(space: Space, params: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A product within a product: of each digit how many values it has, and which of them the inner one has."""
+    """A product within a product: how many values each digit has, and which of them the inner one has."""
 
     sizes: tuple[int, ...]
     inner: tuple[tuple[int, ...], ...]
 
 
 def box_of(space: Space, old: Space) -> Box | None:
-    """Return where the points of *old* are in *space*, None where they are no product of some of its digits."""
+    """Return where the points of *old* are in *space*, None where they are no product of its digits."""
     outer, inner = space.counts(), old.counts()
     if outer is None or inner is None or [names for names, _ in outer] != [names for names, _ in inner]:
         return None

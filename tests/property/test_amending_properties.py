@@ -13,6 +13,7 @@ from hpc_search.planning.amending import amendment
 from hpc_search.planning.blocks import blocks_of
 from hpc_search.records.plan import FoldsSpec, Metric, Plan, Search, StrategySpec, TrialSpec, search_id
 from hpc_search.space import Choice, Int, Space, Uniform, canonical
+from hpc_search.space.dimensions import Dimension
 from hpc_search.space.rules import Rules
 from hpc_search.strategies import rest
 
@@ -104,9 +105,13 @@ def nested(draw: st.DrawFn) -> tuple[Space, Space]:
 
     def space(values: list[list[int]]) -> Space:
         names = "abcd"[: len(values)]
-        dimensions = {name: Choice(values=tuple(one)) for name, one in zip(names, values, strict=True)}
-        last = dimensions.pop(names[-1]) if linked else None
-        groups = ({names[-1]: last.values, "z": tuple(-one for one in last.values)},) if last else ()
+        dimensions: dict[str, Dimension] = {
+            name: Choice(values=tuple(one)) for name, one in zip(names, values, strict=True)
+        }
+        last = tuple(values[-1])
+        groups = ({names[-1]: last, "z": tuple(-one for one in last)},) if linked else ()
+        if linked:
+            del dimensions[names[-1]]
         return Space(dimensions=dimensions, linked=groups, rules=rules)
 
     return space(outer), space(inner)
