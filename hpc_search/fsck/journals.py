@@ -37,7 +37,11 @@ class Facts:
     ends: dict[int, list[tuple[codec.End, str, str]]] = field(default_factory=lambda: defaultdict(list))
     accepted: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     claims: dict[int, int] = field(default_factory=dict)
+    #: Entry of the log of proposed points -> a record of it, and whose journal has it.
+    proposed: dict[int, tuple[codec.Propose, str]] = field(default_factory=dict)
     saves: dict[int, dict[tuple[int, str, int], int]] = field(default_factory=lambda: defaultdict(dict))
+    #: Decisions at rungs, and where they stand.
+    verdicts: list[tuple[str, codec.Verdict]] = field(default_factory=list)
     openings: dict[str, codec.Open] = field(default_factory=dict)
     exited: set[str] = field(default_factory=set)
     #: Failures that were taken back are no results.
@@ -50,6 +54,8 @@ class Facts:
         for record, checksum in segment.records:
             if not record.n or record.n not in known:
                 self._take(segment.worker, record, checksum)
+                if isinstance(record, codec.Verdict):
+                    self.verdicts.append((place.archive or place.path, record))
 
     def _take(self, worker: str, record: codec.AnyRecord, checksum: str) -> None:
         match record:
@@ -61,6 +67,8 @@ class Facts:
                 self.ends[record.trial].append((record, worker, checksum))
             case codec.Accepted():
                 self.accepted[record.trial][record.end] = record.worker or worker
+            case codec.Propose():
+                self.proposed.setdefault(record.entry, (record, worker))
             case codec.Claim():
                 self.claims[record.trial] = max(record.attempt, self.claims.get(record.trial, 0))
             case codec.Checkpoint():

@@ -106,8 +106,10 @@ class Report(Record, tag="report", kw_only=True):
 class Verdict(Record, tag="verdict", kw_only=True):
     """The decision at a rung, with what it was made from. Fsynced; replayed, never recomputed.
 
-    ``value`` is the trial's own one at ``step``; ``peers`` is trial -> value of those that it was compared
-    with; ``rule`` is the rule by name. "promote" lets a paused trial go on beyond ``rung``.
+    ``value`` is the trial's own one at ``step``; ``seen`` names the trials that it was compared with
+    (``0-41,43``), ``peers`` is trial -> value of those of them that decide: the last place that goes on, or
+    the two around a percentile. ``rule`` is the rule by name; ``patience`` the best own value before the
+    reports that ``patient`` waits for, and of them. "promote" lets a paused trial go on beyond ``rung``.
     """
 
     trial: int
@@ -115,9 +117,11 @@ class Verdict(Record, tag="verdict", kw_only=True):
     rung: int
     step: int
     decision: Literal["continue", "pause", "prune", "promote"]
-    peers: dict[str, float] = {}
+    peers: dict[int, float] = {}
     value: float | None = None
     rule: str = ""
+    seen: str = ""
+    patience: tuple[float, float] | None = None
 
 
 class Checkpoint(Record, tag="checkpoint", kw_only=True):

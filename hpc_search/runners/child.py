@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from hpc_search.checkpoint import Superseded
 from hpc_search.runners import processes
-from hpc_search.runners.messages import SUPERSEDED, SocketChannel
+from hpc_search.runners.messages import GONE, SUPERSEDED, SocketChannel
 from hpc_search.slices import limits
 from hpc_search.trial import NonFiniteError, Pruned, Spec, Stopped, Trial, trial_seed
 
@@ -171,6 +171,8 @@ def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], obje
     except Superseded:
         return {"state": "pending", "cause": "preempted", "detail": SUPERSEDED}
     except Stopped:
+        if trial.paused and channel.reason != GONE:
+            return {"state": "paused", "detail": ""}
         return {"state": "pending", "cause": "preempted", "detail": channel.reason}
     except Pruned:
         return {"state": "pruned", "cause": "", "detail": "", "metrics": _last(trial)}

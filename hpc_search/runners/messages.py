@@ -69,6 +69,7 @@ class SocketChannel:
         """Talk over *sock*."""
         self._socket = sock
         self._inbox = Inbox()
+        self._verdicts: list[str] = []
         self._pid = os.getpid()
         #: Why the trial has to stop, "" while it has not.
         self.reason = ""
@@ -94,19 +95,44 @@ class SocketChannel:
             UsageError: This is not the trial's process but one that it forked.
         """
         self._check()
-        while self.reason != GONE:
-            try:
-                data = self._socket.recv(65536, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return self.reason
-            except OSError:
-                data = b""
-            if not data:
-                self._gone()
-            for message in self._inbox.feed(data):
-                if message["kind"] == "stop":
-                    self.reason = self.reason or str(message["reason"])
-        raise Stopped
+        try:
+            while True:
+                self._receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return self.reason
+
+    def verdict(self) -> str:
+        """Wait for what becomes of the trial after its last report.
+
+        Raises:
+            Stopped: The supervisor is gone.
+        """
+        while not self._verdicts:
+            self._receive()
+        return self._verdicts.pop(0)
+
+    def _receive(self, flags: int = 0) -> None:
+        """Take what the supervisor says.
+
+        Raises:
+            BlockingIOError: Nothing is there, and *flags* say not to wait for it.
+            Stopped: The supervisor is gone.
+        """
+        if self.reason == GONE:
+            raise Stopped
+        try:
+            data = self._socket.recv(65536, flags)
+        except BlockingIOError:
+            raise
+        except OSError:
+            data = b""
+        if not data:
+            self._gone()
+        for message in self._inbox.feed(data):
+            if message["kind"] == "stop":
+                self.reason = self.reason or str(message["reason"])
+            elif message["kind"] == "verdict":
+                self._verdicts.append(str(message["decision"]))
 
     def _check(self) -> None:
         if os.getpid() != self._pid:

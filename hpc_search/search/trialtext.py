@@ -13,6 +13,7 @@ from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan, PlannedTrial
+from hpc_search.strategies.pruning import in_words
 
 Records = Sequence[tuple[str, lines.AnyRecord]]
 _CURVE_ROWS = 12
@@ -29,10 +30,10 @@ def as_text(
     ]
     if result is not None:
         rows.extend(_result(plan, result))
-    rows.append("parameters")
+    rows.append("parameters" if trial.known else "parameters: not proposed yet")
     width = max(map(len, trial.params), default=0)
     rows.extend(f"  {name:<{width}}  {value!r}" for name, value in trial.params.items())
-    rows.extend(_attempts(records))
+    rows.extend(_attempts(records, plan.part(plan.block_at(trial.number)).metric.name))
     rows.extend(_curve(records))
     return "\n".join(rows)
 
@@ -53,13 +54,18 @@ def _result(plan: Plan, result: Result) -> list[str]:
     return rows
 
 
-def _attempts(records: Records) -> list[str]:
+def _attempts(records: Records, metric: str) -> list[str]:
     rows = []
     saves = Counter(record.attempt for _, record in records if isinstance(record, lines.Checkpoint))
     last = {record.attempt: record for _, record in records if isinstance(record, lines.Checkpoint)}
+    proposed = [record for _, record in records if isinstance(record, lines.Propose)]
     for worker, record in records:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.t))
-        if isinstance(record, lines.Claim):
+        if isinstance(record, lines.Propose) and record is proposed[0]:
+            # Everyone who runs the point has written it down.
+            known = f"what was known of the points {record.seen}" if record.seen.strip(";") else "nothing"
+            rows.append(f"  {when}  point proposed from {known} (history {record.history})")
+        elif isinstance(record, lines.Claim):
             rows.append(f"  {when}  attempt {record.attempt} claimed by {worker}")
         elif isinstance(record, lines.Checkpoint) and record is last[record.attempt]:
             before = f", the last of {saves[record.attempt]} saves" if saves[record.attempt] > 1 else ""
@@ -69,6 +75,8 @@ def _attempts(records: Records) -> list[str]:
             if record.state == "pending" and record.detail:
                 words += f": {lines.headline(record.detail)}"
             rows.append(f"  {when}  attempt {record.attempt} ended: {record.state}{words}")
+        elif isinstance(record, lines.Verdict):
+            rows.append(f"  {when}  {in_words(record, metric)}")
         elif isinstance(record, lines.Note):
             rows.append(f"  {when}  {record.event} {record.text}".rstrip())
     return ["history", *rows] if rows else ["history", "  not started"]
@@ -97,7 +105,7 @@ def as_json(trial: PlannedTrial, entry: Entry | None, records: Records) -> str:
         "point": trial.point,
         "fold": trial.fold,
         "seed": trial.seed,
-        "params": trial.params,
+        "params": trial.params if trial.known else None,
         "state": codec.STATES[entry.state] if entry is not None else "unknown",
         "attempts": entry.attempt if entry is not None else None,
         "records": [{"worker": worker, **msgspec.to_builtins(record)} for worker, record in records],

@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from hpc_search.steering.points import Points
 from hpc_search.steering.proposer import Proposer
+from hpc_search.steering.referee import Referee
 
-__all__ = ["Points", "Proposer"]
+__all__ = ["Points", "Proposer", "Referee"]

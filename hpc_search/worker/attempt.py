@@ -16,6 +16,7 @@ from hpc_search.errors import UsageError
 from hpc_search.ledger import Claimed
 from hpc_search.records import journal as lines
 from hpc_search.runners import command, messages, processes
+from hpc_search.strategies.pruning import Schedule
 from hpc_search.trial import Spec
 from hpc_search.worker import verdict
 from hpc_search.worker.context import AttemptContext
@@ -25,6 +26,8 @@ from hpc_search.worker.intake import Intake
 
 #: Seconds between TERM and KILL of a hung trial or one that others ended, and between its result and its end.
 _GRACE: Final = 10.0
+#: Seconds between TERM and KILL of a program that is paused or pruned.
+_TO_SAVE: Final = 120.0
 #: Why exec refuses a command for what it is.
 _OF_COMMANDS: Final = frozenset(
     {
@@ -55,8 +58,10 @@ class Attempt:
         self._context = context
         self._claimed = claimed
         self._search = context.plan.search
+        self._block = context.plan.block_at(claimed.trial.number)
+        self._part = context.plan.part(self._block)
         self._process: Process | None = None
-        self._intake = Intake(context, claimed, self.stop)
+        self._intake = Intake(context, claimed, self.stop, self._answer)
         self._status: int | None = None
         self._ended = False
         self._stalled = False
@@ -89,6 +94,17 @@ class Attempt:
                 process.channel.sendall(messages.encode("stop", {"reason": reason}))
         elif process.pid:
             processes.kill_group(process.pid, signal.SIGTERM)
+
+    def _answer(self, verdict: lines.Verdict) -> None:
+        """Tell the trial what becomes of it; a program only hears SIGTERM, and has some time to save."""
+        process = self._process
+        if process is not None and process.channel is not None:
+            decision = "continue" if verdict.decision == "promote" else verdict.decision
+            with suppress(OSError):
+                process.channel.sendall(messages.encode("verdict", {"decision": decision}))
+        elif verdict.decision in ("pause", "prune"):
+            self._kill_at = min(self._kill_at, time.monotonic() + _TO_SAVE)
+            self.kill(signal.SIGTERM)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill the trial's process group."""
@@ -170,7 +186,7 @@ class Attempt:
 
     def _not_started(self, error: OSError | UsageError) -> None:
         self._ended = True
-        command = self._search.trial.command
+        command = self._part.trial.command
         if not command or (isinstance(error, OSError) and error.errno not in _OF_COMMANDS):
             # The node or its file system: nothing that the trial could help.
             self.host_died = True
@@ -193,10 +209,11 @@ class Attempt:
             seed=trial.seed,
             params={**trial.params, **self._effective},
             attempt=self._claimed.attempt,
-            metric=search.metric.name,
-            others=tuple(one.name for one in context.plan.objectives[1:]),
-            callable=search.trial.callable,
-            sampled=search.space.varied if not search.trial.command else (),
+            metric=self._part.metric.name,
+            others=tuple(one.name for one in self._part.objectives[1:]),
+            callable=self._part.trial.callable,
+            sampled=self._block.space.required(trial.params) if not self._part.trial.command else (),
+            implied=self._block.space.implied,
             accumulation=self._accumulation,
             rung=self._rung,
             device=context.device,
@@ -205,6 +222,7 @@ class Attempt:
             save_in_background=search.save_in_background,
             keep_checkpoints=search.keep_checkpoints,
             directory=context.directory,
+            schedule=context.referee.schedule(trial.number) if context.referee is not None else Schedule(),
         )
 
     # -- what the trial says
@@ -289,9 +307,13 @@ class Attempt:
                     break
                 self._context.log.write(data)
         if process.report is not None:
-            self._intake.read_report(process.report)
-            if self._status == 0:
-                wanted = [one.name for one in self._context.plan.objectives]
+            self._intake.read_report(process.report, running=False)
+            told = self._intake.verdict
+            if told is not None and told.decision in ("pause", "prune"):
+                # Whatever it made of the signal.
+                self._intake.message = command.told(process.report, told.decision)
+            elif self._status == 0:
+                wanted = [one.name for one in self._context.plan.objectives_of(self._block)]
                 self._intake.message = command.ended(process.report, process.metric_file, wanted)
 
     def _close(self) -> None:

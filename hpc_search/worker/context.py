@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hpc_search.layout import Layout
 from hpc_search.ledger import Ledger
 from hpc_search.records.plan import Plan
+from hpc_search.steering import Referee
 from hpc_search.worker.events import Events
 from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
@@ -40,3 +41,5 @@ class AttemptContext:
     #: Says in words that the sources on this node were changed, and puts them right, else "".
     mended: Callable[[], str] = lambda: ""
     to_first_report: bool = False
+    #: Who decides on trials at their rungs; None where nothing ends trials early.
+    referee: Referee | None = None

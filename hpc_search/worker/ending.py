@@ -10,6 +10,7 @@ from hpc_search.ledger.samples import append_scores
 from hpc_search.records import journal as lines
 from hpc_search.records.plan import OomRetry
 from hpc_search.runners.messages import SUPERSEDED
+from hpc_search.strategies.pruning import in_words
 from hpc_search.worker import breaker, estimate, memory, verdict
 from hpc_search.worker.context import AttemptContext
 from hpc_search.worker.intake import Intake
@@ -46,7 +47,7 @@ def observed(context: AttemptContext, claimed: Claimed, intake: Intake, ended: E
         message = {"state": "failed", "cause": "error", "detail": _TAKEN_AWAY}
     detail = str(message.get("detail", ""))
     failed = message.get("state", "failed") == "failed"
-    is_command = bool(search.trial.command)
+    is_command = bool(context.plan.part_of(claimed.trial.number).trial.command)
     program = ""
     if is_command and not message:
         rule = search.retry.oom or OomRetry()
@@ -100,6 +101,7 @@ def end_record(context: AttemptContext, claimed: Claimed, intake: Intake, ended:
     if judged.no_progress:
         others = _only_here(context, trial.number)
         judged = verdict.another_chance(judged, claimed.before, retry, other_nodes=others)
+    judged = _by_reports(context, intake, judged)
     done = judged.state == "done"
     return lines.End(
         trial=trial.number,
@@ -116,6 +118,7 @@ def end_record(context: AttemptContext, claimed: Claimed, intake: Intake, ended:
         block=trial.block,
         value=intake.message.get("value") if done else None,
         metrics=intake.message.get("metrics", {}) if judged.state in ("done", "pruned") else {},
+        rung=intake.verdict.rung if judged.state == "paused" and intake.verdict is not None else 0,
         effective=ended.effective,
         accumulation=ended.accumulation,
         step=intake.step,
@@ -126,6 +129,18 @@ def end_record(context: AttemptContext, claimed: Claimed, intake: Intake, ended:
         log=(ended.log_start, context.log.size()),
         samples=_keep_samples(context, claimed, intake) if done else None,
     )
+
+
+def _by_reports(context: AttemptContext, intake: Intake, judged: verdict.Verdict) -> verdict.Verdict:
+    """Return *judged*, with what the referee said of the trial, or that it never heard of it."""
+    referee, told = context.referee, intake.verdict
+    if referee is None or judged.state not in ("done", "pruned"):
+        return judged
+    if told is not None and told.decision == "prune":
+        # Also one that caught it and returned something.
+        return verdict.Verdict("pruned", "", in_words(told, referee.metric(intake.number)))
+    missing = referee.unreported(intake.number) if judged.state == "done" else ""
+    return verdict.Verdict("failed", "error", missing) if missing else judged
 
 
 def _keep_samples(

@@ -25,14 +25,25 @@ class Intake:
         step: Step of its newest checkpoint; of a program, the last step that it reported.
         accumulates: Whether it asked for its accumulation.
         alive_at: Own monotonic time of its last sign of life.
+        verdict: The last one on it that was asked for, None before.
         damaged: Whether its line cannot be read any more.
         leaving: Whether it stopped or ended, so that its process has to end soon.
     """
 
-    def __init__(self, context: AttemptContext, claimed: Claimed, stop: Callable[[str], None]) -> None:
-        """Take what the attempt at *claimed* says; ask it to stop by *stop*."""
+    def __init__(
+        self,
+        context: AttemptContext,
+        claimed: Claimed,
+        stop: Callable[[str], None],
+        answer: Callable[[lines.Verdict], None],
+    ) -> None:
+        """Take what the attempt at *claimed* says; ask it to stop by *stop*, tell it verdicts by *answer*."""
         self._context = context
-        self._number, self._attempt = claimed.trial.number, claimed.attempt
+        self._claimed = claimed
+        self._answer = answer
+        self._rung = -1
+        self.verdict: lines.Verdict | None = None
+        self.number, self._attempt = claimed.trial.number, claimed.attempt
         self._stop = stop
         self._inbox = messages.Inbox()
         self._report_lines = self._report_size = 0
@@ -58,6 +69,8 @@ class Intake:
         match message["kind"]:
             case "report":
                 self._reported(message["step"], message["metrics"])
+                if message.get("rung", -1) >= 0:
+                    self._judge(message["rung"], message["step"])
                 if self._context.to_first_report:
                     self._stop(CHECKED)
             case "saved":
@@ -65,7 +78,7 @@ class Intake:
             case "restored":
                 self._restored(message)
             case "unsaved":
-                text = f"trial {self._number}, step {message['step']}: {message['detail']}"
+                text = f"trial {self.number}, step {message['step']}: {message['detail']}"
                 self._context.ledger.note("checkpoint not saved", text)
             case "samples":
                 self.samples = (message["ids"], message["scores"])
@@ -78,12 +91,19 @@ class Intake:
                 self.leaving = True
 
     def _reported(self, step: int, metrics: dict[str, float]) -> None:
-        self._context.ledger.report(self._number, self._attempt, step, metrics)
+        self._context.ledger.report(self.number, self._attempt, step, metrics)
+
+    def _judge(self, rung: int, step: int) -> None:
+        """Have the trial judged, and tell it."""
+        referee = self._context.referee
+        if referee is not None:
+            self.verdict = referee.judge(self._claimed, rung, step)
+            self._answer(self.verdict)
 
     def _saved(self, message: dict[str, Any]) -> None:
         self.step = max(self.step, message["step"])
         record = lines.Checkpoint(
-            trial=self._number,
+            trial=self.number,
             attempt=self._attempt,
             step=message["step"],
             slot=message["slot"],
@@ -102,11 +122,11 @@ class Intake:
                 self._note(event, text)
 
     def _note(self, event: str, text: str) -> None:
-        note = lines.Note(event=event, trial=self._number, attempt=self._attempt, text=text)
+        note = lines.Note(event=event, trial=self.number, attempt=self._attempt, text=text)
         self._context.ledger.journal.append(note)
 
-    def read_report(self, path: Path) -> None:
-        """Take the new lines of a program's report file."""
+    def read_report(self, path: Path, *, running: bool = True) -> None:
+        """Take the new lines of a program's report file; one that is *running* is judged by them."""
         try:
             size = path.stat().st_size
         except OSError:
@@ -122,4 +142,15 @@ class Intake:
                 # Nobody sees a program's checkpoints; a step that it had not reached before is progress.
                 self.step = max(self.step, step)
                 self._reported(step, metrics)
+                rung = self._rung_of(step, metrics) if running else -1
+                if rung > self._rung:
+                    self._rung = rung
+                    self._judge(rung, step)
         self._report_lines = max(self._report_lines, len(found))
+
+    def _rung_of(self, step: int, metrics: dict[str, float]) -> int:
+        """Return the rung that a program's line completes, -1 for none."""
+        referee, told = self._context.referee, self.verdict
+        if referee is None or (told is not None and told.decision in ("pause", "prune")):
+            return -1
+        return referee.schedule(self.number).rung(step) if referee.metric(self.number) in metrics else -1

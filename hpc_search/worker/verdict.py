@@ -86,6 +86,8 @@ def judge(seen: Observed, before: Entry, retry: Retry, params: Mapping[str, Any]
     if seen.stopping == SUPERSEDED or message.get("detail") == SUPERSEDED:
         # Whoever took the trial over decides what becomes of it.
         return Verdict("pending", "preempted", SUPERSEDED)
+    if state == "paused":
+        return Verdict("paused", "")
     if (seen.stopping or state == "pending") and not seen.stalled:
         return _stopped(seen, before, retry, progressed=progressed)
     if seen.unkillable:

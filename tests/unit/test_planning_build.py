@@ -18,7 +18,7 @@ from hpc_search.layout import Layout
 from hpc_search.ledger import read_index
 from hpc_search.planning import Numbering, load_instance, load_plan
 from hpc_search.planning.describe import counts
-from hpc_search.trial import read_split
+from hpc_search.trial.split import read_split
 from tests.waiting import wait_until
 
 SEARCH = """\

@@ -25,7 +25,7 @@ RECORDS: list[journal.AnyRecord] = [
     journal.Propose(point=1, params={"x": 1}),
     journal.Start(trial=1, attempt=1, pid=4, log=10),
     journal.Report(trial=1, attempt=1, step=0, metrics={"a": 1.0}),
-    journal.Verdict(trial=1, attempt=1, rung=1, step=3, decision="prune", peers={"2": 0.5}),
+    journal.Verdict(trial=1, attempt=1, rung=1, step=3, decision="prune", peers={2: 0.5}),
     journal.Checkpoint(trial=1, attempt=1, step=3, slot=0),
     END,
     journal.Accepted(trial=1, attempt=1, end="0" * 16),

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
-import msgspec
-
-from hpc_search import checkpoint, splits
-from hpc_search.errors import DamagedError, UsageError
+from hpc_search import checkpoint
+from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
+from hpc_search.strategies.pruning.schedule import Schedule
+from hpc_search.trial.params import Params, unread
+from hpc_search.trial.split import Split, read_split
 
 #: Steps are below this.
 MAX_STEP: Final = checkpoint.MAX_STEP
@@ -44,37 +45,8 @@ class Channel(Protocol):
     def stop_requested(self) -> str:
         """Return why the trial has to stop, "" while it has not."""
 
-
-class Params(dict[str, Any]):
-    """The hyperparameters; counts which ones were read by name.
-
-    Reads by ``params[name]`` and ``params.get(name)`` count; iteration and ``**params`` do not (the
-    search would otherwise never notice a parameter without effect).
-    """
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        """Hold *values*."""
-        super().__init__(values)
-        self.read: set[str] = set()
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self:
-            known = ", ".join(self)
-            raise KeyError(f"no hyperparameter {name!r}; the search has: {known}")
-        self.read.add(name)
-        return super().__getitem__(name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a value, *default* where the search does not have it."""
-        return self[name] if name in self else default  # noqa: SIM401 - it would call itself
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The ids of one fold's parts. The test share is not here."""
-
-    train: tuple[str | int, ...]
-    val: tuple[str | int, ...]
+    def verdict(self) -> str:
+        """Wait for what becomes of the trial after its last report: continue, pause or prune."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +69,8 @@ class Spec:
     callable: str = ""
     #: Names with more than one value in the search: each must be read.
     sampled: tuple[str, ...] = ()
+    #: Name of a derived or conditional parameter -> those that count as read with it.
+    implied: dict[str, tuple[str, ...]] = field(default_factory=dict)
     accumulation: int = 1
     #: How often the batch was halved: a checkpoint of another rung is none of this attempt's.
     rung: int = 0
@@ -108,11 +82,15 @@ class Spec:
     #: Directories that the trial's code is imported from first.
     code: tuple[str, ...] = ()
     directory: str = ""
+    #: After which reports the trial waits for a verdict.
+    schedule: Schedule = Schedule()  # noqa: RUF009 - it cannot change
 
 
 @dataclass(slots=True)
 class _Progress:
     saved: bool = False
+    #: The last rung with a verdict.
+    rung: int = -1
     stop_reports: int = 0
     samples: dict[str, Any] | None = None
     used: set[str] = field(default_factory=set)
@@ -143,7 +121,7 @@ class Trial:
         self._layout = Layout(Path(spec.root))
         self._progress = _Progress()
         self._split: Split | None = None
-        self.params = Params(spec.params)
+        self.params = Params(spec.params, spec.implied.keys() - spec.params.keys())
         self.number = spec.number
         self.point = spec.point
         self.fold = spec.fold
@@ -153,6 +131,8 @@ class Trial:
         self.threads = spec.threads
         self.history: list[tuple[int, dict[str, float]]] = []
         self.restored: dict[str, Any] = {}
+        #: Whether the trial waits at a rung from its next save on.
+        self.paused = False
         #: Whether the trial asked for its accumulation: only then may a smaller batch take its place.
         self.accumulates = False
         self._slots = checkpoint.Slots(self._layout, spec.run_id, spec.number, spec.attempt, spec.worker)
@@ -203,10 +183,18 @@ class Trial:
     def report(self, step: int, /, **metrics: float) -> None:
         """Record *metrics* at *step*; repeated steps are recorded once.
 
+        Where the search ends trials early, a report that completes a rung waits for the verdict: the trial
+        goes on, or it is paused at its next `save`, or it ends.
+
         Raises:
             NonFiniteError: An objective is not finite.
-            Stopped: The worker has to stop and the trial does not save.
+            UsageError: The report completes a rung and has no selection metric.
+            Stopped: The worker has to stop, or the trial is paused, and the trial does not save.
+            Pruned: The search gives the trial up.
         """
+        if self.paused:
+            # It did not save since: whoever promotes it starts it anew.
+            self._stop()
         step = checkpoint.step_of("trial.report", step)
         values = {name: _number(name, value) for name, value in metrics.items()}
         for name in (self._spec.metric, *self._spec.others):
@@ -216,12 +204,39 @@ class Trial:
         if self.history and step <= self.history[-1][0]:
             self.history = [entry for entry in self.history if entry[0] != step]
         self.history.append((step, finite))
-        self._channel.send("report", step=step, metrics=finite)
+        rung = self._rung(step, finite)
+        asks = {"rung": rung} if rung >= 0 else {}
+        self._channel.send("report", step=step, metrics=finite, **asks)
+        if asks:
+            self._obey(rung)
         if self._channel.stop_requested():
             # A save normally follows the report; only a trial that has none stops here.
             self._progress.stop_reports += 1
             if not self._progress.saved or self._progress.stop_reports > 1:
                 self._stop()
+
+    def _rung(self, step: int, metrics: Mapping[str, float]) -> int:
+        """Return the rung that a report completes, -1 for none."""
+        schedule, metric = self._spec.schedule, self._spec.metric
+        rung = schedule.rung(step)
+        if rung <= self._progress.rung:
+            return -1
+        if metric in metrics:
+            return rung
+        if not schedule.rungs:
+            return -1
+        message = f"trial.report: the search compares trials at step {step}, and this report has no {metric}"
+        raise UsageError(
+            message,
+            hint=f"trial.report({step}, {metric}=...), or rungs where it has it (min_steps, first_step)",
+        )
+
+    def _obey(self, rung: int) -> None:
+        decision = self._channel.verdict()
+        self._progress.rung = rung
+        if decision == "prune":
+            raise Pruned
+        self.paused = decision == "pause"
 
     def restore(self, /, **objects: Any) -> int:
         """Put back the state of the newest valid checkpoint; return its step, 0 where there is none.
@@ -260,17 +275,17 @@ class Trial:
         self._saves.step = loaded.step
 
     def save(self, step: int, /, **objects: Any) -> None:
-        """Save the state as of *step* where a save is due: by time, or because the worker has to stop.
+        """Save the state as of *step* where a save is due: by time, or because the trial has to stop.
 
         A search with ``save_in_background: true`` writes what is due by time beside the training, of a copy.
         One that keeps checkpoints keeps the state of the last call: each call then costs a copy of it.
 
         Raises:
-            Stopped: The worker has to stop; the state is saved.
+            Stopped: The worker has to stop, or the trial is paused at a rung; the state is saved.
         """
         step = checkpoint.step_of("trial.save", step)
         self._progress.saved = True
-        stop = self._channel.stop_requested()
+        stop = self._channel.stop_requested() or ("paused" if self.paused else "")
         self._saves.save_if_due(step, stop, lambda: self._content(objects))
         if stop:
             self._stop()
@@ -336,7 +351,7 @@ class Trial:
     @property
     def unread(self) -> list[str]:
         """Names that the search varies and the trial never read."""
-        return [name for name in self._spec.sampled if name not in self.params.read | self._progress.used]
+        return unread(self._spec.sampled, self.params.read | self._progress.used, self._spec.implied)
 
 
 def _number(name: str, value: Any) -> float:
@@ -344,41 +359,6 @@ def _number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise UsageError(f"trial.report: {name} is {value!r}, not a number") from None
-
-
-class _Manifest(msgspec.Struct, frozen=True):
-    digest: str
-    rows: int
-
-
-class _SplitsIndex(msgspec.Struct, frozen=True):
-    ids: splits.IdKind
-    files: dict[str, _Manifest]
-
-
-def read_split(layout: Layout, fold: int) -> Split:
-    """Return the ids of *fold* from the manifests.
-
-    Raises:
-        DamagedError: A manifest is missing or differs from the one planned.
-    """
-    index = msgspec.json.decode(layout.splits_index.read_bytes(), type=_SplitsIndex)
-    parts = [_read_part(layout, layout.split_manifest(fold, part), index) for part in ("train", "val")]
-    return Split(train=parts[0], val=parts[1])
-
-
-def _read_part(layout: Layout, path: Path, index: _SplitsIndex) -> tuple[str | int, ...]:
-    name = path.relative_to(layout.root).as_posix()
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DamagedError(f"{path} cannot be read ({error.strerror})") from error
-    if hashlib.blake2b(content, digest_size=16).hexdigest() != index.files[name].digest:
-        message = f"{path} was changed after the plan"
-        raise DamagedError(
-            message, hint="restore it, or plan a new run; results of changed splits mean nothing"
-        )
-    return tuple(splits.parse_manifest(content.decode(), index.ids, str(path)))
 
 
 #: Bytes of entropy a generator is seeded with.

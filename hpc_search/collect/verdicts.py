@@ -1,0 +1,45 @@
+"""results/verdicts.csv: what was decided at the rungs, and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from hpc_search.collect.columns import Column, json_text
+from hpc_search.layout import Layout
+from hpc_search.ledger import history
+from hpc_search.records import journal as codec
+from hpc_search.strategies.pruning import count
+
+_KINDS: Final = frozenset({b"verdict"})
+
+
+def read_verdicts(layout: Layout) -> list[codec.Verdict]:
+    """Return every decision by trial, rung and attempt."""
+    return sorted(_records(layout), key=lambda one: (one.trial, one.rung, one.attempt, one.t, one.n))
+
+
+def _records(layout: Layout) -> Iterator[codec.Verdict]:
+    for line in history.lines(layout, _KINDS):
+        record = codec.parse_line(line.data)
+        if isinstance(record, codec.Verdict):
+            yield record
+
+
+def verdict_columns(verdicts: Iterable[codec.Verdict]) -> list[Column]:
+    """Return one row a decision; ``compared`` is the number of other trials, ``peers`` those that decided."""
+    rows = list(verdicts)
+    return [
+        Column("trial", [row.trial for row in rows]),
+        Column("attempt", [row.attempt for row in rows]),
+        Column("rung", [row.rung for row in rows]),
+        Column("step", [row.step for row in rows]),
+        Column("value", [row.value for row in rows]),
+        Column("decision", [row.decision for row in rows]),
+        Column("rule", [row.rule for row in rows]),
+        Column("compared", [count(row.seen) for row in rows]),
+        Column("seen", [row.seen for row in rows]),
+        Column(
+            "peers", [json_text({str(number): value for number, value in row.peers.items()}) for row in rows]
+        ),
+    ]
