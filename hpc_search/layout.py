@@ -36,6 +36,18 @@ class Layout:
         """The plan."""
         return self.root / "plan.json"
 
+    def later_plan(self, number: int) -> Path:
+        """Return the path of plan *number*, 2 for the first that an amendment made."""
+        return self.root / f"plan.{number:03d}.json"
+
+    def later_search(self, number: int) -> Path:
+        """Return the path of the search of plan *number*, to read."""
+        return self.root / f"search.{number:03d}.yaml"
+
+    def later_digests(self, number: int) -> Path:
+        """Return the path of the digests of these two, with a copy of plan *number*."""
+        return self.root / f"digests.{number:03d}.json"
+
     @property
     def instance(self) -> Path:
         """Nonce and real path of this copy of the run."""
@@ -194,6 +206,11 @@ class Layout:
         return self.proposals / f"packed.{first:07d}-{end:07d}.jsonl"
 
     @property
+    def began(self) -> Path:
+        """Present once the first trial started: its time, the file server's, is the beginning."""
+        return self.ledger / "began"
+
+    @property
     def stop(self) -> Path:
         """Present when workers shall claim nothing more (cancel, circuit breaker)."""
         return self.ledger / "stop"
@@ -329,7 +346,7 @@ class Layout:
         return self.root / "results"
 
     def result(self, name: str) -> Path:
-        """One file of the results."""
+        """One file of the results; those of one search of several are NAME/FILE."""
         return self.results / name
 
     @property

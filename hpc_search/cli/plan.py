@@ -16,15 +16,47 @@ def add(verbs: Verbs) -> None:
         verbs,
         "plan",
         "check a search file, print the exact count and make the run directory",
-        "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run",
+        "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run\n"
+        "  hpc-search plan catalog.yaml --mode quick\n"
+        "  hpc-search plan catalog.yaml --experiments base tiny\n"
+        "  hpc-search plan multistage.yaml --skip-stage sanity --only criteria --only evidence\n"
+        "  hpc-search plan search.yaml --run runs/second --amend",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the search file (YAML)")
     parser.add_argument(
         "--run", dest="run_dir", default="", metavar="DIR", help="default: runs/<name of the search>"
     )
+    parser.add_argument(
+        "--amend",
+        action="store_true",
+        help="add what the changed file adds to the run: more points, values of a grid, seeds, stages or "
+        "searches at the end, a larger budget; trials that are planned stay as they are",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check and print, make nothing")
     parser.add_argument(
         "--check", action="store_true", help="also import the code and run one trial to its first report"
+    )
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--mode", default="", metavar="NAME", help="this mode of the file's catalog; full: all experiments"
+    )
+    chosen.add_argument(
+        "--experiments", nargs="+", default=[], metavar="NAME", help="these experiments of its catalog"
+    )
+    parser.add_argument(
+        "--skip-stage",
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="skip_stages",
+        help="without this stage: one that narrows from it goes by the one before; may be repeated",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of several searches in the file this one; may be repeated",
     )
     parser.set_defaults(run=run)
 
@@ -32,17 +64,24 @@ def add(verbs: Verbs) -> None:
 def run(given: argparse.Namespace) -> int:
     """Plan."""
     from hpc_search import search
+    from hpc_search.config import rule_lines
     from hpc_search.planning.describe import describe
 
-    planned = search.plan_search(given.config, given.run_dir, dry_run=given.dry_run)
+    make = search.amend_search if given.amend else search.plan_search
+    choice = search.Choice(given.mode, tuple(given.experiments), tuple(given.skip_stages), tuple(given.only))
+    planned = make(given.config, given.run_dir, dry_run=given.dry_run, choice=choice)
     path = str(planned.run.path)
-    print(describe(planned.run.plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code))
+    plan = planned.run.plan
+    lines = rule_lines(given.config, plan.search)
+    print(describe(plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code, lines=lines))
+    for text in planned.news:
+        print(f"  added      {text}")
     for text in planned.warnings:
         print(f"warning: {text}", file=sys.stderr)
     if given.dry_run:
         print("dry run: nothing was made")
         return EXIT_DONE
     if given.check:
-        print(search.check_one(planned.run, discard=planned.fresh))
+        print(search.check_one(planned.run, discard=planned.fresh and not given.amend))
     print(f"next: hpc-search submit {planned.run.typed}")
     return EXIT_DONE

@@ -40,8 +40,8 @@ def run(given: argparse.Namespace) -> int:
         return EXIT_DONE if given.token else EXIT_USAGE
     from hpc_search.worker import Supervisor, WorkerOptions, pack
 
-    def refill(done: int, refused: bool) -> None:
-        search.refill(found, given.token, done, refused=refused)
+    def refill(done: int, *, refused: bool = False, stays: bool = False) -> None:
+        search.refill(found, given.token, done, refused=refused, stays=stays)
 
     profile = pack.leads(found.layout, given.token) if not given.packed else None
     if profile is not None:
@@ -54,7 +54,13 @@ def run(given: argparse.Namespace) -> int:
         any_packages=given.allow_different_packages,
         refill=refill,
     )
-    code = Supervisor(found.layout, found.plan, options).run()
+    worker = Supervisor(found.layout, found.plan, options)
+    code = worker.run()
+    while worker.amended and not code:
+        # Nothing is left of the plan that it began with; another worker here goes on by the new one.
+        found = search.open_run(given.run_dir)
+        worker = Supervisor(found.layout, found.plan, options)
+        code = worker.run()
     if not given.token:
         print(search.after_work(found))
     return code

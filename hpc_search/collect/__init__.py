@@ -5,26 +5,27 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from hpc_search import durable
 from hpc_search.collect import audit as audit_log
-from hpc_search.collect import documents
-from hpc_search.collect.columns import csv_text
+from hpc_search.collect import documents, staged
+from hpc_search.collect.columns import Column, csv_text
 from hpc_search.collect.documents import Outcome
-from hpc_search.collect.pareto import ParetoPoint
+from hpc_search.collect.found import FILES, Best, Collected, SearchFound, StageFound
 from hpc_search.collect.parquet import parquet_bytes
-from hpc_search.collect.sealing import Sealed, last_seal, seal_results
+from hpc_search.collect.sealing import Sealed, seal_results
 from hpc_search.collect.verdicts import read_verdicts, verdict_columns
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.ledger import marks, mode
+from hpc_search.ledger import marks, mode, used_up
 from hpc_search.ledger.index import read_header
+from hpc_search.ledger.sealing import last_seal
 from hpc_search.planning import digest, load_plan
 from hpc_search.records import checked
 from hpc_search.records.plan import Plan
@@ -33,31 +34,8 @@ __all__ = ["AUDIT_LINES", "DIGESTS", "Best", "Collected", "Written", "collect"]
 
 #: Journals with more lines are merged into audit.log only when asked for.
 AUDIT_LINES: Final = 50_000
-#: Points of the Pareto front that are shown.
-_FRONT: Final = 10
 #: The file of the results that holds the digests of the others.
 DIGESTS: Final = "digests.json"
-_FILES: Final = {
-    "best_hyperparams.json": "the best hyperparameters, mean, sd and fold values",
-    "summary.csv": "one row a point: mean, sd, n, rank",
-    "pareto_front.json": "the points that no other one beats in every objective",
-    "top_k.json": f"the {documents.TOP_K} best points",
-    "results.csv": "one row a finished trial",
-    "results.parquet": "the same, typed",
-    "search_results.json": "the same, as JSON with every metric",
-    "attempts.csv": "who ran what, where, how long",
-    "verdicts.csv": "what was decided at the rungs, and from what",
-}
-
-
-class Best(msgspec.Struct, frozen=True):
-    """The best complete point; ``sd`` is None for one value."""
-
-    point: int
-    params: dict[str, Any]
-    mean: float
-    sd: float | None
-    n: int
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,91 +53,6 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
         """Return the digests of the files *contents* and of *audit*, b"" where there is none."""
         files = {name: digest(content) for name, content in sorted(contents.items())}
         return cls(files=files, audit=digest(audit) if audit else "", seals=seals)
-
-
-class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collect found and wrote. ``reason`` says why ``best`` is None."""
-
-    name: str
-    run_id: str
-    metric: str
-    goal: str
-    trials: int
-    finished: int
-    done: int
-    failed: int
-    pruned: int
-    causes: dict[str, int]
-    points: int
-    points_complete: int
-    points_incomplete: int
-    folds: int
-    seeds: int
-    best: Best | None
-    reason: str
-    results: str
-    files: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    #: The points that no other complete one dominates, where there are several objectives.
-    pareto: tuple[ParetoPoint, ...] = ()
-
-    def text(self) -> str:
-        """Return the whole in words: counts, the best hyperparameters, which files to look at."""
-        parts = [*self._counts(), "", *self._best(), *self._front(), "", *self._where(), *self.notes]
-        return "\n".join(parts)
-
-    def json(self) -> str:
-        """Return the same as JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
-
-    def _counts(self) -> list[str]:
-        causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.items())
-        failed = f"{self.failed} failed" + (f" ({causes})" if causes else "")
-        head = f"{self.name}: {self.finished} of {self.trials} trials finished"
-        points = f"{self.points_complete} of {self.points} points complete"
-        if self.points_incomplete:
-            points += f", {self.points_incomplete} begun but incomplete (they cannot be best)"
-        return [f"{head}: {self.done} done, {failed}, {self.pruned} pruned", points]
-
-    def _best(self) -> list[str]:
-        if self.best is None:
-            return [f"no best hyperparameters yet: {self.reason}"]
-        best = self.best
-        wanted = "highest" if self.goal == "max" else "lowest"
-        value = f"{best.mean:.6g}"
-        if best.sd is None:
-            over = "one value"
-        else:
-            value += f" +- {best.sd:.6g}"
-            over = f"mean and standard deviation over {self._over(best.n)}"
-        several = " by the first objective" if self.pareto else ""
-        head = f"best{several}: point {best.point}, {self.metric} = {value} ({over}; the {wanted} wins)"
-        width = max(map(len, best.params), default=0)
-        shown = documents.show_value
-        return [head, *(f"  {name:{width}} = {shown(value)}" for name, value in best.params.items())]
-
-    def _front(self) -> list[str]:
-        if not self.pareto:
-            return []
-        count = len(self.pareto)
-        shown = "1 point that no" if count == 1 else f"{count} points that no"
-        head = f"Pareto front: {shown} other one beats (as good in every objective, better in one)"
-        rows = [
-            f"  point {one.point}: " + ", ".join(f"{name} = {value:.6g}" for name, value in one.means.items())
-            for one in self.pareto[:_FRONT]
-        ]
-        more = [f"  ... and {count - _FRONT} more (pareto_front.json)"] if count > _FRONT else []
-        return ["", head, *rows, *more]
-
-    def _over(self, n: int) -> str:
-        if self.folds and self.folds * self.seeds == n:
-            folds = f"{self.folds} folds" if self.folds > 1 else "1 fold"
-            return folds if self.seeds == 1 else f"{folds} x {self.seeds} seeds"
-        return f"{n} values"
-
-    def _where(self) -> list[str]:
-        width = max(map(len, self.files), default=0)
-        return [f"files in {self.results}:", *(f"  {name:{width}}  {_FILES[name]}" for name in self.files)]
 
 
 def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = None) -> Collected:
@@ -181,7 +74,9 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
         try:
             sealed = seal_results(layout)
             found = documents.outcome(plan, sealed.attempts)
-            contents, notes = _write_results(layout, found, sealed)
+            parts = plan.search.searches
+            found_of = [documents.outcome(plan, sealed.attempts, part) for part in parts]
+            contents, notes = _write_results(layout, found, sealed, found_of)
             merged = b""
             if audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES)):
                 merged = audit_log.audit_text(layout)
@@ -190,9 +85,11 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
             durable.replace(layout.result(DIGESTS), checked.encode(written))
         except OSError as error:
             raise _unwritable(layout, error) from error
-        files = tuple(name for name in _FILES if name in contents)
-        notes += [*_warnings(plan, sealed, ended), *_mixed(found)]
-        return _collected(layout, found, files, tuple(notes))
+        files = tuple(name for name in FILES if name in contents)
+        searches = tuple(_search_found(layout, one) for one in found_of)
+        notes += [*_warnings(plan, sealed, ended), *_mixed(found), *_budget(layout, found)]
+        collected = _collected(layout, found, files, tuple(notes))
+        return msgspec.structs.replace(collected, searches=searches)
 
 
 def _ended(layout: Layout) -> int:
@@ -225,22 +122,38 @@ def _unwritable(layout: Layout, error: OSError) -> UsageError | TemporaryError:
     return UsageError(message, hint="make RUN writable, or copy it and collect in the copy")
 
 
-def _write_results(layout: Layout, found: Outcome, sealed: Sealed) -> tuple[dict[str, bytes], list[str]]:
-    layout.results.mkdir(mode=0o700, exist_ok=True)
-    columns = documents.result_columns(found)
-    attempts = sealed.attempts
+def _contents(found: Outcome, columns: Sequence[Column]) -> dict[str, bytes]:
+    """Return the files of one search."""
     contents = {
         "results.csv": csv_text(columns),
         "search_results.json": documents.search_results(found),
         "summary.csv": csv_text(documents.summary_columns(found)),
-        "attempts.csv": csv_text(documents.attempt_columns(attempts)),
         "top_k.json": documents.top_k(found),
         "best_hyperparams.json": documents.best_hyperparams(found),
     }
-    if any(block.pruning for block in found.plan.blocks):
-        contents["verdicts.csv"] = csv_text(verdict_columns(read_verdicts(layout)))
     if found.fronts.objectives:
         contents["pareto_front.json"] = documents.pareto_front(found)
+    return contents
+
+
+def _write_results(
+    layout: Layout, found: Outcome, sealed: Sealed, searches: Sequence[Outcome]
+) -> tuple[dict[str, bytes], list[str]]:
+    layout.results.mkdir(mode=0o700, exist_ok=True)
+    columns = documents.result_columns(found)
+    contents = _contents(found, columns)
+    contents["attempts.csv"] = csv_text(documents.attempt_columns(sealed.attempts))
+    if searches:
+        # The best of points that are not measured by the same.
+        del contents["top_k.json"]
+        contents["best_hyperparams.json"] = documents.best_of_searches(found, searches)
+    for one in searches:
+        name = one.part.name if one.part is not None else ""
+        layout.result(name).mkdir(mode=0o700, exist_ok=True)
+        of_search = _contents(one, documents.result_columns(one))
+        contents |= {f"{name}/{file}": content for file, content in of_search.items()}
+    if any(block.pruning for block in found.plan.blocks):
+        contents["verdicts.csv"] = csv_text(verdict_columns(read_verdicts(layout)))
     notes = []
     try:
         contents["results.parquet"] = parquet_bytes(columns)
@@ -273,6 +186,15 @@ def _mixed(found: Outcome) -> list[str]:
     return [f"{words} (column `code` of results.csv)"]
 
 
+def _budget(layout: Layout, found: Outcome) -> list[str]:
+    """Return why trials are left where nothing is left of the search's budget."""
+    words, left = used_up(layout), found.plan.trials - len(found.ends)
+    if not words or left <= 0:
+        return []
+    more = f"{left} of {found.plan.trials} trials have not ended"
+    return [f"{words}; {more}; a larger `budget` and `plan CONFIG --run RUN --amend` let it go on"]
+
+
 def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tuple[str, ...]) -> Collected:
     plan = found.plan
     states, complete = found.states, found.complete
@@ -298,6 +220,36 @@ def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tu
         files=files,
         notes=notes,
         pareto=tuple(documents.front_points(found)),
+        stages=tuple(_stages(found)),
+    )
+
+
+def _stages(found: Outcome) -> Iterator[StageFound]:
+    """Yield what was found of each stage, where there are several."""
+    for stage in staged.stages(found.plan, found.blocks, found.ends, found.scores):
+        whole = [score for score in stage.scores if score.complete]
+        yield StageFound(
+            search=stage.part.name,
+            stage=stage.name,
+            metric=stage.part.metric.name,
+            trials=stage.trials,
+            finished=stage.finished,
+            points=stage.points,
+            points_complete=len(whole),
+            point=whole[0].point if whole else None,
+            mean=whole[0].mean if whole else None,
+        )
+
+
+def _search_found(layout: Layout, found: Outcome) -> SearchFound:
+    part = found.part or found.plan.search.parts[0]
+    return SearchFound(
+        name=part.name,
+        metric=part.metric.name,
+        goal=part.metric.goal,
+        best=_best(found),
+        reason=found.reason,
+        results=str(_shown(layout.result(part.name))),
     )
 
 
@@ -305,7 +257,9 @@ def _best(found: Outcome) -> Best | None:
     score = found.best
     if score is None or score.mean is None:
         return None
-    return Best(score.point, found.params[found.of_point[score.point]], score.mean, score.sd, score.n)
+    params = found.params[found.of_point[score.point]]
+    stage = staged.block_of(found.blocks, score.point).stage_name
+    return Best(score.point, params, score.mean, score.sd, score.n, stage)
 
 
 def _shown(path: Path) -> Path:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from hpc_search.collect import staged
 from hpc_search.collect.columns import Column, json_text, picked, spread
 from hpc_search.collect.pareto import Fronts, ParetoPoint, fronts, mean_columns, rank_column
 from hpc_search.collect.provenance import Provenance, distinct, slice_columns
 from hpc_search.collect.reading import Attempt, Attempts
 from hpc_search.collect.times import iso_seconds
 from hpc_search.records import journal as codec
-from hpc_search.records.plan import Plan
-from hpc_search.stats import FoldValue, PointScore, rank_points
+from hpc_search.records.plan import Block, Part, Plan
+from hpc_search.stats import FoldValue, PointScore
 
 #: How many points stand in top_k.json.
 TOP_K: Final = 10
@@ -31,6 +32,9 @@ class Outcome(NamedTuple):
     """
 
     plan: Plan
+    #: The search that it is of; that of the whole plan where there is only one, None for all of several.
+    part: Part | None
+    blocks: tuple[Block, ...]
     ends: list[Attempt]
     scores: list[PointScore]
     params: list[dict[str, Any]]
@@ -55,7 +59,7 @@ class Outcome(NamedTuple):
 
     @property
     def best(self) -> PointScore | None:
-        """The best complete point, None where none is complete."""
+        """The best complete point of the last stage that has one, None where none is complete."""
         return self.scores[0] if self.scores and self.scores[0].complete else None
 
     @property
@@ -63,6 +67,8 @@ class Outcome(NamedTuple):
         """Why there is no best point, "" where there is one."""
         if self.best is not None:
             return ""
+        if self.part is None:
+            return "the plan has several searches, each with a best point of its own"
         if not self.ends:
             return "nothing is finished yet"
         total: Counter[str] = Counter()
@@ -72,11 +78,17 @@ class Outcome(NamedTuple):
         return f"no point is complete: of its trials are missing {missing}"
 
 
-def outcome(plan: Plan, attempts: Attempts) -> Outcome:
-    """Return the outcome of the results of *attempts*; numbers that the plan does not have are left out."""
+def outcome(plan: Plan, attempts: Attempts, part: Part | None = None) -> Outcome:
+    """Return the outcome of the results of *attempts*, of all or of the search *part*.
+
+    Numbers that the plan does not have are left out.
+    """
+    part = part or (plan.search.parts[0] if len(plan.search.parts) == 1 else None)
+    blocks = tuple(block for block in plan.blocks if part is None or block.part == part.name)
     results = attempts.results
-    ends = [results[number] for number in sorted(results) if 0 <= number < plan.trials]
-    scores = rank_points(ends, plan.metric.goal, lambda point: trials_of_point(plan, point))
+    numbers = sorted(results) if len(blocks) == len(plan.blocks) else sorted(_numbers(blocks, results))
+    ends = [results[number] for number in numbers if 0 <= number < plan.trials]
+    scores = staged.ranked(plan, blocks, ends)
     # Trials of one point have the same parameters, mostly in the same bytes: those are parsed once.
     texts = [bytes(end.params) for end in ends]
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
@@ -85,29 +97,38 @@ def outcome(plan: Plan, attempts: Attempts) -> Outcome:
     params = list(map(msgspec.json.Decoder(dict[str, Any]).decode, places))
     return Outcome(
         plan,
+        part,
+        blocks,
         ends,
         scores,
         params,
         spread("param_", parameter_names(plan, params), params, "null"),
         which,
-        # The first trial of a point says what its parameters are.
-        dict(zip(reversed([end.point for end in ends]), reversed(which), strict=True)),
+        _params_of_points(ends, which, params),
         Counter([end.state for end in ends]),
         sum([score.complete for score in scores]),
         seen,
         [of_worker[end.worker] for end in ends],
         [attempts.codes.get(end.worker, "") for end in ends],
-        fronts(scores, plan.objectives),
+        fronts(staged.last_stage(blocks, scores), part.objectives if part is not None else ()),
     )
 
 
-def trials_of_point(plan: Plan, point: int) -> int:
-    """Return how many trials *point* has: folds x seeds, over every block that has it."""
-    trials = 0
-    for block in plan.blocks:
-        if block.first_point <= point < block.first_point + block.points:
-            trials += max(1, len(block.folds)) * len(block.seeds)
-    return trials
+def _params_of_points(
+    ends: Sequence[Attempt], which: Sequence[int], params: Sequence[object]
+) -> dict[int, int]:
+    """Return point -> place of its parameters: what its first trial that has some says.
+
+    A trial that was skipped before its point was proposed has none.
+    """
+    pairs = [(end.point, place) for end, place in zip(ends, which, strict=True)]
+    pairs = sorted(pairs, key=lambda pair: not params[pair[1]]) if not all(params) else pairs
+    return dict(reversed(pairs))
+
+
+def _numbers(blocks: Sequence[Block], results: Mapping[int, Attempt]) -> Iterator[int]:
+    for block in blocks:
+        yield from (n for n in range(block.first, block.first + block.trials) if n in results)
 
 
 def parameter_names(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -130,6 +151,7 @@ def result_columns(found: Outcome) -> list[Column]:
     metrics = [end.metrics or nothing for end in ends]
     return [
         Column("trial", [end.trial for end in ends], kind="int"),
+        *staged.columns(found.plan, found.blocks, [end.point for end in ends]),
         Column("point", [end.point for end in ends], kind="int"),
         Column("fold", [end.fold for end in ends], kind="int"),
         Column("seed", [end.seed for end in ends], kind="int"),
@@ -188,6 +210,7 @@ def summary_columns(found: Outcome) -> list[Column]:
     scores = found.scores
     points = [score.point for score in scores]
     return [
+        *staged.columns(found.plan, found.blocks, points),
         Column("point", points),
         *picked(found.parameters, [found.of_point[point] for point in points]),
         Column("mean", [score.mean for score in scores]),
@@ -215,14 +238,22 @@ def header(found: Outcome, kind: str) -> dict[str, Any]:
         "name": plan.search.name,
         "search_id": plan.search_id,
         "run_id": plan.run_id,
-        "metric": {"name": plan.metric.name, "goal": plan.metric.goal},
-        "trials": plan.trials,
+        **_of_part(found),
+        "trials": sum(block.trials for block in found.blocks),
         "finished": len(found.ends),
         **{state: found.states[state] for state in codec.FINAL},
-        "points": plan.points,
+        "points": sum(block.points for block in found.blocks),
         "points_complete": found.complete,
         "code": dict(sorted(Counter(found.codes).items())),
     }
+
+
+def _of_part(found: Outcome) -> dict[str, Any]:
+    if found.part is None:
+        return {"searches": [part.name for part in found.plan.search.parts]}
+    metric = found.part.metric
+    name = {"search": found.part.name} if found.part.name else {}
+    return {**name, "metric": {"name": metric.name, "goal": metric.goal}}
 
 
 class _Trial(msgspec.Struct, frozen=True, gc=False):
@@ -266,6 +297,24 @@ def best_hyperparams(found: Outcome) -> bytes:
     return _pretty(header(found, "best_hyperparams") | body | slices | {"reason": found.reason})
 
 
+def best_of_searches(found: Outcome, searches: Sequence[Outcome]) -> bytes:
+    """Return best_hyperparams.json of a plan with several searches: the best point of each."""
+    bodies = {}
+    for one in searches:
+        metric = _of_part(one)["metric"]
+        point = (
+            dict.fromkeys(("point", "params", "mean", "sd", "n"))
+            if one.best is None
+            else _point(one, one.best)
+        )
+        bodies[one.part.name if one.part is not None else ""] = {
+            "metric": metric,
+            **point,
+            "reason": one.reason,
+        }
+    return _pretty(header(found, "best_hyperparams") | {"best": bodies})
+
+
 def _slices_of(found: Outcome, point: int) -> list[Provenance]:
     """Return what the trials of *point* ran on, each differing slice once."""
     places = [place for end, place in zip(found.ends, found.on, strict=True) if end.point == point]
@@ -302,6 +351,7 @@ def _point(found: Outcome, score: PointScore) -> dict[str, Any]:
     return {
         "rank": score.rank,
         "point": score.point,
+        **staged.labels(found.plan, found.blocks, score.point),
         "params": found.params[found.of_point[score.point]],
         "mean": score.mean,
         "sd": score.sd,

@@ -5,12 +5,19 @@ PyYAML is imported when a file is read, not before.
 
 from __future__ import annotations
 
+from hpc_search.config.catalog import Chosen
 from hpc_search.config.dump import dump_search
 from hpc_search.config.point import PointFile, dump_point, load_point
+from hpc_search.config.points import Elsewhere
 from hpc_search.config.profile import Profile, dump_profile, load_profile, profile_with
-from hpc_search.config.search import load_search, parse_search
+from hpc_search.config.search import load_search, parse_search, rule_lines
+from hpc_search.config.start import NOTHING, Asked
 
 __all__ = [
+    "NOTHING",
+    "Asked",
+    "Chosen",
+    "Elsewhere",
     "PointFile",
     "Profile",
     "dump_point",
@@ -21,4 +28,5 @@ __all__ = [
     "load_search",
     "parse_search",
     "profile_with",
+    "rule_lines",
 ]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Final
 
 from msgspec import structs
@@ -15,9 +13,21 @@ from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.scalars import INT_HIGH
-from hpc_search.records.plan import FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
-from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform
-from hpc_search.strategies.catalog import EXPERIMENT
+from hpc_search.records.plan import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
+from hpc_search.space import (
+    MOST_ROWS,
+    Choice,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Quantized,
+    Space,
+    Uniform,
+    number,
+    product,
+)
+from hpc_search.strategies.catalog import names_of
 
 #: Placeholders of a command that are no parameters.
 RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
@@ -82,6 +92,7 @@ def stage_counts(part: ReadPart) -> list[Count | None]:
         if strategy is None:
             return [None]
         cursor = part.section["strategy"]
+        _proposes(cursor, part, space, strategy)
         points = _points(cursor, space, strategy, part.given["given"])
         return [None if points is None else Count(points, seeds, strategy, space, cursor)]
     stages: tuple[StageSpec, ...] = part.given["stages"]
@@ -101,6 +112,7 @@ def _stage_count(
     keys = {key.text: value for key, value in cursor.entries() or ()}
     place = keys.get("strategy") or part.section["strategy"]
     space = part.given["space"].with_fixed(stage.fixed)
+    _proposes(place, part, space, stage.strategy)
     points = _top(place, stage.strategy, earlier) if stage.strategy.kind == "top" else None
     if stage.strategy.kind != "top":
         points = _points(place, space, stage.strategy, () if earlier else part.given["given"])
@@ -132,32 +144,10 @@ def _same_names(space: Space, stages: Sequence[StageSpec], cursors: Sequence[Cur
             keys["fixed"].add(message, found=shown(name), expected="a parameter of the search", hint=hint)
 
 
-def factors(space: Space) -> str:
-    """Return the size of a finite space as a product, dimensions first: ``5 x 5 x 3^7``."""
-    counts = [count for _, count in _counted(space)]
-    groups = [(count, len(list(same))) for count, same in groupby(counts)]
-    return " x ".join(
-        f"{count:,}^{times}" if times > 2 else " x ".join([f"{count:,}"] * times) for count, times in groups
-    )
-
-
-def product(space: Space, points: int) -> str:
+def factored(space: Space, points: int) -> str:
     """Return the number of points of a finite space, with its factors where there are several."""
-    text = factors(space)
+    text = product(count for _, count in space.counts() or ())
     return f"{text} = {number(points)}" if " " in text or "^" in text else number(points)
-
-
-def number(count: int) -> str:
-    """Return *count* with separators; beyond 30 digits only its size, ``about 10^57``."""
-    return f"{count:,}" if count < 10**30 else f"about 10^{int(math.log10(count))}"
-
-
-def _counted(space: Space) -> Iterator[tuple[str, int]]:
-    for name, dimension in space.dimensions.items():
-        if not isinstance(dimension, Uniform | LogUniform):
-            yield name, dimension.count()
-    for group in space.linked:
-        yield " + ".join(group), len(next(iter(group.values())))
 
 
 def _value(given: Mapping[str, Any], key: str) -> Any:
@@ -192,8 +182,8 @@ def _folds(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
 
 
 def _placeholders(command: Cursor, space: Space, strategy: StrategySpec | None) -> None:
-    named = (EXPERIMENT,) if strategy is not None and strategy.kind == "catalog" else ()
-    known = dict.fromkeys((*space.names, *named, *RESERVED))
+    names = space.names if strategy is None else names_of(strategy, space)
+    known = dict.fromkeys((*names, *RESERVED))
     if not isinstance(command.node, ListNode):
         return
     arguments = command.items() or []
@@ -249,10 +239,10 @@ def _values_of(name: str, space: Space) -> tuple[Any, ...]:
     match space.dimensions.get(name):
         case Choice(values=values):
             return values
-        case Int(low=low) | LogInt(low=low):
+        case Int(low=low) | LogInt(low=low) | Uniform(low=low) | LogUniform(low=low) | Quantized(low=low):
             return (low,)
-        case Uniform(low=low) | LogUniform(low=low):
-            return (float(low),)
+        case Normal(mean=mean):
+            return (mean,)
     linked = [group[name] for group in space.linked if name in group]
     return linked[0] if linked else tuple(space.fixed[key] for key in (name,) if key in space.fixed)
 
@@ -266,7 +256,7 @@ def _totals(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Seq
         section["expect_points"].add(
             f"the search has {number(points)} points, not {expected:,}",
             found=f"{expected:,}",
-            expected=product(only.space, points) if only is not None and grid else _sum(counts, points),
+            expected=factored(only.space, points) if only is not None and grid else _sum(counts, points),
             hint="change the space, or expect_points",
         )
     _limit(section, given, counts)
@@ -278,6 +268,16 @@ def _sum(counts: Sequence[Count], points: int) -> str:
     return f"{' + '.join(terms)} = {number(points)}" if 1 < len(terms) <= _TERMS else number(points)
 
 
+def _proposes(cursor: Cursor, part: ReadPart, space: Space, strategy: StrategySpec) -> None:
+    """Note why a strategy that proposes its points could not."""
+    if strategy.kind in ADAPTIVE:
+        from hpc_search.strategies.adaptive import refusals
+
+        objectives = part.given.get("objectives") or ("the metric",)
+        for refusal in refusals(strategy.kind, len(objectives), space):
+            cursor.add(refusal.message, found=strategy.kind, hint=refusal.hint)
+
+
 def _points(cursor: Cursor, space: Space, strategy: StrategySpec, given: Sequence[object]) -> int | None:
     size = space.size()
     if strategy.kind == "points":
@@ -286,10 +286,7 @@ def _points(cursor: Cursor, space: Space, strategy: StrategySpec, given: Sequenc
         return len(strategy.options["names"])
     if strategy.kind == "grid":
         if size is None:
-            names = words(map(repr, space.continuous))
-            hint = "give lists of values, or use strategy: {random: {points: 200, seed: 0}}"
-            message = f"a grid needs finite dimensions; continuous: {names}"
-            cursor.add(message, found="grid", expected="lists, int or log_int", hint=hint)
+            _no_grid(cursor, space)
         return size
     points: int = strategy.options["points"]
     if len(given) > points:
@@ -299,9 +296,22 @@ def _points(cursor: Cursor, space: Space, strategy: StrategySpec, given: Sequenc
     if size is not None and points > size:
         hint = "use strategy: grid for all of them"
         message = f"{points:,} points cannot be drawn without replacement from {size:,}"
-        cursor.add(message, found=f"points: {points}", expected=f"at most {product(space, size)}", hint=hint)
+        cursor.add(message, found=f"points: {points}", expected=f"at most {factored(space, size)}", hint=hint)
         return None
     return points
+
+
+def _no_grid(cursor: Cursor, space: Space) -> None:
+    random = "strategy: {random: {points: 200, seed: 0}}"
+    if space.continuous:
+        message = f"a grid needs finite dimensions; continuous: {words(map(repr, space.continuous))}"
+        hint = f"give lists of values, or use {random}"
+        cursor.add(message, found="grid", expected="lists, int, log_int or quantized", hint=hint)
+        return
+    joined = " and ".join(words(map(repr, names)) for names in space.large)
+    message = f"a grid cannot list what the rules join: {joined}"
+    found, expected = f"more than {MOST_ROWS:,} combinations", f"at most {MOST_ROWS:,} of each such group"
+    cursor.add(message, found=found, expected=expected, hint=f"give fewer values, or use {random}")
 
 
 def _limit(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Sequence[Count]) -> None:
@@ -312,17 +322,17 @@ def _limit(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Sequ
     if trials <= most:
         return
     factors = {"points": counts[0].points, "folds": folds, "seeds": counts[0].seeds}
-    factored = " x ".join(
+    text = " x ".join(
         f"{number(count)} {name[:-1] if count == 1 else name}" for name, count in factors.items()
     )
     if len(counts) > 1:
         points = sum(count.points for count in counts)
-        factored = f"{number(points)} points in {len(counts)} stages and searches"
+        text = f"{number(points)} points in {len(counts)} stages and searches"
     raised = f"; to run all of it write max_trials: {trials}" if trials <= INT_HIGH else ""
     place = section.get("max_trials", counts[0].cursor)
     place.add(
         f"the search has more than {most:,} trials",
-        found=f"{factored} = {number(trials)} trials",
+        found=f"{text} = {number(trials)} trials",
         expected=f"at most {most:,} trials (max_trials)",
         hint=f"make the search smaller, or draw from it by strategy random{raised}",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hpc_search.config.objectives import dump_budget, dump_objectives
@@ -15,12 +15,13 @@ from hpc_search.records.plan import (
     FoldsSpec,
     OomRetry,
     Part,
+    PruningSpec,
     Retry,
     Search,
     StageSpec,
     StrategySpec,
 )
-from hpc_search.space import Choice, Dimension, Space
+from hpc_search.space import Choice, Dimension, Normal, Normalise, Quantized, Rules, Space
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 #: Plain words that readers of YAML 1.1, PyYAML among them, take for booleans.
@@ -61,7 +62,7 @@ def dump_search(search: Search) -> str:
     if search.description:
         head["description"] = search.description
     own = "" if search.searches else block(_part_keys(search)) + _start(search)
-    text = block(head) + own + block(_samples(search) | _rules(search)) + _stages(search.stages)
+    text = block(head) + own + block(_samples(search) | _rules(search)) + _stages(search)
     if search.searches:
         text += "searches:\n" + "".join(map(_search, search.searches))
     return "# The search as resolved, every default filled in.\n" + text
@@ -75,12 +76,13 @@ def _part_keys(search: Search | Part) -> dict[str, Any]:
 
 
 def _search(part: Part) -> str:
-    text = block(_part_keys(part)) + _start(part) + _stages(part.stages)
+    text = block(_part_keys(part)) + _start(part) + _stages(part)
     return f"  {_key(part.name)}:\n" + "".join(f"    {line}\n" for line in text.splitlines())
 
 
-def _stages(stages: Sequence[StageSpec]) -> str:
-    return "stages:\n" + "".join(f"  - {flow(_stage(stage))}\n" for stage in stages) if stages else ""
+def _stages(search: Search | Part) -> str:
+    rows = [f"  - {flow(_stage(stage) | _pruning(stage, search.pruning))}\n" for stage in search.stages]
+    return "".join(["stages:\n", *rows]) if rows else ""
 
 
 def _stage(stage: StageSpec) -> dict[str, Any]:
@@ -91,8 +93,7 @@ def _stage(stage: StageSpec) -> dict[str, Any]:
         found["seeds"] = stage.seeds
     if stage.narrow is not None:
         found["narrow"] = {"stage": stage.narrow.stage, "top": stage.narrow.top}
-    # Without the key it would have the rule of its search.
-    return {**found, "pruning": None, **_pruning(stage)}
+    return found
 
 
 def _trial(search: Search | Part) -> dict[str, Any]:
@@ -122,30 +123,57 @@ def _start(search: Search | Part) -> str:
 
 def _space(space: Space) -> str:
     text = ""
-    if space.dimensions:
-        text += "space:\n" + block(
-            {name: _dimension(value) for name, value in space.dimensions.items()}, "  "
-        )
-    if space.linked:
-        text += "linked:\n" + "".join(f"  - {flow(group)}\n" for group in space.linked)
-    if space.fixed:
-        text += "fixed:\n" + block(space.fixed, "  ")
+    for key, value in space_keys(space).items():
+        if isinstance(value, Mapping):
+            text += f"{key}:\n{block(value, '  ')}"
+        else:
+            text += f"{key}:\n" + "".join(f"  - {flow(item)}\n" for item in value)
     return text
 
 
+def space_keys(space: Space) -> dict[str, Any]:
+    """Return the keys of a search file that make *space*; those without anything are left out."""
+    rules = space.rules if isinstance(space.rules, Rules) else Rules()
+    keys = {
+        "space": {name: _dimension(value) for name, value in space.dimensions.items()},
+        "linked": space.linked,
+        "when": rules.when,
+        "normalise": {name: _normalise(several) for name, several in rules.normalise.items()},
+        "constraints": rules.constraints,
+        "derived": rules.derived,
+        "fixed": space.fixed,
+    }
+    return {key: value for key, value in keys.items() if value}
+
+
 def _dimension(dimension: Dimension) -> Any:
-    if isinstance(dimension, Choice):
-        return dimension.values
-    kind = dimension.__struct_config__.tag
-    return {str(kind): [dimension.low, dimension.high]}
+    kind = str(dimension.__struct_config__.tag)
+    prior: dict[str, Any] = {}
+    match dimension:
+        case Choice(values=values, weights=weights):
+            return {"choice": values, "weights": weights} if weights else values
+        case Normal(mean=mean, sd=sd):
+            return {kind: [mean, sd]}
+        case _ if dimension.prior is not None:
+            prior = {"prior": {"at": dimension.prior.at, "sd": dimension.prior.sd}}
+    step = getattr(dimension, "step", 1)
+    stepped = isinstance(dimension, Quantized) or step != 1
+    return {kind: [dimension.low, dimension.high, *([step] if stepped else [])], **prior}
+
+
+def _normalise(several: tuple[Normalise, ...]) -> Any:
+    return [{"unless" if rule.unless else "if": rule.condition, "to": rule.to} for rule in several]
 
 
 def _strategy(strategy: StrategySpec) -> Any:
     return {strategy.kind: strategy.options} if strategy.options else strategy.kind
 
 
-def _pruning(search: Search | Part | StageSpec) -> dict[str, Any]:
-    return {} if search.pruning is None else {"pruning": pruning_plain(search.pruning)}
+def _pruning(search: Search | Part | StageSpec, above: PruningSpec | None = None) -> dict[str, Any]:
+    """Return the rule where it is not the one that stands *above*."""
+    if search.pruning == above:
+        return {}
+    return {"pruning": None if search.pruning is None else pruning_plain(search.pruning)}
 
 
 def _samples(search: Search) -> dict[str, Any]:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hpc_search import space
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar, Sequence
-from hpc_search.config.problems import Book, near_miss, shown, words
+from hpc_search.config.problems import Book, shown
+from hpc_search.config.ranges import is_range, read_range, values_of
 from hpc_search.config.reader import MOST_NAME, Cursor, not_printed
+from hpc_search.config.rules import check_rules, read_rules
 
 #: Parameters of one search.
 MOST_PARAMETERS: Final = 1000
 
-#: Kinds of ranges that a later version has.
-LATER_RANGES: Final = ("quantized", "normal")
-
-_FLOATS: Final[dict[str, Callable[[float, float], space.Dimension]]] = {
-    "uniform": space.Uniform,
-    "log_uniform": space.LogUniform,
-}
-_INTS: Final[dict[str, Callable[[int, int], space.Dimension]]] = {"int": space.Int, "log_int": space.LogInt}
-_RANGES: Final = (*_FLOATS, *_INTS)
 _LIST_OR_RANGE: Final = "a list of values, or a range such as {log_uniform: [1e-5, 1e-2]}"
 
 
@@ -30,23 +24,32 @@ def read_space(section: Mapping[str, Cursor], book: Book) -> space.Space | None:
     """Return the space of a search file's keys; None where any part of it is wrong."""
     names = _Names()
     before = len(book)
-    dimensions = _dimensions(section["space"], names) if "space" in section else {}
+    dimensions: dict[str, space.Dimension] = {}
+    if "space" in section:
+        _dimensions(section["space"], "", names, dimensions)
     linked = _linked(section["linked"], names) if "linked" in section else ()
     fixed = _fixed(section["fixed"], names) if "fixed" in section else {}
-    return space.Space(dimensions, linked, fixed) if len(book) == before else None
+    searched = [name for name in names.seen if name not in fixed]
+    rules = read_rules(section, searched, fixed, names.conditions)
+    if len(book) > before:
+        return None
+    made = space.Space(dimensions, linked, fixed, rules.rules)
+    check_rules(made, rules)
+    return made if len(book) == before else None
 
 
+@dataclass
 class _Names:
-    """The parameters seen so far, with the line and path of each."""
+    """The parameters seen so far, with the line and path of each, and the conditions of sub-spaces."""
 
-    def __init__(self) -> None:
-        self.seen: dict[str, tuple[int, str]] = {}
+    seen: dict[str, tuple[int, str]] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
 
-    def take(self, key: Scalar, value: Cursor) -> str:
-        """Return the name that *key* gives a parameter, after noting what is wrong with it."""
-        name = key.text
+    def take(self, key: Scalar, value: Cursor, group: str = "") -> str:
+        """Return the name that *key* gives a parameter of *group*, after noting what is wrong with it."""
+        name = f"{group}{key.text}"
         note = value.book.add
-        if not name.strip() or len(name) > MOST_NAME or any(map(not_printed, name)):
+        if not key.text.strip() or len(name) > MOST_NAME or any(map(not_printed, name)):
             expected = f"a name of 1 to {MOST_NAME} printable characters"
             note(key.line, value.path, "a parameter has no usable name", found=shown(name), expected=expected)
         elif name in self.seen:
@@ -59,109 +62,59 @@ class _Names:
         return name
 
 
-def _dimensions(cursor: Cursor, names: _Names) -> dict[str, space.Dimension]:
-    entries = cursor.entries("a mapping from parameters to lists or ranges")
-    read = {names.take(key, value): _dimension(value) for key, value in entries or ()}
-    return {name: dimension for name, dimension in read.items() if dimension is not None}
+def _dimensions(cursor: Cursor, group: str, names: _Names, found: dict[str, space.Dimension]) -> list[str]:
+    """Add the parameters at *cursor*, whose names begin with *group*; return their names."""
+    added: list[str] = []
+    for key, value in cursor.entries("a mapping from parameters to lists or ranges") or ():
+        if isinstance(value.node, MappingNode) and not is_range(value):
+            added += _dimensions(value, f"{group}{key.text}.", names, found)
+            continue
+        name = names.take(key, value, group)
+        added.append(name)
+        keys = dict(_keyed(value)) if isinstance(value.node, MappingNode) else {}
+        if "subspaces" in keys:
+            added += _subspaces(name, value, keys, names, found)
+        elif (dimension := _dimension(value)) is not None:
+            found[name] = dimension
+    return added
+
+
+def _keyed(cursor: Cursor) -> Iterable[tuple[str, Cursor]]:
+    return ((key.text, value) for key, value in cursor.entries() or ())
+
+
+def _subspaces(
+    name: str, cursor: Cursor, keys: Mapping[str, Cursor], names: _Names, found: dict[str, space.Dimension]
+) -> list[str]:
+    """Add parameter *name*, one of its sub-spaces, and what each of them has where it is chosen."""
+    for other, value in keys.items():
+        if other != "subspaces":
+            value.add("does not belong to sub-spaces", expected="{subspaces: {cnn: {...}, mlp: {...}}}")
+    entries = keys["subspaces"].entries("a mapping from names to the parameters of each") or []
+    if not entries:
+        cursor.add("has no sub-space", expected="{subspaces: {cnn: {...}, mlp: {...}}}")
+        return []
+    found[name] = space.Choice(tuple(key.text for key, _ in entries))
+    added: list[str] = []
+    for key, value in entries:
+        if not key.text.strip() or any(map(not_printed, key.text)):
+            value.book.add(key.line, value.path, "a sub-space has no usable name", found=shown(key.text))
+        inside = [] if value.is_null else _dimensions(value, f"{name}.{key.text}.", names, found)
+        condition = f"{space.quoted(name)} == {key.text!r}"
+        names.conditions.update((one, condition) for one in inside if one not in names.conditions)
+        added += inside
+    return added
 
 
 def _dimension(cursor: Cursor) -> space.Dimension | None:
     if isinstance(cursor.node, Sequence):
-        values = _values(cursor)
+        values = values_of(cursor)
         return None if values is None else space.Choice(values)
     if isinstance(cursor.node, MappingNode):
-        return _range(cursor)
+        return read_range(cursor)
     hint = "put a single value under `fixed`, or write a list of one"
     cursor.add("is neither a list nor a range", expected=_LIST_OR_RANGE, hint=hint)
     return None
-
-
-def _values(cursor: Cursor) -> tuple[Any, ...] | None:
-    """Return the values of a list; two that are equal are wrong."""
-    before = len(cursor.book)
-    values = tuple(item.plain() for item in cursor.items("a list of values") or ())
-    if len(cursor.book) > before:
-        return None
-    for first, later in space.duplicates(values):
-        item = Cursor(cursor.book, _item(cursor, later), f"{cursor.path}[{later}]")
-        item.add(
-            f"equals the value at position {first}: {shown(values[first])} and {shown(values[later])}",
-            hint="remove one of them; 1 and 1.0 are equal",
-        )
-    return values if len(cursor.book) == before else None
-
-
-def _item(cursor: Cursor, place: int) -> Any:
-    return cursor.node.items[place] if isinstance(cursor.node, Sequence) else cursor.node
-
-
-def _range(cursor: Cursor) -> space.Dimension | None:
-    entries = cursor.entries() or []
-    if len(entries) != 1:
-        cursor.add("is not a range: a range has one kind", expected=_LIST_OR_RANGE)
-        return None
-    key, ends = entries[0]
-    if key.text not in _RANGES:
-        _unknown_range(key, ends)
-        return None
-    if key.text in _FLOATS:
-        return _float_range(key.text, ends)
-    return _int_range(key.text, ends)
-
-
-def _unknown_range(key: Scalar, ends: Cursor) -> None:
-    if key.text in LATER_RANGES:
-        message = f"this version of hpc_search does not have the range {key.text!r} yet"
-        ends.book.add(key.line, ends.path, message, expected=words(_RANGES, "or"))
-        return
-    hint = near_miss(key.text, _RANGES)
-    message = f"unknown kind of range {shown(key.text)}" + (f"; {hint}" if hint else "")
-    advice = "a value that is a mapping stands in a list: [{...}]"
-    ends.book.add(key.line, ends.path, message, expected=words(_RANGES, "or"), hint=advice)
-
-
-def _two(cursor: Cursor) -> tuple[Cursor, Cursor] | None:
-    ends = cursor.items("two numbers: [low, high]")
-    if ends is None:
-        return None
-    if len(ends) != 2:
-        cursor.add("is not two numbers", expected="[low, high]", hint="a list of values needs no key")
-        return None
-    return ends[0], ends[1]
-
-
-def _float_range(kind: str, cursor: Cursor) -> space.Dimension | None:
-    pair = _two(cursor)
-    if pair is None:
-        return None
-    low, high = pair[0].number(), pair[1].number()
-    if low is None or high is None or not _ordered(kind, pair[0], cursor, low, high):
-        return None
-    if abs(low) > 2**63 or abs(high) > 2**63:
-        cursor.add("a bound is out of range", expected="bounds between -2^63 and 2^63")
-        return None
-    return _FLOATS[kind](low, high)
-
-
-def _int_range(kind: str, cursor: Cursor) -> space.Dimension | None:
-    pair = _two(cursor)
-    if pair is None:
-        return None
-    low, high = pair[0].integer(), pair[1].integer()
-    if low is None or high is None or not _ordered(kind, pair[0], cursor, low, high):
-        return None
-    return _INTS[kind](low, high)
-
-
-def _ordered(kind: str, first: Cursor, cursor: Cursor, low: float, high: float) -> bool:
-    if kind.startswith("log_") and low <= 0:
-        first.add("the lower bound of a logarithmic range is not above 0", expected="a number above 0")
-        return False
-    if low >= high:
-        hint = "exchange them" if low > high else "one value stands under `fixed`, or in a list"
-        cursor.add("low is not below high", found=f"[{low}, {high}]", expected="[low, high]", hint=hint)
-        return False
-    return True
 
 
 def _linked(cursor: Cursor, names: _Names) -> tuple[dict[str, tuple[Any, ...]], ...]:

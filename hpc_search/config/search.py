@@ -10,12 +10,15 @@ from typing import Final
 
 from hpc_search.config import checks, stages
 from hpc_search.config.checks import ReadPart
+from hpc_search.config.chosen import chosen
 from hpc_search.config.files import open_keys, read_bytes
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.objectives import read_budget, read_objectives
 from hpc_search.config.problems import Book, below
 from hpc_search.config.pruning import read_pruning
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
+from hpc_search.config.rules import KEYS as RULES
+from hpc_search.config.rules import lines_of
 from hpc_search.config.start import NOTHING, Asked, read_start
 from hpc_search.config.strategy import read_strategy
 from hpc_search.records.plan import (
@@ -29,10 +32,7 @@ from hpc_search.records.plan import (
 from hpc_search.space import Space
 
 #: Keys that the design has and this version does not.
-LATER_KEYS: Final = (
-    *("when", "constraints", "derived", "normalise", "normalize", "priors", "subspaces"),
-    *("share", "refit", "architectures"),
-)
+LATER_KEYS: Final = ("share", "refit", "architectures")
 #: Ways to split of this version.
 SCHEMES: Final = ("kfold", "stratified", "grouped")
 
@@ -46,10 +46,11 @@ def load_search(path: Path, asked: Asked = NOTHING) -> Search:
     """Return the search file at *path*, checked, with every default filled in.
 
     Raises:
-        UsageError: The file cannot be read.
+        UsageError: The file cannot be read, or has no such stage or search as is *asked* for.
         ConfigError: With every problem found.
     """
-    return parse_search(read_bytes(path, "search file"), str(path), asked)
+    search = parse_search(read_bytes(path, "search file"), str(path), asked)
+    return chosen(search, asked.skip_stages, asked.only)
 
 
 def parse_search(data: bytes, file: str, asked: Asked = NOTHING) -> Search:
@@ -78,6 +79,21 @@ def parse_search(data: bytes, file: str, asked: Asked = NOTHING) -> Search:
     # What stands for all searches is in each of them: the search itself has no space of its own.
     whole = {key: first[key] for key in ("trial", "metric", "objectives", "strategy")}
     return Search(**given, **whole, space=Space({}), searches=tuple(made))
+
+
+def rule_lines(path: Path, search: Search) -> dict[str, dict[str, int]]:
+    """Return the line of each rule in the file that *search* was read from, by search and path."""
+    if not any(part.space.ruled for part in search.parts):
+        return {}
+    _, section = open_keys(read_bytes(path, "search file"), Book(str(path)), _KEYS, what="a mapping")
+    sections = [("", section)]
+    if "searches" in section:
+        keyed = stages.read_searches(
+            section["searches"], section, _PART_KEYS, lambda name, own, _: (name, own)
+        )
+        sections = list(keyed)
+    spaces = {part.name: part.space for part in search.parts}
+    return {name: lines_of(keys, spaces[name]) for name, keys in sections if name in spaces}
 
 
 def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor, asked: Asked = NOTHING) -> ReadPart:
@@ -312,8 +328,8 @@ _PART_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
 #: What can differ between the searches of one plan.
 _PART_KEYS: Final = (
     *("trial", "command", "metric_file", "files", "metric", "objectives"),
-    *("space", "linked", "fixed", "points", "catalog"),
-    *("strategy", "pruning", "seeds", "stages"),
+    *("space", "linked", *RULES, "fixed", "points", "catalog"),
+    *("strategy", "seeds", "pruning", "stages"),
 )
 _KEYS: Final = (
     *("name", "description", *_PART_KEYS, "searches", "stop_on_error", "data", "folds", "threads", "retry"),

@@ -16,8 +16,8 @@ from hpc_search.records.plan import Narrow, PruningSpec, StageSpec, StrategySpec
 
 #: Stages of a search, and searches of a plan, that one file may have.
 MOST: Final = 100
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_NAME_WORDS: Final = "a name of at most 64 letters, digits and _ - . that can name a directory"
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+_NAME_WORDS: Final = "a name that a directory can have: at most 64 letters, digits, _ and -"
 _STAGES: Final = "a list of stages such as [{name: coarse, strategy: {tpe: {points: 20}}}]"
 _SEARCHES: Final = "searches by name such as {criteria: {trial: train.py:criteria}}"
 _NARROW: Final = "{stage: coarse, top: 0.25}"
@@ -125,11 +125,7 @@ def _stage(
 
 def _name(cursor: Cursor) -> str | None:
     """Return a name that can be a directory's."""
-    name = cursor.matching(_NAME, _NAME_WORDS)
-    if name is not None and not name.strip("."):
-        cursor.add("is not in the allowed form", expected=_NAME_WORDS)
-        return None
-    return name
+    return cursor.matching(_NAME, _NAME_WORDS)
 
 
 def _fixed(cursor: Cursor) -> dict[str, Any] | None:
@@ -217,7 +213,7 @@ def _search(
     reader: Callable[[str, Section, Cursor], Any],
 ) -> Any:
     name = key.text
-    if not _NAME.fullmatch(name) or not name.strip("."):
+    if not _NAME.fullmatch(name):
         cursor.book.add(
             key.line, cursor.path, "is no name for a search", found=shown(name), expected=_NAME_WORDS
         )

@@ -14,10 +14,13 @@ from hpc_search.config.strategy import read_strategy
 
 
 class Asked(NamedTuple):
-    """What `plan` brings along: experiments chosen on the command line, and how to read other searches."""
+    """What `plan` brings along: what is chosen on the command line, and how to read other searches."""
 
     chosen: Chosen = Chosen()
     elsewhere: Elsewhere | None = None
+    #: Stages that are left out, and searches of several that are kept (none: all).
+    skip_stages: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
 
 NOTHING: Final = Asked()

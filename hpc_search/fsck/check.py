@@ -10,6 +10,7 @@ from typing import Final
 
 from hpc_search.errors import UsageError
 from hpc_search.fsck import (
+    amendments,
     archives,
     documents,
     doubts,
@@ -20,6 +21,7 @@ from hpc_search.fsck import (
     journals,
     known,
     planned,
+    proposals,
     results,
     retries,
     seals,
@@ -79,6 +81,7 @@ def examine(layout: Layout, live: Collection[str] = ()) -> Checkup:
     disk = Disk(layout)
     tree = shapes.walk(disk)
     found = planned.check_planned(disk)
+    amendments.check_amendments(disk, found)
     checkup = Checkup(found.plan, found.cases)
     checkup.files = len(tree.files)
     checkup.bytes = sum(one.st_size for name, one in tree.files.items() if not shapes.foreign(name))
@@ -173,6 +176,7 @@ def _others(
         keep = plan.search.keep_checkpoints
         checkup.cases += files.check_checkpoints(disk, facts, plan.run_id, keep=keep)
         checkup.cases += snapshots.check_snapshots(disk, plan)
+        checkup.cases += proposals.check_proposals(disk, facts, plan)
         checkup.cases += verdicts.check_verdicts(plan, facts.verdicts)
         checkup.cases += gates.check_gates(disk, plan)
     checkup.cases += files.check_workers(disk, live=set(live))
@@ -189,7 +193,7 @@ def _ledger(disk: Disk, checkup: Checkup, plan: Plan, data: bytes | None) -> Non
     facts, sealed = checkup.facts, checkup.seals.results
     checkup.exclusive = exclusive.uses_names(disk.layout, plan)
     if not checkup.exclusive:
-        checkup.index = index.read_index(data, plan.trials)
+        checkup.index = index.read_index(data, plan.trials, plan.added)
         checkup.cases += checkup.index.cases
     marks = exclusive.check_names(disk, plan, facts) if checkup.exclusive else exclusive.Marks()
     if _disbelieve(disk, checkup, marks.results) and checkup.exclusive:
@@ -199,12 +203,12 @@ def _ledger(disk: Disk, checkup: Checkup, plan: Plan, data: bytes | None) -> Non
     if not checkup.exclusive:
         published = {trial: end for trial, (end, _) in sealed.items()}
         # A claim that was made since the index was read stands in it by now.
-        now = index.read_index(disk.read(disk.layout.claims), plan.trials)
+        now = index.read_index(disk.read(disk.layout.claims), plan.trials, plan.added)
         checkup.cases += index.compare(checkup.index, facts, published, now)
     checkup.names = index.names_of_results(checkup.index, facts, sealed, marks.results)
     checkup.lost = index.lost_results(checkup.names, facts, plan.trials)
     checkup.cases += checkup.lost.cases
-    checkup.cases += results.check_results(disk, facts, sealed)
+    checkup.cases += results.check_results(disk, plan, facts, sealed)
 
 
 def _disbelieve(disk: Disk, checkup: Checkup, marks: dict[int, tuple[str, str]]) -> bool:

@@ -44,7 +44,7 @@ def check_names(disk: Disk, plan: Plan, facts: Facts) -> Marks:
     """Return what the names say; a seal that is damaged is completed from the journals."""
     marks = Marks()
     covered: set[int] = set()
-    known = [range(plan.trials), *facts.again.places]
+    known = [range(plan.first_trials), *facts.again.places]
     for path in disk.listed(disk.layout.open):
         match = _SEALED.fullmatch(path.name)
         if match is not None and disk.is_file(path):

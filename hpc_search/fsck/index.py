@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -46,11 +46,17 @@ class Index(NamedTuple):
     cases: list[Case]
 
 
-def read_index(data: bytes | None, trials: int) -> Index:
-    """Return the index in *data* (None where the file is missing) of a plan with *trials* trials."""
+def read_index(data: bytes | None, trials: int, before: Sequence[int] = ()) -> Index:
+    """Return the index in *data* (None where the file is missing) of a plan with *trials* trials.
+
+    *before* an amendment it had fewer; the next worker adds the records of the others, which nobody touched.
+    """
     if data is None:
         return Index(None, [], [_rebuild("it is missing")])
     header = codec.parse_header(data)
+    if header is not None and header.trials in before:
+        data += bytes(max(0, codec.index_bytes(trials) - len(data)))
+        header = header._replace(trials=trials)
     size = codec.index_bytes(trials)
     whole = data[codec.HEADER_BYTES : size]
     entries = codec.parse_entries(whole[: len(whole) - len(whole) % codec.RECORD_BYTES])

@@ -121,7 +121,7 @@ def _mended_plan(found: Planned, finding: Finding, data: bytes) -> bytes:
         # Its content verifies; what follows its digest does not belong there.
         found.cases.append(Case(finding, "write", encode_plan(found.plan)))
         return encode_plan(found.plan)
-    mended = mend(data, _is_plan)
+    mended = mend(data, is_plan)
     if mended is not None:
         found.cases[:] = [case for case in found.cases if case.finding.path != finding.path]
         found.cases.append(Case(finding, "write", mended))
@@ -130,7 +130,8 @@ def _mended_plan(found: Planned, finding: Finding, data: bytes) -> bytes:
     return b""
 
 
-def _is_plan(data: bytes) -> bool:
+def is_plan(data: bytes) -> bool:
+    """Return whether *data* ends in the digest of what stands before it, as a plan does."""
     body, _, wanted = data.removesuffix(b"\n").rpartition(b"\n")
     return digest(body).encode() == wanted
 

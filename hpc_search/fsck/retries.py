@@ -17,7 +17,7 @@ from hpc_search.fsck.mend import mend_lines
 from hpc_search.fsck.numbers import gaps, stray
 from hpc_search.layout import parse_journal
 from hpc_search.ledger import history
-from hpc_search.ledger.orders import COPY
+from hpc_search.ledger.placing import COPY
 from hpc_search.ledger.retries import Known
 from hpc_search.records import archive, checked, journal
 from hpc_search.records.retries import Retries, parse_retries

@@ -48,7 +48,7 @@ _ROUNDS: Final = 5
 class Ending:
     """A worker of the array *token* that ends after ``done`` trials.
 
-    ``refused``: SLURM did not want to run its task again.
+    ``refused``: SLURM did not want to run its task again. ``stays``: it does not end, but there is more work.
     """
 
     token: str
@@ -56,6 +56,7 @@ class Ending:
     chdir: str
     done: int = 1
     refused: bool = False
+    stays: bool = False
 
 
 def refill(
@@ -118,7 +119,7 @@ def _turn(
         minutes=last.minutes,
         minutes_min=last.minutes_min,
     )
-    return _send(order, last, profile, ending.done)
+    return _send(order, last, profile, ending)
 
 
 def _look_up(layout: Layout, mark: str, launcher: Launcher) -> None:
@@ -144,12 +145,12 @@ def claimable(layout: Layout, plan: Plan) -> int:
     return states[codec.PENDING] or min(1, states[codec.PAUSED])
 
 
-def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int) -> int:
+def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int, *, ends: bool = True) -> int:
     """Return how many workers to send: none where so many wait that a later one can send more at once.
 
     While tasks wait, slots are what is short: no more are sent than *pending* trials need where each
-    worker does as many as the one that asks has *done*. That one is no more *there*, and yet counts in
-    SLURM where *most* tasks are taken.
+    worker does as many as the one that asks has *done*. Where that one *ends*, it is no more *there*, and
+    yet counts in SLURM where *most* tasks are taken.
     """
     goal = min(wanted, pending, most or NO_LIMIT)
     if there.waiting:
@@ -158,11 +159,11 @@ def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int)
     dozen = min(goal // _SHARE[0], there.waiting) or goal // _SHARE[1]
     if lacking < max(1, dozen):
         return 0
-    room = most - there.waiting - there.live - 1 if most else NO_LIMIT
+    room = most - there.waiting - there.live - ends if most else NO_LIMIT
     return max(0, min(lacking, room))
 
 
-def _send(order: Order, last: Intent, profile: Profile, done: int) -> _Turn:
+def _send(order: Order, last: Intent, profile: Profile, ending: Ending) -> _Turn:
     every, seen = submissions(order.layout), seats.lives(order.layout)
     known = marked(every, order.mark)
     mine = [
@@ -170,7 +171,8 @@ def _send(order: Order, last: Intent, profile: Profile, done: int) -> _Turn:
     ]
     there = seats.count(mine, seen, requeue=order.profile.requeue)
     goal, left = order.tasks(order.asked), order.tasks(order.pending)
-    tasks = min(missing(goal, left, there, last.most, done), last.array or NO_LIMIT)
+    lacking = missing(goal, left, there, last.most, ending.done, ends=not ending.stays)
+    tasks = min(lacking, last.array or NO_LIMIT)
     about = {"array": last.array, "most": last.most, "profile": profile}
     number, alone = max(one.number for one in every), not (there.waiting or there.live)
     for seconds in (0.0, *_PAUSES):

@@ -6,9 +6,19 @@ from hpc_search.ledger.claims import Claimed, Ledger
 from hpc_search.ledger.history import Line, Result, lines, results
 from hpc_search.ledger.index import IndexDamagedError, new_index, read_entry, read_index
 from hpc_search.ledger.liveness import Identity, library_versions, this_process
-from hpc_search.ledger.state import finals, is_final, left, paused, read_state, read_trial
+from hpc_search.ledger.state import (
+    USED_UP,
+    finals,
+    is_final,
+    left,
+    paused,
+    read_state,
+    read_trial,
+    used_up,
+)
 
 __all__ = [
+    "USED_UP",
     "Claimed",
     "Identity",
     "IndexDamagedError",
@@ -28,4 +38,5 @@ __all__ = [
     "read_trial",
     "results",
     "this_process",
+    "used_up",
 ]

@@ -19,7 +19,7 @@ def recount(session: Session, gates: Gates) -> None:
     states = bytes(entry.state for entry in session.read_range(0, header.trials))
     finals = sum(state >= codec.DONE for state in states)
     places = (states.find(codec.PENDING, free.start, free.stop) for free in gates.claimable(0, header.trials))
-    cursor = next((place for place in places if place >= 0), header.trials)
+    cursor = next((place for place in places if place >= 0), min(header.trials, gates.end))
     session.header = header._replace(finals=finals, cursor=cursor)
 
 

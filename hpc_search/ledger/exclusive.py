@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import owning, rebuild, recovery, retries
+from hpc_search.ledger import owning, placing, rebuild, recovery, retries
 from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
 from hpc_search.ledger.deaths import Deaths
 from hpc_search.ledger.gates import Gates
@@ -53,7 +53,7 @@ class ExclusiveBook:
         self._gates = gates
         self._not_before = time.monotonic() + wait
         os.makedirs(layout.open, mode=0o700, exist_ok=True)
-        self._superblocks = Superblocks(layout, plan.trials)
+        self._superblocks = Superblocks(layout, plan.first_trials)
         self._again = retries.Known()
         self._unlearned = False
         self._skipped = os.fspath(layout.skipped)
@@ -65,10 +65,12 @@ class ExclusiveBook:
 
     def _look_for_retries(self) -> bool:
         """Take in the retries that are new; return whether there are some."""
+        if self._plan.added:
+            placing.place(self._layout, self._plan, self._writer)
         if tuple(retries.names(self._layout)) == self._again.numbers:
             return False
         self._again = retries.read(self._layout)
-        self._superblocks.extend(self._again.places)
+        self._superblocks.extend(self._again.places_of(self._plan.trials))
         self._held.know(self._again)
         self._vacant.know(self._again)
         self._unlearned = True
@@ -144,7 +146,7 @@ class ExclusiveBook:
     def take_away(self, numbers: Sequence[int]) -> list[tuple[int, Entry]]:
         """Return those of the trials *numbers* that have no result: whose mark comes first has ended them."""
         self.learn()
-        done = recovery.settled(self._superblocks, self._again)
+        done = recovery.settled(self._superblocks, self._again, self._plan.trials)
         wanted = [number for number in numbers if not done[number] and not self._has_result(number)]
         paused = dict(self.take_paused(wanted, to_end=True))
         known = {**self._again.entries, **self._known, **paused}
@@ -318,7 +320,7 @@ class ExclusiveBook:
         self._look_for_retries()
         # Who claims by the index yet may end something meanwhile.
         self._unlearned = self.waits > 0
-        settled = recovery.settled(self._superblocks, self._again)
+        settled = recovery.settled(self._superblocks, self._again, self._plan.trials)
         state = rebuild.state(self._layout, settled)
         self._known = {number: entry for number, entry in state.open.items() if number not in state.results}
         return recovery.adopt(self._superblocks, recovery.at_places(state.results, self._again))
@@ -360,11 +362,12 @@ class ExclusiveBook:
         self._gates.refresh()
         if not self._gates.closed:
             return trials - finals
-        ended = bytearray(recovery.settled(self._superblocks, self._again))
+        ended = bytearray(recovery.settled(self._superblocks, self._again, self._plan.trials))
         for superblock in filter(None, map(self._superblocks.look, self._superblocks.refresh())):
             for place in superblock.done:
                 trial = self._again.trial(place)
-                ended[trial] |= place == self._again.place(trial)
+                if trial < len(ended):
+                    ended[trial] |= place == self._again.place(trial)
         return sum(ended.count(0, one.start, one.stop) for one in self._gates.claimable(0, trials))
 
     def pending_estimate(self) -> int:

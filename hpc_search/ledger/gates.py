@@ -36,6 +36,8 @@ class Gates:
         """Look at the run at *layout*."""
         self._layout = layout
         self._blocks = plan.blocks
+        #: Numbers from here on are of a newer plan.
+        self.end = plan.trials
         self._parts = [part.name for part in plan.search.parts]
         #: Whether blocks may wait, or never run; whether one of several searches may stop.
         self._staged = len(self._parts) > 1 or any(block.needs is not None for block in plan.blocks)
@@ -87,10 +89,11 @@ class Gates:
     # -- what is known
     def shut(self, number: int) -> bool:
         """Return whether trial *number* may not be claimed now."""
-        return any(number in one for one in self.closed)
+        return number >= self.end or any(number in one for one in self.closed)
 
     def claimable(self, first: int, end: int) -> Iterator[range]:
-        """Yield what is not closed of the trials *first* to *end* - 1, in order."""
+        """Yield what is not closed of the trials *first* to *end* - 1 of the plan, in order."""
+        end = min(end, self.end)
         for one in self.closed:
             if first < min(one.start, end):
                 yield range(first, min(one.start, end))

@@ -49,6 +49,11 @@ class Result(NamedTuple):
     worker: str
     checksum: str
 
+    @property
+    def attempt(self) -> int:
+        """The attempt that ended."""
+        return self.end.attempt
+
 
 class JournalFile(NamedTuple):
     """The bytes of one segment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -91,6 +91,13 @@ class Session:
         """Write the entry of trial *number*, once, whole."""
         os.pwrite(self._fd, codec.encode_entry(entry), codec.entry_offset(number))
 
+    def extend(self, trials: int) -> None:
+        """Have records for *trials* trials: those that an amended plan has more are untouched."""
+        if self.header.trials < trials:
+            if os.fstat(self._fd).st_size < codec.index_bytes(trials):
+                os.ftruncate(self._fd, codec.index_bytes(trials))
+            self.header = self.header._replace(trials=trials)
+
     def close(self) -> None:
         """Write the header where it changed, and close the file before the lock is given back."""
         try:
@@ -134,6 +141,20 @@ class Index:
     def close(self) -> None:
         """Close the lock's descriptor (in a forked child too)."""
         self._lock.close()
+
+
+def extend(layout: Layout, trials: int) -> None:
+    """Have the index hold *trials* trials; where it is damaged, whoever rebuilds it does that.
+
+    Raises:
+        LockUnavailableError: Others hold its lock all the time; the next worker does it.
+    """
+    index = Index(layout)
+    try:
+        with suppress(IndexDamagedError), index.session() as session:
+            session.extend(trials)
+    finally:
+        index.close()
 
 
 def read_entry(layout: Layout, number: int) -> Entry | None:

@@ -11,7 +11,7 @@ from typing import Final
 from hpc_search import durable
 from hpc_search.errors import TemporaryError
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, retries, superblocks
+from hpc_search.ledger import history, placing, retries, superblocks
 from hpc_search.ledger.book import end_line
 from hpc_search.ledger.claims import Ledger
 from hpc_search.ledger.state import read_state
@@ -24,8 +24,6 @@ from hpc_search.records.retries import Retried, Retries, encode_retries
 _TRIES: Final = 20
 #: Trials of one note in the journal.
 _NOTED: Final = 1000
-#: The note with number and content of a retry, by which `fsck` makes its file again.
-COPY: Final = "retry list"
 
 
 def retry(
@@ -53,18 +51,16 @@ def retry(
         taken = _failures(ledger, wanted, keep_ladder=keep_ladder)
         if not taken:
             return []
-        first = retries.read(layout).next_place(ledger.plan.trials, superblocks.SUPERBLOCK)
+        first = retries.read(layout).next_place(ledger.plan.first_trials, superblocks.SUPERBLOCK)
         content = encode_retries(Retries(first=first, words=words, trials=tuple(taken)))
-        layout.retries.mkdir(mode=0o700, exist_ok=True)
-        durable.fsync_dir(layout.ledger)
-        if durable.publish(layout.retry(number), content):
+        if placing.publish(layout, number, content):
             break
     else:
         message = f"{layout.retries}: other retries were published first, {_TRIES} times in a row"
         raise TemporaryError(message, hint="the same command again")
     found = [one.trial for one in taken]
     _note(ledger, "retry", found, words)
-    ledger.note(COPY, f"{number:04} {content.decode().rstrip()}")
+    ledger.note(placing.COPY, f"{number:04} {content.decode().rstrip()}")
     ledger.reconcile()
     return found
 

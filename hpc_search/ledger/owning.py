@@ -36,7 +36,7 @@ def pick(
     for place, (number, entry) in enumerate(taken):
         _own(session, owner, number, entry, codec.CLAIMED if place else codec.RUNNING)
     # Everything up to the last one taken was looked at in order.
-    nothing = max(first, header.trials) if limit else first
+    nothing = max(first, min(header.trials, gates.end)) if limit else first
     session.header = header._replace(cursor=taken[-1][0] + 1 if taken else nothing)
     return taken
 

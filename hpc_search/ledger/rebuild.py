@@ -63,19 +63,27 @@ def entries(layout: Layout, trials: int) -> tuple[Header, list[Entry]]:
     Final states come from the accepted end records; a trial with a claim and no end after it is shown
     as running by its last owner, so that the usual take-over decides what becomes of it.
     """
-    found = state(layout)
+    return _entries(state(layout), trials)
+
+
+def _entries(found: State, trials: int) -> tuple[Header, list[Entry]]:
     made = dict(found.open)
     for number, result in found.results.items():
         before = made.get(number, Entry())
         made[number] = end_entry(result.end, result.checksum, result.worker, before)
     untouched = Entry()
     listed = [made.get(number, untouched) for number in range(trials)]
-    return Header(trials, len(found.results), _cursor(listed)), listed
+    return Header(trials, sum(entry.final for entry in listed), _cursor(listed)), listed
 
 
 def rebuild(layout: Layout, trials: int, generation: int) -> bytes:
-    """Return the bytes of an index made from every journal."""
-    header, listed = entries(layout, trials)
+    """Return the bytes of an index of *trials* trials, and of more where journals know of more.
+
+    Workers with a newer plan may have begun trials that the one of this worker does not have.
+    """
+    found = state(layout)
+    trials = max(trials, *(number + 1 for number in (*found.results, *found.open, 0)))
+    header, listed = _entries(found, trials)
     data = bytearray(codec.index_bytes(trials))
     data[: codec.HEADER_BYTES] = codec.encode_header(header._replace(generation=generation))
     for number, entry in enumerate(listed):

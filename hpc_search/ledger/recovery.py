@@ -78,9 +78,16 @@ def _first(results: dict[int, history.Result], result: history.Result) -> None:
         results[result.end.trial] = result
 
 
-def settled(superblocks: Superblocks, again: Known) -> bytes:
-    """Return a byte a trial, 1 where a seal in ledger/open has the result that counts."""
+def settled(superblocks: Superblocks, again: Known, trials: int) -> bytes:
+    """Return a byte for each of *trials* trials, 1 where a seal in ledger/open has the result that counts."""
     found = bytearray(superblocks.settled())
+    for batch in again.batches:
+        first, count = batch.added
+        for place in batch.places if count else ():
+            trial = first + place - batch.first
+            found += bytes(max(0, trial + 1 - len(found)))
+            found[trial] = superblocks.sealed(superblocks.number(place))
+    found += bytes(max(0, trials - len(found)))
     for one in again.latest():
         found[one.trial] = superblocks.sealed(superblocks.number(again.place(one.trial)))
     return bytes(found)

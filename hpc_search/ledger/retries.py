@@ -1,8 +1,10 @@
 """Failures that `retry` took back, and the places at which their trials are claimed again.
 
 Where trials are claimed by exclusively created names, a name is never used twice: a trial that runs again has
-another number there, its *place*. Places 0 to N-1 are the trials; every retry appends its own, from a whole
-superblock on. Whoever does not know of a retry sees its trials as ended, and does nothing.
+another number there, its *place*. Places 0 to N-1 are the trials of the first plan; every retry appends its
+own, from a whole superblock on. Whoever does not know of a retry sees its trials as ended, and does nothing.
+Trials that an amended plan added get places in the same way, from the first worker that misses theirs: so no
+two of them, retry or amendment, take the same ones.
 """
 
 from __future__ import annotations
@@ -72,8 +74,16 @@ class Known:
     # -- places
     @property
     def places(self) -> list[range]:
-        """The places of every retry."""
-        return [range(batch.first, batch.first + len(batch.trials)) for batch in self.batches]
+        """The places of every retry, and of trials that were added."""
+        return [batch.places for batch in self.batches]
+
+    def places_of(self, trials: int) -> list[range]:
+        """Return those of them that a worker may claim whose plan has *trials* trials."""
+        return [batch.places for batch in self.batches if batch.end <= trials]
+
+    def placed(self, trials: int) -> int:
+        """Return how many trials have places, of a run whose first plan had *trials*."""
+        return max((trials, *(sum(batch.added) for batch in self.batches)))
 
     @property
     def count(self) -> int:
@@ -83,11 +93,19 @@ class Known:
     def place(self, trial: int) -> int:
         """Return the place at which *trial* is claimed now."""
         rounds = self._rounds.get(trial)
-        return rounds[-1][0] if rounds else trial
+        return rounds[-1][0] if rounds else self.home(trial)
+
+    def home(self, trial: int) -> int:
+        """Return the first place of *trial*."""
+        for batch in self.batches:
+            first, count = batch.added
+            if first <= trial < first + count:
+                return batch.first + trial - first
+        return trial
 
     def place_of_end(self, trial: int, attempt: int, state: str) -> int:
         """Return the place that an end record is the result of: one that was taken back has an old one."""
-        at = trial
+        at = self.home(trial)
         for place, one in self._rounds.get(trial, ()):
             if state == "failed" and attempt <= one.attempt:
                 return at
@@ -97,7 +115,11 @@ class Known:
     def trial(self, place: int) -> int:
         """Return the trial at *place*."""
         at = bisect_right(self._firsts, place) - 1
-        return self.batches[at].trials[place - self._firsts[at]].trial if at >= 0 else place
+        if at < 0:
+            return place
+        batch = self.batches[at]
+        local = place - batch.first
+        return batch.added[0] + local if batch.added[1] else batch.trials[local].trial
 
     def trials(self, places: Iterable[int]) -> list[int]:
         """Return the trials at *places*."""
@@ -110,13 +132,13 @@ class Known:
     def ended(self) -> Iterator[tuple[int, Retried]]:
         """Yield (place, retry) of the places that ended with a failure that was taken back."""
         for rounds in self._rounds.values():
-            at = rounds[0][1].trial
+            at = self.home(rounds[0][1].trial)
             for place, one in rounds:
                 yield at, one
                 at = place
 
     def next_place(self, trials: int, aligned: int) -> int:
-        """Return the first place of another retry of a run with *trials* trials: a multiple of *aligned*."""
+        """Return the first free place, a multiple of *aligned*; the first plan had *trials* trials."""
         end = max((one.stop for one in self.places), default=trials)
         return -(-end // aligned) * aligned
 

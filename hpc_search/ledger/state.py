@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, rebuild
@@ -11,6 +12,9 @@ from hpc_search.ledger.index import read_entry, read_index
 from hpc_search.records.index import Entry, Header
 from hpc_search.records.plan import Plan
 
+#: How the words begin, in ledger/stop and in exit records, where nothing is left of the search's budget.
+USED_UP: Final = "budget used up"
+
 
 def read_state(layout: Layout, trials: int) -> tuple[Header, list[Entry]]:
     """Return header and entries: by the index, or by the journals where the run does not use it.
@@ -18,7 +22,11 @@ def read_state(layout: Layout, trials: int) -> tuple[Header, list[Entry]]:
     Raises:
         IndexDamagedError: The index is used and does not verify.
     """
-    return rebuild.entries(layout, trials) if mode.exclusive(layout) else read_index(layout)
+    if mode.exclusive(layout):
+        return rebuild.entries(layout, trials)
+    header, entries = read_index(layout)
+    # Of trials that an amendment added the index has no records yet; of those of a newer plan it may.
+    return header, [*entries[:trials], *(Entry() for _ in range(trials - len(entries)))]
 
 
 def read_trial(layout: Layout, trials: int, number: int) -> Entry | None:
@@ -34,6 +42,15 @@ def paused(layout: Layout) -> str:
         return layout.paused.read_text(errors="replace").partition("\n")[0] or "paused"
     except OSError:
         return ""
+
+
+def used_up(layout: Layout) -> str:
+    """Return what was found used up of the search's budget when it stopped, "" where it did not for that."""
+    try:
+        words = layout.stop.read_text(errors="replace").partition("\n")[0]
+    except OSError:
+        return ""
+    return words if words.startswith(USED_UP) else ""
 
 
 def finals(layout: Layout) -> int:

@@ -6,16 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_search.planning.digests import Digests, digest, encode_digests, read_digests
 from hpc_search.planning.numbers import Numbering
-from hpc_search.planning.reading import Instance, encode_instance, load_instance, load_plan
+from hpc_search.planning.reading import (
+    Instance,
+    amended,
+    encode_instance,
+    load_instance,
+    load_numbered,
+    load_plan,
+)
 
 if TYPE_CHECKING:
+    from hpc_search.planning.amending import Amendment, amend, amendment
     from hpc_search.planning.drafts import Draft, build, draft, draft_again
 
 __all__ = [
+    "Amendment",
     "Digests",
     "Draft",
     "Instance",
     "Numbering",
+    "amend",
+    "amended",
+    "amendment",
     "build",
     "digest",
     "draft",
@@ -23,6 +35,7 @@ __all__ = [
     "encode_digests",
     "encode_instance",
     "load_instance",
+    "load_numbered",
     "load_plan",
     "read_digests",
 ]
@@ -30,8 +43,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Workers and reading verbs never plan: without the configuration they start in four fifths of the time.
-    if name in ("Draft", "build", "draft", "draft_again"):
+    modules = {"Amendment": "amending", "amend": "amending", "amendment": "amending"}
+    modules |= dict.fromkeys(("Draft", "build", "draft", "draft_again"), "drafts")
+    if name in modules:
         from importlib import import_module
 
-        return getattr(import_module("hpc_search.planning.drafts"), name)
+        return getattr(import_module(f"hpc_search.planning.{modules[name]}"), name)
     raise AttributeError(name)

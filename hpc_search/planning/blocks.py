@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import structs
 
 from hpc_search import strategies
+from hpc_search.errors import UsageError
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Part, Search, StageSpec
 from hpc_search.space import point_hash
@@ -31,23 +32,36 @@ def blocks_of(search: Search) -> tuple[Block, ...]:
         first = made[-1].first + made[-1].trials if made else 0
         first_point = made[-1].first_point + made[-1].points if made else 0
         block = _block(part, place, stage, folds)
+        _check_source(tuple(made), block)
         where = structs.replace(block, first=first, first_point=first_point, needs=last.get(part.name))
         last[part.name] = len(made)
         made.append(where)
     return tuple(made)
 
 
+def _check_source(blocks: tuple[Block, ...], block: Block) -> None:
+    """Raise UsageError where a stage takes more points from an earlier one than that has."""
+    source = source_of(blocks, block)
+    if source is not None and block.strategy.kind == "top" and block.points > blocks[source].points:
+        message = (
+            f"stage {block.stage_name} takes {block.points} points from stage {blocks[source].stage_name}, "
+            f"which has {blocks[source].points}"
+        )
+        raise UsageError(message, hint="fewer points, or another stage to take them from")
+
+
 def _in_order(search: Search) -> Iterator[tuple[Part, int, StageSpec]]:
     """Yield every stage with its search and its place in it, stage by stage over all searches."""
-    every = [(part, part.stages or (_only_stage(part),)) for part in search.parts]
+    every = [(part, stages_of(part)) for part in search.parts]
     for place, row in enumerate(zip_longest(*(stages for _, stages in every))):
         for (part, _), stage in zip(every, row, strict=True):
             if stage is not None:
                 yield part, place, stage
 
 
-def _only_stage(part: Part) -> StageSpec:
-    return StageSpec(name="", strategy=part.strategy, pruning=part.pruning)
+def stages_of(part: Part) -> tuple[StageSpec, ...]:
+    """Return the stages of *part*; one without a name where it has none."""
+    return part.stages or (StageSpec(name="", strategy=part.strategy, pruning=part.pruning),)
 
 
 def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> Block:
@@ -69,7 +83,7 @@ def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> 
         pruning=stage.pruning,
         given=given,
     )
-    return structs.replace(block, digest=_digest(block))
+    return structs.replace(block, digest=digest_of(block))
 
 
 def _given(part: Part, stage: StageSpec) -> tuple[dict[str, Any], ...]:
@@ -78,7 +92,7 @@ def _given(part: Part, stage: StageSpec) -> tuple[dict[str, Any], ...]:
     return tuple({point_hash(point): point for point in reversed(points)}.values())[::-1]
 
 
-def _digest(block: Block) -> str:
+def digest_of(block: Block) -> str:
     """Return the digest of what a block's points are; its place among the others does not count."""
     own = structs.replace(block, first=0, first_point=0, needs=None, digest="")
     return hashlib.blake2b(records.canonical_json(own), digest_size=8).hexdigest()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hpc_search.planning.drafts import Draft
+from hpc_search.planning.spaces import Lines, space_lines
 from hpc_search.records import index
-from hpc_search.records.plan import Plan
-from hpc_search.space import Choice, Space
+from hpc_search.records.plan import Block, Part, Plan, StrategySpec
+from hpc_search.space import word
 from hpc_search.strategies.pruning import rule_in_words
 
 #: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).
@@ -17,24 +18,80 @@ _JOURNAL_BYTES: Final = 2000
 _SHOWN: Final = 8
 
 
-def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False, code: str = "") -> str:
-    """Return the plan as the user shall check it; *code* says what was kept of the sources."""
+def describe(
+    plan: Plan,
+    run: str,
+    *,
+    fresh: bool,
+    dry: bool = False,
+    code: str = "",
+    lines: Mapping[str, Lines] | None = None,
+) -> str:
+    """Return the plan as the user shall check it.
+
+    *code* says what was kept of the sources, *lines* where the rules of each search stand in its file.
+    """
     search = plan.search
-    words = "planned now" if fresh else "already planned"
+    now = "planned now" if plan.number == 1 else f"amended now: plan {plan.number}"
+    words = now if fresh else "already planned"
     made = "not made: dry run" if dry else f"{words}; run id {plan.run_id}"
-    lines = [
+    rows = [
         f"{search.name}: {counts(plan)}",
         f"  run        {run} ({made})",
-        f"  trial      {search.trial.callable or ' '.join(search.trial.command)}",
         *([f"  code       {code}"] if code else []),
-        f"  metric     {search.metric.name} ({search.metric.goal})",
-        f"  strategy   {search.strategy.kind}{_options(search.strategy.options)}",
-        *([f"  pruning    {rule_in_words(search.pruning)}"] if search.pruning else []),
-        *_space(search.space),
+        *(row for part in search.parts for row in _part(plan, part, (lines or {}).get(part.name, {}))),
         f"  folds      {_folds(plan)}",
         f"  disk       about {size(record_bytes(plan.trials))} of records, without checkpoints",
     ]
-    return "\n".join(lines)
+    return "\n".join(rows)
+
+
+def _part(plan: Plan, part: Part, lines: Lines) -> list[str]:
+    """Return the rows of one search; of several each has a heading."""
+    blocks = [block for block in plan.blocks if block.part == part.name]
+    objectives = ", ".join(f"{one.name} ({one.goal})" for one in part.objectives or (part.metric,))
+    rows = [
+        f"  trial      {part.trial.callable or ' '.join(part.trial.command)}",
+        f"  metric     {objectives}",
+        *(_stages(plan, blocks) if part.stages else [f"  strategy   {_strategy(part.strategy)}"]),
+        *([f"  pruning    {rule_in_words(part.pruning)}"] if part.pruning and not part.stages else []),
+        *([f"  points     {len(part.given):,} given ones come first"] if part.given else []),
+        *space_lines(part.space, lines),
+    ]
+    if not part.name:
+        return rows
+    return [f"  search     {part.name}: {_sum(blocks)}", *(f"  {row}" for row in rows)]
+
+
+def _stages(plan: Plan, blocks: Sequence[Block]) -> list[str]:
+    """Return a row a stage: its counts, its strategy, and what will be derived."""
+    width = max(len(block.stage_name) for block in blocks)
+    return ["  stages", *(f"    {block.stage_name:<{width}}  {_stage(plan, block)}" for block in blocks)]
+
+
+def _stage(plan: Plan, block: Block) -> str:
+    parts = [f"{_sum([block])}: {_strategy(block.strategy)}"]
+    if block.narrow is not None:
+        parts.append(f"bounds from the best {block.narrow.top:.6g} of stage {block.narrow.stage}")
+    parent = plan.part(block).space.fixed
+    changed = {name: value for name, value in block.space.fixed.items() if parent.get(name, ...) != value}
+    parts += [f"{name} {word(value)}" for name, value in changed.items()]
+    if len(block.seeds) > 1:
+        parts.append(f"seeds {', '.join(map(str, block.seeds))}")
+    if block.pruning is not None:
+        parts.append(f"pruning {rule_in_words(block.pruning)}")
+    return "; ".join(parts)
+
+
+def _strategy(spec: StrategySpec) -> str:
+    if spec.kind == "top":
+        return f"the best {spec.options['points']} points of stage {spec.options['stage']} again"
+    return f"{spec.kind}{_options(spec.options)}"
+
+
+def _sum(blocks: Sequence[Block]) -> str:
+    points, trials = sum(block.points for block in blocks), sum(block.trials for block in blocks)
+    return f"{_plural(points, 'point')}, {_plural(trials, 'trial')}"
 
 
 def record_bytes(trials: int) -> int:
@@ -44,6 +101,8 @@ def record_bytes(trials: int) -> int:
 
 def counts(plan: Plan) -> str:
     """Return "18 points x 5 folds x 1 seed = 90 trials"."""
+    if plan.number > 1 or len(plan.blocks) > 1:
+        return f"{_plural(plan.points, 'point')}, {_plural(plan.trials, 'trial')}"
     block = plan.blocks[0]
     parts = [_plural(plan.points, "point")]
     if block.folds:
@@ -68,35 +127,6 @@ def _folds(plan: Plan) -> str:
     return f"{spec.n} ({spec.kind}, shuffled by split seed {spec.seed}{share})"
 
 
-def _space(space: Space) -> list[str]:
-    rows = [(name, _dimension(dimension)) for name, dimension in space.dimensions.items()]
-    for group in space.linked:
-        length = len(next(iter(group.values())))
-        rows.append((" + ".join(group), f"{length} linked values"))
-        rows.extend((f"  {name}", _values(values)) for name, values in group.items())
-    rows.extend((name, f"fixed {_text(value)}") for name, value in space.fixed.items())
-    width = min(28, max((len(name) for name, _ in rows), default=0))
-    return ["  space", *(f"    {name:<{width}}  {text}" for name, text in rows)]
-
-
-def _dimension(dimension: Any) -> str:
-    if isinstance(dimension, Choice):
-        return f"{_plural(len(dimension.values), 'value')}: {_values(dimension.values)}"
-    tag = type(dimension).__struct_config__.tag
-    return f"{tag} from {_text(dimension.low)} to {_text(dimension.high)}"
-
-
-def _values(values: tuple[Any, ...]) -> str:
-    shown = ", ".join(map(_text, values[:_SHOWN]))
-    return f"{shown}, ... ({len(values)})" if len(values) > _SHOWN else shown
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "null"
-    return repr(value) if isinstance(value, str) else str(value)
-
-
 def size(count: float) -> str:
     """Return *count* bytes in words."""
     if count < 1024:
@@ -111,7 +141,7 @@ def kept(made: Draft) -> str:
     if made.plan.search.snapshot == "none":
         return "not kept (snapshot: none): tasks run what is there when they start"
     if not snapshot.files:
-        if made.plan.search.trial.command:
+        if any(part.trial.command for part in made.plan.search.parts):
             return (
                 "nothing kept: the command names no file beside the search file; it runs what is there then"
             )

@@ -19,6 +19,7 @@ from hpc_search import __version__, config, durable, mounts, splits
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning import code, data, sources
+from hpc_search.planning.amending import same
 from hpc_search.planning.archive import Snapshot
 from hpc_search.planning.blocks import blocks_of
 from hpc_search.planning.digests import encode_digests
@@ -54,13 +55,13 @@ class Draft(NamedTuple):
         return self.sources.snapshot
 
 
-def draft(path: Path) -> Draft:
+def draft(path: Path, asked: config.Asked = config.NOTHING) -> Draft:
     """Read the search file *path* and everything it names; check it all and make the plan.
 
     Raises:
         UsageError: The file or something it names is wrong (ConfigError: every problem at once).
     """
-    search = config.load_search(path)
+    search = config.load_search(path, asked)
     base = path.resolve().parent
     for part in search.parts:
         check_trial(part, base)
@@ -124,6 +125,7 @@ def _check_placeholders(part: Part) -> None:
     """Refuse a command that takes some parameters as arguments and forgets one that varies."""
     used = {name for text in part.trial.command for name in _PLACEHOLDER.findall(text)}
     varied = part.space.varied
+    used |= {name for one in used for name in part.space.implied.get(one, ())}
     missing = [name for name in varied if name not in used]
     if not missing or not used.intersection(varied):
         # Without any placeholder the program reads HPC_SEARCH_TRIAL.
@@ -322,16 +324,17 @@ def _already(made: Draft, layout: Layout) -> bool:
         message = f"{root} exists and is not a run"
         raise UsageError(message, hint="choose another directory with --run DIR")
     planned = load_plan(layout)
-    if planned.search_id == made.plan.search_id and planned.splits_digest == made.plan.splits_digest:
+    if same(planned, made.plan):
         return True
     raise UsageError(
         f"{root} holds another search:\n{_difference(planned, made.plan)}",
-        hint="plan into another directory with --run DIR; a run that exists is never changed",
+        hint=f"`plan CONFIG --run {layout} --amend` takes what only adds to it (more points, values of a "
+        "grid, seeds, stages or searches, a larger budget); or plan into another directory with --run DIR",
     )
 
 
 def _difference(planned: Plan, wanted: Plan) -> str:
-    if planned.search_id == wanted.search_id:
+    if records.search_id(planned.search) == wanted.search_id:
         return "  the data changed: the manifests of the folds differ from the ones planned"
     old, new = (config.dump_search(plan.search).splitlines() for plan in (planned, wanted))
     lines = difflib.unified_diff(old, new, "planned", "this file", lineterm="", n=0)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+from typing import Final
+
 import msgspec
 
+from hpc_search import durable
 from hpc_search.errors import PASSING, DamagedError, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.records import checked
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Plan
 from hpc_search.records.provenance import Provenance
+
+_LATER: Final = re.compile(r"plan\.(\d{3,})\.json")
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -28,24 +35,45 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 def load_plan(layout: Layout) -> Plan:
-    """Return the plan of a run.
+    """Return the newest plan of a run.
 
     Raises:
         UsageError: There is no run.
-        DamagedError: plan.json does not verify.
+        DamagedError: The plan does not verify.
     """
     try:
-        content = layout.plan.read_bytes()
+        found = [int(match[1]) for name in os.listdir(layout.root) if (match := _LATER.fullmatch(name))]
+    except OSError:
+        # What is wrong is said of plan.json.
+        found = []
+    return load_numbered(layout, max(found, default=1))
+
+
+def amended(layout: Layout, plan: Plan) -> bool:
+    """Return whether there is a newer plan than *plan*."""
+    return layout.later_plan(plan.number + 1).exists()
+
+
+def load_numbered(layout: Layout, number: int) -> Plan:
+    """Return plan *number* of a run, 1 for the first.
+
+    Raises:
+        UsageError: There is no run.
+        DamagedError: The plan does not verify.
+    """
+    path = layout.plan if number == 1 else layout.later_plan(number)
+    try:
+        content = durable.read_bytes(path)
     except FileNotFoundError:
         message = f"{layout.root} is not a run: it has no plan.json"
         raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one") from None
     except OSError as error:
-        words = f"{layout.plan} cannot be read ({error.strerror})"
+        words = f"{path} cannot be read ({error.strerror})"
         if error.errno in PASSING:
             hint = "the same command again when the file system answers"
             raise TemporaryError(words, hint=hint) from error
         raise UsageError(words) from error
-    return records.parse_plan(content, str(layout.plan))
+    return records.parse_plan(content, str(path))
 
 
 def load_instance(layout: Layout) -> Instance:

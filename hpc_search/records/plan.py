@@ -275,12 +275,15 @@ class PlannedTrial(NamedTuple):
     params: dict[str, Any]
     #: Digest of the block that the number belongs to.
     block: str = ""
-    #: False where an adaptive strategy has not proposed the point: ``params`` is empty then.
+    #: False where its stage waits, or nobody has proposed the point: ``params`` is empty then.
     known: bool = True
 
 
 class Plan(Struct, kw_only=True):
-    """plan.json: what a run is. Never changed; an amendment adds plan.002.json."""
+    """plan.json: what a run is. Never changed; an amendment adds plan.002.json, a whole plan.
+
+    All plans of a run have the ids of the first one, and its trials under the same numbers.
+    """
 
     format: str = "hpc_search.plan"
     version: int = PLAN_VERSION
@@ -296,11 +299,30 @@ class Plan(Struct, kw_only=True):
     code_digest: str = ""
     splits_digest: str = ""
     versions: dict[str, str] = {}
+    #: 1 for plan.json, 2 for plan.002.json, ...
+    number: int = 1
+    #: First numbers of the trials that amendments added, ascending.
+    added: tuple[int, ...] = ()
+
+    @property
+    def first_trials(self) -> int:
+        """How many trials the first plan had."""
+        return self.added[0] if self.added else self.trials
 
     @property
     def metric(self) -> Metric:
         """The metric that the search selects by."""
         return self.search.metric
+
+    @property
+    def objectives(self) -> tuple[Metric, ...]:
+        """Every metric that a trial has to return, the one that selects first."""
+        return self.search.objectives or (self.search.metric,)
+
+    def objectives_of(self, block: Block) -> tuple[Metric, ...]:
+        """Return the metrics that a trial of *block* has to return, the one that selects first."""
+        part = self.part(block)
+        return part.objectives or (part.metric,)
 
     @property
     def flexible(self) -> bool:
@@ -312,14 +334,13 @@ class Plan(Struct, kw_only=True):
             for block in self.blocks
         )
 
-    @property
-    def objectives(self) -> tuple[Metric, ...]:
-        """Every metric that a trial has to return, the one that selects first."""
-        return self.search.objectives or (self.search.metric,)
-
     def part(self, block: Block) -> Part:
         """Return the search that *block* belongs to."""
         return next(part for part in self.search.parts if part.name == block.part)
+
+    def part_of(self, number: int) -> Part:
+        """Return the search that trial *number* belongs to."""
+        return self.part(self.block_at(number))
 
     def block_at(self, number: int) -> Block:
         """Return the block of trial *number*, 0 <= number < trials."""

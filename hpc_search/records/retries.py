@@ -42,7 +42,8 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Retries(msgspec.Struct, frozen=True, kw_only=True):
     """One command's failures; where names are claimed, their numbers there begin at ``first``.
 
-    ``words`` say who took them back, when and why.
+    ``words`` say who took them back, when and why. A list without any gives such numbers to trials that an
+    amendment ``added``: those from the first one of the pair, as many as its second.
     """
 
     format: Literal["hpc_search.retries"] = FORMAT
@@ -50,6 +51,17 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     words: str
     trials: tuple[Retried, ...]
+    added: tuple[int, int] = (0, 0)
+
+    @property
+    def places(self) -> range:
+        """The numbers that it gives."""
+        return range(self.first, self.first + len(self.trials) + self.added[1])
+
+    @property
+    def end(self) -> int:
+        """A number above those of all its trials."""
+        return max((sum(self.added), *(one.trial + 1 for one in self.trials)))
 
 
 def encode_retries(retries: Retries) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpc_search.search.importing import import_file
 from hpc_search.search.launch import (
     Wish,
     after_work,
@@ -17,7 +18,7 @@ from hpc_search.search.launch import (
 from hpc_search.search.orders import Again, Ordered, retry, skip, submitted
 from hpc_search.search.pausing import closed, pause, resume
 from hpc_search.search.resnapshot import change_code
-from hpc_search.search.runs import Planned, Run, locate, open_run, plan_search, writable
+from hpc_search.search.runs import Choice, Planned, Run, amend_search, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
     check_one,
     last_log,
@@ -30,15 +31,18 @@ from hpc_search.search.trials import (
 
 __all__ = [
     "Again",
+    "Choice",
     "Ordered",
     "Planned",
     "Run",
     "Wish",
     "after_work",
+    "amend_search",
     "cancel",
     "change_code",
     "check_one",
     "closed",
+    "import_file",
     "last_log",
     "locate",
     "log_tail",

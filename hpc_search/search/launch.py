@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
-from hpc_search.ledger import IndexDamagedError, left, paused
+from hpc_search.ledger import IndexDamagedError, left, paused, used_up
 from hpc_search.ledger.gates import Gates, start_parts
 from hpc_search.planning import load_instance
 from hpc_search.search import room
 from hpc_search.search.runs import Run
 from hpc_search.site import starts
+from hpc_search.steering import stages
 
 if TYPE_CHECKING:
     from hpc_search.config.profile import Profile
@@ -122,12 +124,9 @@ def _others(run: Run, wish: Wish, order: Order) -> list[Order]:
 
 
 def pending(run: Run) -> int:
-    """Return how many trials workers could end now, by the index; all of them where it cannot be read.
-
-    Where nothing but blocks that wait is left, there is one thing to do: to open the next.
-    """
+    """Return how many trials may run now, or do, by the index; all of them where it cannot be read."""
     try:
-        return left(run.layout, run.plan) or int(bool(Gates(run.layout, run.plan).waiting))
+        return left(run.layout, run.plan)
     except IndexDamagedError:
         return run.plan.trials
 
@@ -150,13 +149,15 @@ def submit(run: Run, wish: Wish) -> Sent:
     from hpc_search.config.profile import signed_profile
     from hpc_search.launchers import submission
 
+    _open_stages(run)
     order = _order(run, wish, pending(run))
+    if order.pending > 0 and (words := _nothing_left(run)):
+        return Sent(submission.Outcome(0, 0, words), order.launcher)
     if not wish.force and order.pending > 0:
         room.check(run.path, order.pending, min(order.asked, order.pending))
     if order.pending > 0:
         submission.refuse_paused(run.layout)
-    run.layout.stop.unlink(missing_ok=True)
-    start_parts(run.layout)
+        run.layout.stop.unlink(missing_ok=True)
     outcome = submission.submit(order)
     for other in _others(run, wish, order):
         more = submission.submit(other)
@@ -178,15 +179,47 @@ def submit(run: Run, wish: Wish) -> Sent:
     return Sent(outcome, order.launcher)
 
 
-def refill(run: Run, token: str, done: int, *, refused: bool) -> int:
-    """Send the workers that are missing as a task of *token* ends after *done* trials; return how many."""
+def _open_stages(run: Run) -> None:
+    """Let searches that stopped by themselves go on, and open the stages whose time has come."""
+    if paused(run.layout):
+        return
+    start_parts(run.layout)
+    with suppress(IndexDamagedError):
+        stages.advance(run.layout, run.plan, Gates(run.layout, run.plan))
+
+
+def _nothing_left(run: Run) -> str:
+    """Return why nothing is started where the search's budget is used up, "" where it is not."""
+    from hpc_search import durable
+    from hpc_search.status.budget import Meter
+
+    words = Meter(run.layout, run.plan).look().over
+    if words:
+        durable.publish(run.layout.stop, f"{words}\n".encode())
+        words = f"nothing started: {_budget(run, words)}"
+    return words
+
+
+def _budget(run: Run, words: str) -> str:
+    seen = counted(run)
+    ended = f"{seen.finished:,} of {seen.trials:,} trials have ended"
+    go_on = f"a larger `budget` and `hpc-search plan CONFIG --run {run.typed} --amend` let it go on"
+    return f"{words}; {ended}; `hpc-search collect {run.typed}` shows the best; {go_on}"
+
+
+def refill(run: Run, token: str, done: int, *, refused: bool = False, stays: bool = False) -> int:
+    """Send the workers that are missing as a task of *token* ends after *done* trials; return how many.
+
+    It may also stay: where a stage has opened, there is work for more.
+    """
     from hpc_search.launchers import refill as of_workers
     from hpc_search.launchers.slurm import SlurmLauncher
 
     if paused(run.layout):
         return 0
     try:
-        ending = of_workers.Ending(token, mark(run), load_instance(run.layout).origin, done, refused=refused)
+        place = load_instance(run.layout).origin
+        ending = of_workers.Ending(token, mark(run), place, done, refused=refused, stays=stays)
         return of_workers.refill(run.layout, run.plan, ending, SlurmLauncher())
     except (HpcSearchError, OSError) as error:
         # The worker has ended well; whoever ends next, or a person, sends them.
@@ -243,6 +276,8 @@ def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     if waited.signal:
         return Ended(128 + waited.signal, f"stopped; `hpc-search submit {run.typed}` goes on where it was")
     rows = []
+    if seen.left and (words := used_up(run.layout)):
+        return Ended(EXIT_FAILED if seen.failed else EXIT_DONE, _budget(run, words))
     if seen.left and seen.stopped is not None:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
     elif seen.left and paused(run.layout):
@@ -257,6 +292,8 @@ def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     elif seen.failed:
         why = f"`hpc-search status {run.typed}` says why"
         rows.append(f"{seen.failed} of {seen.trials} trials failed; {why}")
+    if seen.closed and not seen.left:
+        rows.append(f"{seen.closed} were not run: their search stopped")
     return Ended(EXIT_FAILED if rows else EXIT_DONE, "\n".join(rows))
 
 
@@ -265,7 +302,9 @@ def after_work(run: Run) -> str:
     from hpc_search.progress import line
 
     seen = counted(run)
+    words = used_up(run.layout) if seen.left else ""
     more = f"; `hpc-search submit {run.typed}` goes on where it was" if seen.left else ""
+    more = f"; {_budget(run, words)}" if words else more
     return f"{line(seen)}{more}"
 
 

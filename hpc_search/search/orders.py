@@ -24,7 +24,7 @@ from hpc_search.records.index import Entry
 from hpc_search.search.launch import Wish, submit
 from hpc_search.search.pausing import signature
 from hpc_search.search.runs import Run
-from hpc_search.steering import Points
+from hpc_search.steering import Points, stages
 
 #: Numbers, or mistakes, that are named in a message.
 _NAMED: Final = 12
@@ -79,6 +79,8 @@ def retry(run: Run, again: Again) -> Ordered:
     with _command(run) as ledger:
         words = signature("taken back", again.reason)
         found = orders.retry(ledger, wanted, words, keep_ladder=again.keep_ladder)
+    if found:
+        stages.let_go_on(run.layout, run.plan, found)
     return Ordered(trials=tuple(found), text=_retried(run, found, numbers, entries))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout, runs_root
@@ -13,6 +13,8 @@ from hpc_search.planning import load_instance, load_plan
 from hpc_search.records.plan import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hpc_search.planning import Draft
 
 
@@ -98,23 +100,84 @@ class Planned(NamedTuple):
     warnings: list[str]
     #: What was kept of the sources; "" where the run was planned before.
     code: str = ""
+    #: What an amendment added.
+    news: tuple[str, ...] = ()
 
 
-def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False) -> Planned:
-    """Plan the search file into a run directory; the same file again changes nothing.
+class Choice(NamedTuple):
+    """What `plan` takes of a file: experiments of its catalog, all but some stages, some of its searches."""
+
+    mode: str = ""
+    experiments: tuple[str, ...] = ()
+    skip_stages: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+
+_ALL: Final = Choice()
+
+
+def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False, choice: Choice = _ALL) -> Planned:
+    """Plan the search file, or the *choice* of it, into a run directory; the same again changes nothing.
 
     Raises:
         UsageError: The file is wrong (ConfigError: every problem), or the directory holds something else.
     """
     from hpc_search import planning
-    from hpc_search.launchers.base import slug
     from hpc_search.planning.describe import kept, warnings
 
-    made: Draft = planning.draft(config_path)
-    layout = Layout(Path(run)) if run else Layout(runs_root() / slug(made.plan.search.name))
+    made, notes = _draft(config_path, choice)
+    layout = Layout(Path(run)) if run else _usual(made)
     if dry_run:
-        told = warnings(made, made.plan)
+        told = [*notes, *warnings(made, made.plan)]
         return Planned(Run(layout, made.plan), fresh=True, warnings=told, code=kept(made))
     fresh = planning.build(made, layout)
     plan = load_plan(layout)
-    return Planned(Run(layout, plan), fresh, warnings(made, plan), kept(made) if fresh else "")
+    told = [*notes, *warnings(made, plan)]
+    return Planned(Run(layout, plan), fresh, told, kept(made) if fresh else "")
+
+
+def _draft(config_path: Path, choice: Choice) -> tuple[Draft, Sequence[str]]:
+    """Return the plan of the file, and what is to be said of points from elsewhere."""
+    from hpc_search import planning
+    from hpc_search.config import Asked, Chosen, Elsewhere
+    from hpc_search.search.warm import ranked
+
+    elsewhere = Elsewhere(ranked)
+    chosen = Chosen(choice.mode, choice.experiments)
+    asked = Asked(chosen, elsewhere, skip_stages=choice.skip_stages, only=choice.only)
+    return planning.draft(config_path, asked), elsewhere.notes
+
+
+def _usual(made: Draft) -> Layout:
+    from hpc_search.launchers.base import slug
+
+    return Layout(runs_root() / slug(made.plan.search.name))
+
+
+def amend_search(
+    config_path: Path, run: str = "", *, dry_run: bool = False, choice: Choice = _ALL
+) -> Planned:
+    """Add what the changed search file adds to the run *run*; the same file again changes nothing.
+
+    Raises:
+        UsageError: There is no such run, or the file is wrong or does more than add: all of it is told.
+    """
+    from hpc_search import planning
+    from hpc_search.ledger.index import extend
+    from hpc_search.planning.describe import warnings
+
+    made, notes = _draft(config_path, choice)
+    found = writable(open_run(run or str(_usual(made).root)))
+    if dry_run:
+        seen = planning.amendment(found.plan, made.plan)
+        plan = seen.plan if seen is not None else found.plan
+        news = seen.news if seen is not None else ()
+        told = [*notes, *warnings(made, plan)]
+        return Planned(Run(found.layout, plan), seen is not None, told, news=news)
+    done = planning.amend(made.plan, found.layout)
+    plan = load_plan(found.layout)
+    if plan.claiming == "lock":
+        extend(found.layout, plan.trials)
+    news = done.news if done is not None else ()
+    told = [*notes, *warnings(made, plan)]
+    return Planned(Run(found.layout, plan), done is not None, told, news=news)

@@ -16,14 +16,14 @@ from typing import Any, Final
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
-from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.submits import Intent
 from hpc_search.planning import load_instance
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.site.shared import Desk, Queue, file_server_now
-from hpc_search.status import estimate, hours, index, slots, trials, words
+from hpc_search.status import budget, estimate, hours, index, slots, trials, words
+from hpc_search.status import staged as of_stages
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
 from hpc_search.status.model import Best, BestPoint, Eta, Failure, Slots, Status
@@ -96,7 +96,7 @@ class Watcher:
             self._layout,
             self._plan,
             found.entries,
-            index.behind(Gates(self._layout, self._plan), found.entries),
+            of_stages.look(self._layout, self._plan, found.entries),
             summary,
             known,
             queue,
@@ -144,7 +144,7 @@ class _Facts:
     layout: Layout
     plan: Plan
     entries: Sequence[Entry | None]
-    behind: index.Behind
+    staged: of_stages.Staged
     summary: index.Summary
     known: list[Intent]
     queue: Queue | None
@@ -155,15 +155,15 @@ class _Facts:
     @property
     def left(self) -> int:
         """How many trials are not final and may run."""
-        return self.plan.trials - len(self.summary.finals) - self.behind.closed
+        return self.plan.trials - len(self.summary.finals) - self.staged.closed
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many trials there are by state."""
+        """How many trials there are by state; those that nobody may have now are not pending."""
         counts = {name: self.summary.counts[state] for state, name in enumerate(codec.STATES)}
-        behind = self.behind
-        pending = counts["pending"] - behind.pending
-        return counts | {"pending": pending, "waiting": behind.waiting, "closed": behind.closed}
+        staged = self.staged
+        pending = counts["pending"] - staged.waiting - staged.closed
+        return counts | {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     active = bool(live) and left > 0
     rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
     one = estimate.length(finals)
-    best = index.best_trial(plan, facts.entries)
+    best, point = of_stages.best_of(plan, facts.entries)
     view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())
     seats = _seats(facts) if left else ()
     spent = _spent(facts)
@@ -198,7 +198,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         unknown=len(facts.entries) - len(known),
         causes=index.causes(finals),
         best=best,
-        best_point=index.best_point(plan, facts.entries, best),
+        best_point=point,
         rate_per_min=None if rate is None else rate.per_second * 60,
         eta_seconds=ahead.eta,
         busy_seconds=math.fsum(entry.seconds for entry in known),
@@ -217,14 +217,18 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         notes=(
             *notes,
             *words.notes(layout, state, view, seats, facts.known),
+            *words.searches(facts.staged.stopped, finished=not left),
             *words.mismatches(wrong, state, slots.replaced(facts.known)),
         ),
-        next=words.next_step(state, view, seats),
+        next=words.next_step(layout, state, view, seats),
+        budget=budget.used(layout, plan, facts.sight.rows).uses,
+        stages=facts.staged.stages,
     )
 
 
 def _seats(facts: _Facts) -> tuple[Slots, ...]:
-    return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, facts.left)
+    left = facts.left - facts.staged.waiting
+    return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, left)
 
 
 def _spent(facts: _Facts) -> dict[slots.Unit, hours.Sums]:

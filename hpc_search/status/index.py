@@ -12,12 +12,10 @@ from hpc_search import durable, stats
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, rebuild
-from hpc_search.ledger.gates import Gates
-from hpc_search.ledger.state import open_in
 from hpc_search.planning.numbers import split_number
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
-from hpc_search.records.plan import Plan
+from hpc_search.records.plan import Block
 from hpc_search.status.model import Best, BestPoint
 
 _STATE: Final = itemgetter(Entry._fields.index("state"))
@@ -37,22 +35,6 @@ class Summary:
     def run_ends(self) -> list[int]:
         """When those ended that were run, the oldest first; skipped ones were not."""
         return [entry.changed for entry in self.finals if entry.seconds or entry.state != codec.PRUNED]
-
-
-class Behind(NamedTuple):
-    """Trials behind gates, not final: how many may run later, how many never; how many are pending."""
-
-    waiting: int
-    closed: int
-    pending: int
-
-
-def behind(gates: Gates, entries: Sequence[Entry | None]) -> Behind:
-    """Return what of *entries* is behind *gates*."""
-    shut, closed = open_in(entries, gates.closed), open_in(entries, gates.never)
-    parts = (entries[one.start : one.stop] for one in gates.closed)
-    pending = sum(entry is not None and entry.state == codec.PENDING for part in parts for entry in part)
-    return Behind(shut - closed, closed, pending)
 
 
 class Read(NamedTuple):
@@ -100,7 +82,7 @@ def ended(layout: Layout, trials: int) -> bool:
         header = codec.parse_header(durable.read_bytes(layout.claims, 0, codec.HEADER_BYTES))
     except OSError:
         return False
-    return header is not None and header.finals == header.trials == trials
+    return header is not None and header.finals >= header.trials >= trials
 
 
 def _entries_of(layout: Layout, trials: int) -> list[Entry | None] | None:
@@ -109,8 +91,11 @@ def _entries_of(layout: Layout, trials: int) -> list[Entry | None] | None:
     except OSError:
         return None
     header = codec.parse_header(data)
-    whole = header is not None and header.trials == trials and len(data) >= codec.index_bytes(trials)
-    return parse_entries(data, trials) if whole else None
+    if header is None or len(data) < codec.index_bytes(header.trials):
+        return None
+    # Of trials that an amendment added there are no records yet; of those of a newer plan there may be.
+    known = min(trials, header.trials)
+    return [*parse_entries(data, known), *(codec.Entry() for _ in range(trials - known))]
 
 
 def parse_entries(data: bytes, trials: int) -> list[Entry | None]:
@@ -146,36 +131,42 @@ def causes(finals: Sequence[Entry]) -> dict[str, int]:
     return dict(sorted(Counter(cause_of(entry) for entry in finals if entry.state == codec.FAILED).items()))
 
 
-def best_trial(plan: Plan, entries: Sequence[Entry | None]) -> Best | None:
-    """Return the done trial with the best finite value, the lowest number of equal ones."""
-    choose = max if plan.metric.goal == "max" else min
-    done = (entry.value for entry in entries if entry is not None and entry.state == codec.DONE)
-    value = choose(filter(math.isfinite, done), default=None)
-    if value is None:
-        return None
-    number = next(
-        number
-        for number, entry in enumerate(entries)
-        if entry is not None and entry.state == codec.DONE and entry.value == value
-    )
-    block = next(block for block in reversed(plan.blocks) if block.first <= number)
-    return Best(number, block.first_point + split_number(block, number)[0], value)
+def best_trial(blocks: Sequence[Block], goal: str, entries: Sequence[Entry | None]) -> Best | None:
+    """Return the done trial of *blocks* with the best finite value, the lowest number of equal ones."""
+    choose = max if goal == "max" else min
+    best: Best | None = None
+    for block in blocks:
+        mine = entries[block.first : block.first + block.trials]
+        done = (entry.value for entry in mine if entry is not None and entry.state == codec.DONE)
+        value = choose(filter(math.isfinite, done), default=None)
+        if value is None or (best is not None and choose(value, best.value) == best.value):
+            continue
+        place = next(
+            place
+            for place, entry in enumerate(mine)
+            if entry is not None and entry.state == codec.DONE and entry.value == value
+        )
+        number = block.first + place
+        best = Best(number, block.first_point + split_number(block, number)[0], value)
+    return best
 
 
-def best_point(plan: Plan, entries: Sequence[Entry | None], best: Best | None) -> BestPoint | None:
-    """Return the point with the best mean of those whose trials are all done."""
-    if plan.trials == plan.points:
+def best_point(
+    blocks: Sequence[Block], goal: str, entries: Sequence[Entry | None], best: Best | None
+) -> BestPoint | None:
+    """Return the point of *blocks* with the best mean of those whose trials are all done."""
+    if len(blocks) == 1 and blocks[0].trials == blocks[0].points:
         # Every point has one trial.
         return None if best is None else BestPoint(best.point, best.value, 1)
     values: defaultdict[int, list[float]] = defaultdict(list)
     expected: Counter[int] = Counter()
-    for block in plan.blocks:
+    for block in blocks:
         seeds, points, first = len(block.seeds), block.points, block.first_point
         expected.update(dict.fromkeys(range(first, first + points), block.trials // points))
         for place, entry in enumerate(entries[block.first : block.first + block.trials]):
             if entry is not None and entry.state == codec.DONE:
                 values[first + place // seeds % points].append(entry.value)
-    sign = -1 if plan.metric.goal == "max" else 1
+    sign = -1 if goal == "max" else 1
     complete = [(sign * stats.mean(v), point) for point, v in values.items() if len(v) == expected[point]]
     if not complete:
         return None

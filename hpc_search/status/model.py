@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -12,6 +12,10 @@ from hpc_search.status.workers import LiveWorker
 State = Literal[
     "finished", "stopped", "paused", "running", "starting", "waiting", "silent", "unknown", "idle", "new"
 ]
+
+
+#: The limits of a budget in words.
+_LIMITS: Final = {"hours": "hours since the first trial started", "gpu_hours": "GPU-hours"}
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -28,6 +32,26 @@ class BestPoint(msgspec.Struct, frozen=True):
     point: int
     mean: float
     n: int
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage of one search ("" where there is only one), and the best of it so far.
+
+    ``state``: waiting (for the stage before it), running (it may be worked at), finished, or stopped (its
+    search has).
+    """
+
+    search: str
+    stage: str
+    state: Literal["waiting", "running", "finished", "stopped"]
+    trials: int
+    finished: int
+    done: int
+    failed: int
+    pruned: int
+    metric: str
+    best: Best | None
+    best_point: BestPoint | None
 
 
 class Eta(msgspec.Struct, frozen=True):
@@ -136,14 +160,29 @@ class Hours(msgspec.Struct, frozen=True):
         return cls(unit=unit, wasted=round(hours.wasted, 6), left=left, **fields)
 
 
+class Use(msgspec.Struct, frozen=True):
+    """``used`` of ``limit`` hours; ``cpu``: workers without a GPU are in it, as one device each."""
+
+    kind: Literal["hours", "gpu_hours"]
+    used: float
+    limit: float
+    cpu: bool = False
+
+    @property
+    def text(self) -> str:
+        """Return it in words."""
+        cpu = " (a worker without a GPU counts as one)" if self.cpu else ""
+        return f"{self.used:.3g} of {self.limit:.6g} {_LIMITS[self.kind]}{cpu}"
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, rate, best, workers and failures of a run; what `status --json` prints.
 
     ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is
     seen yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
     answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where
-    the index cannot be read. ``waiting`` counts trials that may be claimed once others have ended or
-    their search goes on, ``closed`` those that never run; none of them is ``pending``. ``unknown`` counts
+    the index cannot be read. ``waiting`` counts trials of stages that wait for others, ``closed`` those
+    that nobody runs because their search has stopped; none of them is ``pending``. ``unknown`` counts
     records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended, all
     workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted,
     ``mismatches`` by node those that left because their slice was not the expected one. ``notes`` say in
@@ -188,6 +227,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     next: str = ""
     #: All objectives where there are several; ``metric``, by which the best are chosen, is the first.
     objectives: tuple[str, ...] = ()
+    #: What is used of the hours that the search may use up.
+    budget: tuple[Use, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
     @property
     def finished(self) -> int:
@@ -196,7 +238,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left(self) -> int:
-        """How many trials are not final and may run."""
+        """How many trials are not final, and will be: those of searches that stopped are not."""
         return self.trials - self.finished - self.closed
 
     def text(self, width: int = 80, *, lines: int | None = None, run: str = "RUN") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from hpc_search.status.model import Eta, Failure, Hours, Running, Status, Waiting
+    from hpc_search.status.model import Eta, Failure, Hours, Running, Stage, Status, Waiting
 
 #: Rows of one list where the height does not matter.
 _SHOWN: Final = 5
@@ -82,7 +82,7 @@ def screen(status: Status, width: int = 80, lines: int | None = None, run: str =
     bottom = [*_notes(status, width), *_next(status, width, run)]
     middle: list[Line] = []
     # What can be left out, the most useful first; each takes what the ones before it leave.
-    for section in (_waiting, _failures, _slow, _nodes):
+    for section in (_stages, _waiting, _failures, _slow, _nodes):
         room = None if lines is None else lines - len(top) - len(middle) - len(bottom)
         middle += _fitted(section, status, width, room)
     rows = [Line(plain(line.text).rstrip(), line.style) for line in (*top, *middle, *bottom)]
@@ -103,7 +103,9 @@ def _fitted(section: Section, status: Status, width: int, room: int | None) -> l
 
 def _head(status: Status, width: int) -> list[Line]:
     share = status.finished / status.trials if status.trials else 1.0
-    title = f"{status.name}  ({status.metric} {status.goal}, run {status.run_id})"
+    searches = {one.search for one in status.stages if one.search}
+    what = f"{len(searches)} searches" if searches else f"{status.metric} {status.goal}"
+    title = f"{status.name}  ({what}, run {status.run_id})"
     # All but the last trial is not 100 %.
     percent = f"{int(share * 100)} %"
     words = f" {status.finished:,} of {status.trials:,} trials, {percent}"
@@ -121,6 +123,14 @@ _STYLES: Final[dict[str, Style]] = {
     **dict.fromkeys(("stopped", "silent", "idle"), "bad"),
     **dict.fromkeys(("paused", "waiting", "starting", "new", "unknown"), "warn"),
 }
+_STAGE_STYLES: Final[dict[str, Style]] = {
+    "waiting": "dim",
+    "running": "",
+    "finished": "good",
+    "stopped": "bad",
+}
+#: Stages that are shown at least, where there is room.
+_STAGES: Final = 16
 _STATES: Final = {
     "idle": "nothing runs",
     "new": "not started",
@@ -161,8 +171,9 @@ def _progress(status: Status, width: int) -> list[Line]:
         f"{status.failed:,} failed" + (f" ({causes})" if causes else ""),
         f"{status.pruned:,} pruned" if status.pruned else "",
     ]
-    still = [f"{getattr(status, name):,} {name}" for name in ("running", "claimed", "paused", "pending")]
-    still += [f"{status.waiting:,} not open yet", f"{status.closed:,} never run"]
+    names = ("running", "claimed", "paused", "pending", "waiting")
+    still = [f"{getattr(status, name):,} {name}" for name in names]
+    still.append(f"{status.closed:,} not run: their search stopped")
     shown = [text for text in still if not text.startswith("0 ")]
     unknown = f"{status.unknown:,} unknown" if status.unknown else ""
     speed = []
@@ -175,6 +186,7 @@ def _progress(status: Status, width: int) -> list[Line]:
     rows = [*flow([*final, *shown, unknown], width), *flow(speed, width)]
     for hours in status.hours:
         rows += flow(_hours(hours), width)
+    rows += flow([f"budget: {', '.join(one.text for one in status.budget)}"] if status.budget else [], width)
     return [Line(row) for row in rows]
 
 
@@ -210,6 +222,31 @@ def _best(status: Status, width: int) -> list[Line]:
 
 def _rest(rows: list[Line], total: int, shown: int, what: str) -> list[Line]:
     return [*rows, Line(f"  ... and {total - shown:,} more {what}")] if total > shown else rows
+
+
+def _stages(status: Status, width: int, shown: int) -> list[Line]:
+    # Those that are worked at come before those that have ended, and those that wait.
+    order = {"running": 0, "stopped": 1, "finished": 2, "waiting": 3}
+    chosen = sorted(status.stages, key=lambda one: order[one.state])[: max(shown, _STAGES)]
+    kept = [one for one in status.stages if one in chosen]
+    rows = [Line(row, _STAGE_STYLES[one.state]) for one in kept for row in flow(_stage(one), width, "    ")]
+    return _rest(rows, len(status.stages), len(kept), "stages")
+
+
+def _stage(one: Stage) -> list[str]:
+    name = " ".join(filter(None, [one.search, one.stage]))
+    failed = [f"{one.failed:,} failed"] if one.failed else []
+    pruned = [f"{one.pruned:,} pruned"] if one.pruned else []
+    best = (
+        one.best_point.mean
+        if one.best_point is not None
+        else one.best.value
+        if one.best is not None
+        else None
+    )
+    shown = [f"best {one.metric} {best:.6g}"] if best is not None else []
+    head = f"  {name}: {one.state}, {one.finished:,} of {one.trials:,} trials"
+    return [head, *failed, *pruned, *shown]
 
 
 def _waiting(status: Status, width: int, shown: int) -> list[Line]:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from hpc_search.layout import Layout
-from hpc_search.ledger import paused
+from hpc_search.ledger import paused, used_up
 from hpc_search.ledger.mismatches import Missing
 from hpc_search.ledger.submits import Answer, Intent
 from hpc_search.site import starts
@@ -17,6 +17,8 @@ from hpc_search.status.model import QueueView, Slots, State
 from hpc_search.status.workers import LiveWorker
 
 _START: Final = "hpc-search submit RUN"
+#: How a search goes on whose budget is used up.
+LARGER: Final = "A larger `budget` in the search file and `plan CONFIG --run RUN --amend` let it go on"
 #: A command that a next step begins with.
 _COMMAND: Final = re.compile(r"`((?:submit|cancel|resume) RUN[^`]*|scontrol release [^`]*)`")
 
@@ -72,6 +74,14 @@ def notes(
     return tuple(found)
 
 
+def searches(stopped: Sequence[str], *, finished: bool) -> list[str]:
+    """Return which searches of several stopped; where nothing else is left, how they go on."""
+    found = [text.partition("\n")[0] for text in stopped]
+    if found and finished:
+        found.append("`retry RUN` lets what failed run again, `submit RUN` lets a search that stopped go on")
+    return found
+
+
 def _stopped(layout: Layout) -> str:
     words = stop_mark(layout)
     if words is None:
@@ -82,6 +92,8 @@ def _stopped(layout: Layout) -> str:
 
 def _why(layout: Layout, now: State) -> list[str]:
     match now:
+        case "stopped" if used_up(layout):
+            return [f"{used_up(layout)}; what runs goes on to its end. {LARGER}"]
         case "stopped":
             again = "`submit RUN` (with corrected code: `--resnapshot`) clears that and starts workers"
             return [f"{_stopped(layout)}; {again}"]
@@ -151,9 +163,11 @@ def age(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def next_step(now: State, view: QueueView | None, seats: Sequence[Slots]) -> str:
+def next_step(layout: Layout, now: State, view: QueueView | None, seats: Sequence[Slots]) -> str:
     """Return the command to type; "" where there is nothing to do but wait."""
     match now:
+        case "stopped" if used_up(layout):
+            return "hpc-search collect RUN"
         case "finished":
             return "hpc-search collect RUN"
         case "running" | "starting":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -72,7 +73,7 @@ class Census:
             opening = _open_journal(self._layout, worker)
             if opening is None or worker in departed or liveness.certainly_gone(opening, me):
                 continue
-            self.signs[worker] = _signs(self._layout, worker, opening.segment)
+            self.signs[worker] = signs(self._layout, worker)
             trials = tuple(held.get(int(worker, 16), ()))
             found.append(
                 LiveWorker(
@@ -114,21 +115,32 @@ def task_of(seat: str) -> int:
     return int(task) if kind == "slurm" and task.isdecimal() else -1
 
 
-def _signs(layout: Layout, worker: str, segment: int) -> Signs:
+def signs(layout: Layout, worker: str) -> Signs:
+    """Return the signs of *worker*, 0 where there are none."""
+    journals = [layout.journal(worker, segment) for segment in _segments(layout, worker)[-1:]]
     found = []
-    for path in (layout.heartbeat(worker), layout.journal(worker, segment)):
-        try:
-            found.append(os.stat(path).st_mtime)
-        except OSError:
-            found.append(0.0)
-    return Signs(max(found), found[1])
+    for paths in ([layout.heartbeat(worker), *journals], journals):
+        times = [0.0]
+        for path in paths:
+            with suppress(OSError):
+                times.append(os.stat(path).st_mtime)
+        found.append(max(times))
+    return Signs(*found)
+
+
+def _segments(layout: Layout, worker: str) -> list[int]:
+    """Return the segments of the journal of *worker*, ascending."""
+    try:
+        names = os.listdir(layout.worker(worker))
+    except OSError:
+        return []
+    return sorted(number for number in map(parse_journal, names) if number is not None)
 
 
 def _open_journal(layout: Layout, worker: str) -> journal.Open | None:
     """Return the opening of a worker's last segment, None where that ends in an exit."""
     try:
-        segments = [parse_journal(path.name) for path in layout.worker(worker).iterdir()]
-        segment = max((number for number in segments if number is not None), default=0)
+        segment = (_segments(layout, worker) or [0])[-1]
         fd = os.open(layout.journal(worker, segment), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None

@@ -33,7 +33,7 @@ class Referee:
 
     @classmethod
     def of(cls, ledger: Ledger) -> Referee | None:
-        """Return the referee of a run; None where nothing ends trials early."""
+        """Return the one of the worker of *ledger*, None where the plan ends no trial early."""
         if not any(block.pruning for block in ledger.plan.blocks):
             return None
         return cls(ledger, Follower(ledger.layout, ledger.plan))

@@ -43,6 +43,6 @@ def _own(kind: str, options: dict[str, Any]) -> Strategy:
     if kind in ("sobol", "halton"):
         return Quasirandom(kind, options["points"], options["seed"])
     # Most searches have no model: its code is loaded where it is used.
-    from hpc_search.strategies.adaptive import Model
+    from hpc_search.strategies.adaptive import make_adaptive
 
-    return Model.of(kind, **options)
+    return make_adaptive(kind, options)

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpc_search.errors import UsageError
-from hpc_search.space import Space
+from hpc_search.space import MOST_ROWS, Space
+
+
+def too_large(space: Space) -> str:
+    """Return why the points of *space* cannot be listed, with the variables that are joined."""
+    names = "; ".join(", ".join(group) for group in space.large)
+    return f"strategy grid cannot list more than {MOST_ROWS:,} combinations of what the rules join: {names}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,8 @@ class Grid:
         """
         size = space.size()
         if size is None:
+            if not space.continuous:
+                raise UsageError(too_large(space), hint="use strategy: {random: {points: N, seed: 0}}")
             names = ", ".join(space.continuous)
             hint = "give a list of values for each of them, or use strategy: {random: {points: N, seed: 0}}"
             message = f"strategy grid needs finite dimensions; found a continuous range: {names}"

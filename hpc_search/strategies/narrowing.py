@@ -3,7 +3,8 @@
 Of k points that lie evenly in an interval, the largest and the smallest are (k - 1) / (k + 1) of it apart:
 the interval that the best k come from is wider than they are by span / (k - 1) at each end. So a range
 becomes that of the best values, widened by this, by a fortieth of the parent at least, clipped to the
-parent; by the logarithm where the parent is logarithmic; integers and steps go outwards to the next one.
+parent; by the logarithm where the parent is logarithmic; integers and steps go outwards to the next one. A
+normal distribution is cut to the range.
 """
 
 from __future__ import annotations
@@ -15,7 +16,20 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
-from hpc_search.space import Choice, Dimension, Int, LogInt, LogUniform, Space, Uniform, canonical
+from hpc_search.space import (
+    Choice,
+    Dimension,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Prior,
+    Quantized,
+    Space,
+    Uniform,
+    canonical,
+)
+from hpc_search.space.dimensions import CONTINUOUS
 from hpc_search.strategies.pareto import best_first
 
 #: Fewer points tell no width.
@@ -64,7 +78,7 @@ def narrow(parent: Space, searched: Space, top: Sequence[Mapping[str, Any]], bud
     fewer than LEAST of them. Where fewer points than the *budget* would be left, parameters get theirs
     back, the least narrowed first, until there are enough.
     """
-    varied = {*searched.dimensions, *(name for group in searched.linked for name in group)}
+    varied = {*searched.searched}
     dimensions: dict[str, Dimension] = {}
     for name, dimension in parent.dimensions.items():
         values = [point[name] for point in top if name in point] if name in varied else []
@@ -81,27 +95,37 @@ def _dimension(parent: Dimension, values: Sequence[Any]) -> Dimension:
     match parent:
         case Choice():
             return _seen(parent, inside)
-        case Int():
-            low, high = _widened(min(inside), max(inside), len(inside), parent.low, parent.high)
-            return structs.replace(parent, low=math.floor(low), high=math.ceil(high))
+        case Int() | Quantized():
+            return _steps(parent, [parent.digit(value) for value in inside])
         case LogInt():
             low, high = _log_widened(inside, parent.low, parent.high)
-            return structs.replace(
-                parent, low=max(parent.low, math.floor(low)), high=min(parent.high, math.ceil(high))
-            )
+            low, high = max(parent.low, math.floor(low)), min(parent.high, math.ceil(high))
+        case Normal(mean=mean, sd=sd):
+            pad = max((max(inside) - min(inside)) / (len(inside) - 1), sd * _PAD)
+            low, high = _outwards(min(inside) - pad, max(inside) + pad)
+            return Uniform(low, high, _prior(Prior(mean, sd), low, high))
         case Uniform():
             low, high = _widened(min(inside), max(inside), len(inside), parent.low, parent.high)
+            low, high = _within(parent, *_outwards(low, high))
         case LogUniform():
             low, high = _log_widened(inside, parent.low, parent.high)
-    low, high = _outwards(low, ROUND_FLOOR), _outwards(high, ROUND_CEILING)
-    return structs.replace(parent, low=max(parent.low, low), high=min(parent.high, high))
+            low, high = _within(parent, *_outwards(low, high))
+    return structs.replace(parent, low=low, high=high, prior=_prior(parent.prior, low, high))
+
+
+def _within(parent: Uniform | LogUniform, low: float, high: float) -> tuple[float, float]:
+    return max(parent.low, low), min(parent.high, high)
+
+
+def _prior(parent: Prior | None, low: float, high: float) -> Prior | None:
+    """Return *parent* for the range from *low* to *high*: at its end, where the best was thought outside."""
+    return None if parent is None else Prior(min(max(parent.at, low), high), parent.sd)
 
 
 def _has(dimension: Dimension, value: Any) -> bool:
     """Return whether *value* is one of *dimension*: points that a user gave need not be."""
-    if isinstance(dimension, Uniform | LogUniform):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and dimension.low <= value <= dimension.high
+    if isinstance(dimension, CONTINUOUS):
+        return dimension.has(value)
     try:
         dimension.digit(value)
     except ValueError:
@@ -111,7 +135,21 @@ def _has(dimension: Dimension, value: Any) -> bool:
 
 def _seen(parent: Choice, values: Iterable[Any]) -> Choice:
     seen = {canonical(value) for value in values}
-    return Choice(tuple(value for value in parent.values if canonical(value) in seen))
+    places = [place for place, value in enumerate(parent.values) if canonical(value) in seen]
+    weights = [parent.weights[place] for place in places] if parent.weights else ()
+    return Choice(tuple(parent.values[place] for place in places), tuple(weights))
+
+
+def _steps(parent: Int | Quantized, digits: Sequence[int]) -> Int | Quantized:
+    """Return *parent* from one of its values to another, widened to whole steps."""
+    last = parent.count() - 1
+    low, high = _widened(min(digits), max(digits), len(digits), 0, last)
+    first, last = math.floor(low), math.ceil(high)
+    # A range of one value has no room: the neighbour above, or below, stays in.
+    last = max(last, min(first + 1, parent.count() - 1))
+    first = min(first, max(last - 1, 0))
+    ends = parent.value(first), parent.value(last)
+    return structs.replace(parent, low=ends[0], high=ends[1], prior=_prior(parent.prior, *ends))
 
 
 def _widened(least: float, most: float, count: int, low: float, high: float) -> tuple[float, float]:
@@ -123,11 +161,12 @@ def _widened(least: float, most: float, count: int, low: float, high: float) -> 
 def _log_widened(values: Sequence[float], low: float, high: float) -> tuple[float, float]:
     ends = _widened(math.log(min(values)), math.log(max(values)), len(values), math.log(low), math.log(high))
     # The best values stay inside, however exp rounds.
-    return min(math.exp(ends[0]), min(values)), max(math.exp(ends[1]), max(values))
+    return min(math.exp(ends[0]), *values), max(math.exp(ends[1]), *values)
 
 
-def _outwards(value: float, rounding: str) -> float:
-    return float(Context(prec=_DIGITS, rounding=rounding).create_decimal_from_float(value))
+def _outwards(low: float, high: float) -> tuple[float, float]:
+    down, up = Context(prec=_DIGITS, rounding=ROUND_FLOOR), Context(prec=_DIGITS, rounding=ROUND_CEILING)
+    return float(down.create_decimal_from_float(low)), float(up.create_decimal_from_float(high))
 
 
 def _group(parent: Group, top: Sequence[Mapping[str, Any]]) -> Group:
@@ -143,19 +182,18 @@ def _group(parent: Group, top: Sequence[Mapping[str, Any]]) -> Group:
 # -- enough points
 def _relaxed(parent: Space, dimensions: dict[str, Dimension], groups: list[Group], budget: int) -> Narrowed:
     """Return the narrowed space, with as many parts as their parents have as it needs for *budget* points."""
-    shares = {name: _share(parent.dimensions[name], one) for name, one in dimensions.items()}
-    of_groups = {place: _rows(group) / _rows(parent.linked[place]) for place, group in enumerate(groups)}
-    order: list[str | int] = sorted(
-        (key for key, share in {**shares, **of_groups}.items() if share < 1),
-        key=lambda key: -({**shares, **of_groups}[key]),
-    )
+    shares: dict[str | int, float] = {
+        name: _share(parent.dimensions[name], one) for name, one in dimensions.items()
+    }
+    shares.update((place, _rows(one) / _rows(parent.linked[place])) for place, one in enumerate(groups))
+    order = sorted((key for key, share in shares.items() if share < 1), key=shares.__getitem__)
     relaxed: list[str] = []
     while True:
         space = structs.replace(parent, dimensions=dict(dimensions), linked=tuple(groups))
         size = space.size()
         if size is None or size >= budget or not order:
             return Narrowed(space, _words(parent, space, relaxed, budget))
-        key = order.pop(0)
+        key = order.pop()
         if isinstance(key, int):
             groups[key] = parent.linked[key]
             relaxed.append(" + ".join(groups[key]))
@@ -166,7 +204,7 @@ def _relaxed(parent: Space, dimensions: dict[str, Dimension], groups: list[Group
 
 def _share(parent: Dimension, narrowed: Dimension) -> float:
     """Return how much of *parent* is left, 1 where it has no number of values."""
-    if isinstance(parent, Uniform | LogUniform) or isinstance(narrowed, Uniform | LogUniform):
+    if isinstance(parent, CONTINUOUS) or isinstance(narrowed, CONTINUOUS):
         return 1.0
     return narrowed.count() / parent.count()
 
@@ -197,4 +235,6 @@ def shown(dimension: Dimension) -> str:
     """Return a dimension in a few words."""
     if isinstance(dimension, Choice):
         return f"[{', '.join(map(str, dimension.values))}]"
+    if isinstance(dimension, Normal):
+        return f"normal around {dimension.mean:g}, sd {dimension.sd:g}"
     return f"[{dimension.low:g}, {dimension.high:g}]"

@@ -8,6 +8,9 @@
   before is drawn again: sampling without replacement by the logarithmic mass. After 16 repeats in a
   row, when most of the mass is used up, the next unused point of a keyed permutation of all points is
   taken, so that asking for every point ends too. The sequence is drawn once a strategy object.
+  ``weights`` and priors are such masses too.
+- A space with rules: the same by its tables, where it is finite and without masses. Else draw after draw,
+  each computed from its number: what the rules exclude, and what was drawn before, is passed over.
 
 The first k points do not depend on how many are asked for.
 """
@@ -16,16 +19,30 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hpc_search.errors import UsageError
-from hpc_search.space import LogInt, LogUniform, Space, Uniform
+from hpc_search.space import (
+    CONTINUOUS,
+    Choice,
+    Excluded,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Quantized,
+    Space,
+    Uniform,
+    canonical,
+)
 from hpc_search.strategies.permutation import Permutation
 
 #: Part of the format: a change gives other points for the same number.
 _REPEATS: Final = 16
+#: Draws in a row without a new point, after which a space that cannot be counted is taken for used up.
+_MISSES: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +53,7 @@ class Random:
     seed: int = 0
     name: str = "random"
     adaptive: bool = False
-    #: The sequence of the last finite space with ``log_int``: a cache, no part of the value.
+    #: The sequence of the last space that needs one: a cache, no part of the value.
     _drawn: list[tuple[Space, tuple[int, ...]]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
@@ -64,6 +81,8 @@ class Random:
         """
         if not 0 <= index < self.count(space):
             raise IndexError(f"point {index} is outside 0..{self.points - 1}")
+        if space.ruled is not None:
+            return self._ruled(space, index)
         sampled = _sampled(space)
         if sampled and space.size() is not None:
             return _numbered(space, self._sequence(space)[index])
@@ -71,40 +90,105 @@ class Random:
         size = space.size(given) or 1
         return space.draw(_permutation(self.seed, size, index // size)(index % size), given)
 
-    def place(self, space: Space, params: dict[str, Any]) -> int | None:
-        """Return the number of the point *params*; None where none of those asked for is numbered so."""
+    def _ruled(self, space: Space, index: int) -> dict[str, Any]:
+        size, ruled = space.size(), space.ruled
+        if size is not None and ruled is not None and not ruled.weighted:
+            return space.point(_permutation(self.seed, size, 0)(index))
+        draws = self._sequence(space)
+        if index >= len(draws):
+            message = f"strategy random found only {len(draws):,} different points that the rules allow"
+            raise UsageError(message, hint="ask for fewer points, or loosen the constraints")
+        found = drawn(space, self.seed, draws[index])
+        assert isinstance(found, dict)
+        return found
+
+    def place(self, space: Space, params: dict[str, Any]) -> int:
+        """Return the number of the point *params*.
+
+        Raises:
+            LookupError: Points are drawn one after the other, or some dimension is continuous.
+        """
         size = space.size()
-        if size is None:
-            return None
-        if not _log_ints(space):
-            return _permutation(self.seed, size, 0).inverse(space.index(params))
-        numbers = [space.index(_numbered(space, number)) for number in self._sequence(space)]
-        wanted = space.index(params)
-        return numbers.index(wanted) if wanted in numbers else None
+        masses = _masses(space) if space.ruled is None else space.ruled.weighted
+        if size is None or masses:
+            raise LookupError("only going through the points tells")
+        return _permutation(self.seed, size, 0).inverse(space.index(params))
 
     def _sequence(self, space: Space) -> tuple[int, ...]:
         for known, numbers in self._drawn:
             if known is space or known == space:
                 return numbers
-        draws = _distinct(_candidates(space, self.seed), _leftovers(space, self.seed))
+        draws = (
+            _distinct(_candidates(space, self.seed), _leftovers(space, self.seed))
+            if space.ruled is None
+            else different(space, lambda draw: drawn(space, self.seed, draw))
+        )
         numbers = tuple(itertools.islice(draws, self.points))
         self._drawn[:] = [(space, numbers)]
         return numbers
 
 
-def _sampled(space: Space) -> dict[str, Uniform | LogUniform | LogInt]:
-    kinds = (Uniform, LogUniform, LogInt)
-    return {name: d for name, d in space.dimensions.items() if isinstance(d, kinds)}
+def drawn(space: Space, seed: int, draw: int) -> dict[str, Any] | Excluded | None:
+    """Return draw number *draw* of a space with rules; ~k is place k in a permutation of all points.
+
+    None where a rule has no value for it.
+    """
+    assert space.ruled is not None
+    if draw < 0:
+        return space.point(_permutation(seed, space.size() or 1, -1)(~draw))
+    values = space.ruled.composed(
+        lambda name: _uniform(seed, draw, name),
+        lambda size: _permutation(seed, size, draw // size)(draw % size) if size else 0,
+    )
+    try:
+        return space.settled(values)
+    except ValueError:
+        return None
 
 
-def _log_ints(space: Space) -> dict[str, LogInt]:
-    return {name: d for name, d in space.dimensions.items() if isinstance(d, LogInt)}
+def different(space: Space, drawn: Callable[[int], dict[str, Any] | Excluded | None]) -> Iterator[int]:
+    """Yield the draws that are points not drawn before; it ends where none are found any more.
+
+    *drawn* returns draw number 0, 1, ...; and for -1, -2, ... all points of a *space* that can be counted.
+    """
+    size = space.size()
+    seen: set[bytes] = set()
+    misses, draw = 0, 0
+    while misses < (_MISSES if size is None else _REPEATS):
+        found = drawn(draw)
+        key = _digest(found) if isinstance(found, dict) else b""
+        if key and key not in seen:
+            seen.add(key)
+            misses = -1
+            yield draw
+        misses += 1
+        draw += 1
+    for place in range(size or 0):
+        found = drawn(~place)
+        if isinstance(found, dict) and _digest(found) not in seen:
+            yield ~place
+
+
+def _digest(params: dict[str, Any]) -> bytes:
+    return hashlib.blake2b(canonical(params), digest_size=16).digest()
+
+
+_Sampled = Choice | Uniform | LogUniform | Normal | Int | LogInt | Quantized
+
+
+def _sampled(space: Space) -> dict[str, _Sampled]:
+    return {name: d for name, d in space.dimensions.items() if isinstance(d, CONTINUOUS) or d.weighted}
+
+
+def _masses(space: Space) -> dict[str, Choice | Int | LogInt | Quantized]:
+    finite = {name: d for name, d in space.dimensions.items() if not isinstance(d, CONTINUOUS)}
+    return {name: d for name, d in finite.items() if d.weighted}
 
 
 def _numbered(space: Space, number: int) -> dict[str, Any]:
-    """Return the point of *number*, whose last digits are the ``log_int`` dimensions."""
+    """Return the point of *number*, whose last digits are the dimensions with a mass."""
     given = {}
-    for name, dimension in reversed(_log_ints(space).items()):
+    for name, dimension in reversed(_masses(space).items()):
         number, digit = divmod(number, dimension.count())
         given[name] = dimension.value(digit)
     return space.draw(number, given)
@@ -112,7 +196,7 @@ def _numbered(space: Space, number: int) -> dict[str, Any]:
 
 def _candidates(space: Space, seed: int) -> Iterator[int]:
     """Yield numbers as ``_numbered`` reads them, drawn with replacement, for ever."""
-    logs = _log_ints(space)
+    logs = _masses(space)
     size = space.size(logs) or 1
     # 128 bits more than the range has: the remainder is uniform to within 2^-128.
     width = (size.bit_length() + 7) // 8 + 16
@@ -121,7 +205,7 @@ def _candidates(space: Space, seed: int) -> Iterator[int]:
         number = int.from_bytes(stream[:width], "big") % size
         for place, dimension in zip(range(width, len(stream), 8), logs.values(), strict=True):
             value = dimension.quantile(_fraction(stream[place : place + 8]))
-            number = number * dimension.count() + value - dimension.low
+            number = number * dimension.count() + dimension.digit(value)
         yield number
 
 

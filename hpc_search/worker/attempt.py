@@ -58,6 +58,8 @@ class Attempt:
         self._context = context
         self._claimed = claimed
         self._search = context.plan.search
+        self._block = context.plan.block_at(claimed.trial.number)
+        self._part = context.plan.part(self._block)
         self._process: Process | None = None
         self._intake = Intake(context, claimed, self.stop, self._answer)
         self._status: int | None = None
@@ -184,7 +186,7 @@ class Attempt:
 
     def _not_started(self, error: OSError | UsageError) -> None:
         self._ended = True
-        command = self._search.trial.command
+        command = self._part.trial.command
         if not command or (isinstance(error, OSError) and error.errno not in _OF_COMMANDS):
             # The node or its file system: nothing that the trial could help.
             self.host_died = True
@@ -207,10 +209,11 @@ class Attempt:
             seed=trial.seed,
             params={**trial.params, **self._effective},
             attempt=self._claimed.attempt,
-            metric=search.metric.name,
-            others=tuple(one.name for one in context.plan.objectives[1:]),
-            callable=search.trial.callable,
-            sampled=search.space.varied if not search.trial.command else (),
+            metric=self._part.metric.name,
+            others=tuple(one.name for one in self._part.objectives[1:]),
+            callable=self._part.trial.callable,
+            sampled=self._block.space.required(trial.params) if not self._part.trial.command else (),
+            implied=self._block.space.implied,
             accumulation=self._accumulation,
             rung=self._rung,
             device=context.device,
@@ -310,7 +313,7 @@ class Attempt:
                 # Whatever it made of the signal.
                 self._intake.message = command.told(process.report, told.decision)
             elif self._status == 0:
-                wanted = [one.name for one in self._context.plan.objectives]
+                wanted = [one.name for one in self._context.plan.objectives_of(self._block)]
                 self._intake.message = command.ended(process.report, process.metric_file, wanted)
 
     def _close(self) -> None:

@@ -6,7 +6,7 @@ Deciding is pure; `standings` reads the journals, and only a worker that has fai
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -89,13 +89,16 @@ class Standing:
         return self
 
 
-def standings(layout: Layout) -> list[Standing]:
-    """Return every worker of the run, from all journals; those that submissions found gone have exited."""
+def standings(layout: Layout, trials: Callable[[int], bool] = lambda _: True) -> list[Standing]:
+    """Return every worker of the run, from all journals; those that submissions found gone have exited.
+
+    Only ends of those *trials* count that it returns true for.
+    """
     live = set(history.live_workers(layout)) - gone.reported(layout)
     found: dict[str, Standing] = {}
     for line in history.lines(layout, _KINDS):
         record = lines.parse_line(line.data)
-        if record is not None:
+        if record is not None and not (isinstance(record, lines.End) and not trials(record.trial)):
             known = found.get(line.worker) or Standing(line.worker, exited=line.worker not in live)
             found[line.worker] = known.after(record)
     return list(found.values())

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed, Ledger, history
 from hpc_search.ledger.seats import REQUEUE
 from hpc_search.ledger.submits import of_token
 from hpc_search.records import journal as lines
+from hpc_search.worker.staging import PATIENCE, Staging
 from hpc_search.worker.walltime import requeue_this_job
 
 #: A seat asks for that at most this often.
 REQUEUES: Final = 50
 #: Signals that end a worker because its time is over, and not because somebody wants fewer.
 WARNINGS: Final = (signal.SIGUSR1, signal.SIGUSR2)
-#: Sends workers that are missing, by the trials that this one did and whether SLURM refused to run it again.
-Refill = Callable[[int, bool], object]
+
+
+class Refill(Protocol):
+    """Sends workers that are missing."""
+
+    def __call__(self, done: int, *, refused: bool = False, stays: bool = False) -> object:
+        """Send them for a worker that did *done* trials, and *stays*, or ends.
+
+        Where SLURM *refused* to run its task again, it is not asked to do that for others.
+        """
+
+
 #: Exit codes of one of several workers of a task, for its leader alone: have the task run again; have it run
 #: again on another node; nothing of the kind, and no use in starting this worker again.
 AGAIN: Final = 80
@@ -78,6 +90,7 @@ class Departure:
         self._ledger = ledger
         self._refill = refill
         self.is_task = from_submit and "SLURM_JOB_ID" in os.environ
+        self.staging = Staging(ledger, PATIENCE if self.is_task else math.inf)
 
     def leave(
         self,
@@ -109,8 +122,13 @@ class Departure:
         ended = not stop_signal or stop_signal in WARNINGS
         if self._refill is not None and self.is_task and done and left and ended:
             close_host()
-            self._refill(done, again)
+            self._refill(done, refused=again)
         return False
+
+    def call(self, done: int) -> None:
+        """Send workers for what can be claimed since a moment ago, where SLURM runs this one."""
+        if self._refill is not None and self.is_task and not self._ledger.closed:
+            self._refill(done, refused=False, stays=True)
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
         """Return whether there is work left, after what is held has been given back."""
@@ -120,6 +138,8 @@ class Departure:
         if not stopping and finals < trials and not self._ledger.anything_open():
             # Nothing is left and yet not all have ended: the index has lost an end record.
             self._ledger.reconcile(whole=True)
+        # With it a stage may have ended that nobody else looks at.
+        self.staging.advance()
         return self._ledger.left() > 0
 
     def _asks_again(self, stop_signal: int, *, work_left: bool) -> bool:

@@ -47,7 +47,7 @@ def observed(context: AttemptContext, claimed: Claimed, intake: Intake, ended: E
         message = {"state": "failed", "cause": "error", "detail": _TAKEN_AWAY}
     detail = str(message.get("detail", ""))
     failed = message.get("state", "failed") == "failed"
-    is_command = bool(search.trial.command)
+    is_command = bool(context.plan.part_of(claimed.trial.number).trial.command)
     program = ""
     if is_command and not message:
         rule = search.retry.oom or OomRetry()

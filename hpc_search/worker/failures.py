@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from typing import Final, Literal
 
-from hpc_search import durable
 from hpc_search.layout import Layout
 from hpc_search.ledger import Ledger, history
 from hpc_search.ledger.liveness import certainly_gone
 from hpc_search.records import journal as lines
+from hpc_search.steering import stages
 from hpc_search.worker import breaker
 from hpc_search.worker.breaker import Standing
 from hpc_search.worker.memory import KillCounter
@@ -33,27 +34,35 @@ Leaving = Literal["", "broken", "node failed"]
 class Failures:
     """Follows the ends of one worker."""
 
-    def __init__(self, layout: Layout, ledger: Ledger, stop_after: int, node: str) -> None:
-        """Follow the worker of *ledger* on *node*."""
-        self._layout = layout
+    def __init__(self, ledger: Ledger, node: str) -> None:
+        """Follow the worker of *ledger* on *node*, each search of the plan by itself."""
+        self._layout = ledger.layout
         self._ledger = ledger
-        self._stop_after = stop_after
-        self._mine = Standing(ledger.id, node)
+        self._plan = ledger.plan
+        self._stop_after = ledger.plan.search.stop_after
+        self._node = node
+        self._mine: defaultdict[str, Standing] = defaultdict(lambda: Standing(ledger.id, node))
 
     def after(self, end: lines.End) -> Leaving:
         """Take the end of an attempt; return why the worker has to leave, "" where it goes on."""
-        self._mine = self._mine.after(end)
-        count = len(self._mine.streak.trials)
+        part = self._plan.part_of(end.trial).name
+        mine = self._mine[part] = self._mine[part].after(end)
+        count = len(mine.streak.trials)
         if not self._stop_after or not count or count % self._stop_after:
             # The journals of the others are read at every so many failures only.
             return ""
-        workers = breaker.standings(self._layout)
-        decision = breaker.judge(self._mine, workers, self._stop_after)
-        text = breaker.words(self._mine, workers, end)
-        return self._leave(decision, text) if decision != "go on" else ""
+        workers = breaker.standings(self._layout, lambda trial: self._plan.part_of(trial).name == part)
+        decision = breaker.judge(mine, workers, self._stop_after)
+        text = breaker.words(mine, workers, end)
+        return self._leave(decision, text, part) if decision != "go on" else ""
 
-    def broken(self, detail: str, *, differs: bool) -> tuple[Leaving, str]:
-        """Say that the code cannot be imported here, or packages differ; return why it leaves and a line."""
+    def broken(self, number: int, detail: str, *, differs: bool) -> tuple[Leaving, str]:
+        """Say that the code of trial *number* cannot be imported here, or packages differ.
+
+        Returns:
+            Why the worker has to leave, and a line.
+        """
+        part = self._plan.part_of(number).name
         last = lines.headline(detail)
         what, hint = (_DIFFERS, _DIFFERS_HINT) if differs else (_BROKEN, _BROKEN_HINT)
         text = f"{what}: {last}\n{hint}\n{detail if last != detail else ''}"
@@ -61,21 +70,22 @@ class Failures:
         self._ledger.journal.append(note)
         # Of two workers that look at each other's journals at least one shall see the other's.
         self._ledger.journal.sync()
-        self._mine = self._mine.after(note)
-        decision = breaker.judge_import(self._mine, breaker.standings(self._layout))
-        return self._leave(decision, text), f"{what}: {last}"
+        mine = self._mine[part] = self._mine[part].after(note)
+        decision = breaker.judge_import(mine, breaker.standings(self._layout))
+        return self._leave(decision, text, part), f"{what}: {last}"
 
     def node_failed(self, text: str) -> None:
         """Say that this node is at fault: later submissions avoid one that fails again and again."""
         self._ledger.note(breaker.NODE_FAILED, text)
         sys.stderr.write(f"hpc_search: {text.rstrip()}" + "\n")
 
-    def _leave(self, decision: breaker.Decision, text: str) -> Leaving:
+    def _leave(self, decision: breaker.Decision, text: str, part: str) -> Leaving:
         if decision == "stop":
             sys.stderr.write(f"hpc_search: {text.rstrip()}" + "\n")
-            durable.publish(self._layout.stop, text.encode())
-            return "broken"
-        self.node_failed(f"only on {self._mine.node}, so this worker leaves and the others go on: {text}")
+            stages.stop_search(self._layout, self._plan, self._ledger.gates, part, text.rstrip())
+            # Other searches of the plan may go on.
+            return "broken" if self._layout.stop.exists() else ""
+        self.node_failed(f"only on {self._node}, so this worker leaves and the others go on: {text}")
         return "node failed"
 
 

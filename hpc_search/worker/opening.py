@@ -15,7 +15,7 @@ from hpc_search.ledger import Ledger, snapshots
 from hpc_search.planning import archive, load_instance
 from hpc_search.planning.digests import damaged_splits
 from hpc_search.planning.reading import load_provenance
-from hpc_search.records.plan import Plan
+from hpc_search.records.plan import Plan, TrialSpec
 from hpc_search.worker.events import Events
 from hpc_search.worker.host import CommandHost, FreshHost, Host, TemplateHost
 from hpc_search.worker.log import Log
@@ -55,9 +55,10 @@ class Opener:
         self._log = log
         self._directory = directory
 
-    def open(self, events: Events, tick: Callable[[], float], stopping: Callable[[], str]) -> Opened:
-        """Start the host of this search: programs, forks of a template, or fresh processes."""
-        search = self._plan.search
+    def open(
+        self, trial: TrialSpec, events: Events, tick: Callable[[], float], stopping: Callable[[], str]
+    ) -> Opened:
+        """Start the host of *trial*: programs, forks of a template, or fresh processes."""
         host: Host
         if damaged := damaged_splits(self._layout):
             # Every trial of that fold would fail for good, by no fault of its own.
@@ -66,11 +67,13 @@ class Opener:
             code = self._code = self._code or self._take_code()
         except DamagedError as error:
             return Opened(broken=error.message)
-        if search.trial.command:
+        if trial.command:
             report = self._layout.report_file(self._ledger.id)
-            host = CommandHost(search.trial.command, report, search.trial.metric_file, code)
+            host = CommandHost(trial.command, report, trial.metric_file, code)
         else:
-            opened = self._open_python(code, events, tick, stopping)
+            opened = self._open_python(
+                code, partial(self._template, trial.callable, code, events, tick, stopping), stopping
+            )
             if opened.host is None:
                 return opened
             host = opened.host
@@ -105,12 +108,15 @@ class Opener:
         return replace(self._unpacked.code, base=self._directory)
 
     def _open_python(
-        self, code: Code, events: Events, tick: Callable[[], float], stopping: Callable[[], str]
+        self,
+        code: Code,
+        template: Callable[[], tuple[Host, dict[str, Any] | None]],
+        stopping: Callable[[], str],
     ) -> Opened:
-        host, answer = self._template(code, events, tick, stopping)
+        host, answer = template()
         if answer is None and not stopping():
             # One that dies once may have been killed with another step of the job.
-            host, answer = self._template(code, events, tick, stopping)
+            host, answer = template()
         if answer is None and host.killed and not stopping():
             # The kernel for want of memory, or a person: that says nothing of the code.
             raise TemporaryError("the process that imports the trial's code was killed, and the next one too")
@@ -131,7 +137,12 @@ class Opener:
         return Opened(host)
 
     def _template(
-        self, code: Code, events: Events, tick: Callable[[], float], stopping: Callable[[], str]
+        self,
+        reference: str,
+        code: Code,
+        events: Events,
+        tick: Callable[[], float],
+        stopping: Callable[[], str],
     ) -> tuple[Host, dict[str, Any] | None]:
         """Start the template; return its answer, None where it died before it could give one."""
         search = self._plan.search
@@ -139,7 +150,7 @@ class Opener:
         planned = (provenance.packages, provenance.python) if provenance is not None else ({}, "")
         host = TemplateHost(self._log.fd, search.threads, self._directory, code.roots)
         try:
-            host.prepare(search.trial.callable, *planned, any_packages=self.any_packages)
+            host.prepare(reference, *planned, any_packages=self.any_packages)
             answer = events.first_message(host.socket, host.inbox, tick, stopping, self._patience)
         except TimeoutError:
             words = f"importing the trial's code did not end in {self._patience:g} s"

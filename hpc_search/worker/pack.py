@@ -172,7 +172,7 @@ class Leader:
             departure.sleep_until_killed()
         if self._is_task and worked and set(self._signals) <= set(departure.WARNINGS):
             # Sends nothing where nothing is left that nobody has; how many each worker did is not counted.
-            self._refill(1, again)
+            self._refill(1, refused=again)
         return _worst(statuses)
 
 

@@ -150,3 +150,14 @@ def _others(nodes: list[str]) -> bool:
 def _say(text: str) -> None:
     with suppress(OSError):
         sys.stderr.write(f"hpc_search: {text}" + "\n")
+
+
+def visible_device() -> str:
+    """Return "cuda" where a GPU is visible to this process, else "cpu"."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
+        return "cpu"
+    with suppress(OSError):
+        if any(name[6:].isdigit() for name in os.listdir("/dev") if name.startswith("nvidia")):
+            return "cuda"
+    return "cpu"

@@ -21,6 +21,7 @@ from hpc_search.planning import load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
 from hpc_search.steering import Points, Proposer, Referee
+from hpc_search.worker.allowance import Allowance
 from hpc_search.worker.asking import ask
 from hpc_search.worker.attempt import Attempt
 from hpc_search.worker.breaker import NODE
@@ -28,14 +29,14 @@ from hpc_search.worker.context import AttemptContext
 from hpc_search.worker.departure import AGAIN, Departure
 from hpc_search.worker.events import Events
 from hpc_search.worker.failures import Failures, note_memory
-from hpc_search.worker.host import Host
+from hpc_search.worker.hosting import Hosting
 from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.options import EXITS, NOT_PROPOSED, WorkerOptions
 from hpc_search.worker.pace import Pace
 from hpc_search.worker.rungs import Rungs
-from hpc_search.worker.slice import SliceCheck
+from hpc_search.worker.slice import SliceCheck, visible_device
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
@@ -79,30 +80,35 @@ class Supervisor:
             proposals=points.proposals,
             proposer=self._propose,
         )
-        # A trial that is run again, or checked, runs to its end.
         self._referee = Referee.of(self._ledger) if options.only is None else None
         sent = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
         refill, packed = options.refill, options.packed
         self._departure = Departure(layout, self._ledger, refill, from_submit=sent, packed=packed)
+        self._staging = self._departure.staging
         self._log = Log(layout.log(self._ledger.id), plan.search.log_bytes)
         self._events = Events()
         self._stopping = ""
         self._stop_signal = 0
-        stays = None if options.limit is not None else self._referee
-        self._rungs = Rungs(stays, self._events, self._tick) if stays is not None else None
+        self._rungs = self._referee and Rungs(self._referee, self._ledger, self._events, self._tick)
         self._queue: list[Claimed] = []
         self._last_beat = -float("inf")
         self._last_flush = 0.0
         self._last_look = _clocks()
         self._attempts = self._fruitless = self._host_deaths = 0
         self._running: int | None = None
-        self._host: Host | None = None
         self._kills = KillCounter.of_this_process()
         self._node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self._pace = Pace(layout, plan, self._ledger, self._walltime)
         self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, options.import_limit)
         self._opener.any_packages = options.any_packages
-        self._failures = Failures(layout, self._ledger, plan.search.stop_after, self._node)
+        self._hosting = Hosting(plan, self._opener, self._events)
+        self._allowance = Allowance(layout, plan, one=options.only is not None, few=options.limit is not None)
+        self._failures = Failures(self._ledger, self._node)
+
+    @property
+    def amended(self) -> bool:
+        """Whether it left because the run has a newer plan, by which the next worker shall go on."""
+        return self._allowance.amended
 
     # -- the whole life
     def run(self) -> int:
@@ -131,7 +137,7 @@ class Supervisor:
             where = f"{error.filename}: " if error.filename else ""
             return self._give_up(f"{where}{error.strerror or error}; `submit` again when that is put right")
         finally:
-            self._close_host()
+            self._hosting.close()
             self._opener.close()
             self._events.close()
             self._log.close()
@@ -156,6 +162,8 @@ class Supervisor:
 
     def _work(self) -> str:
         while not self._stopping:
+            if self._allowance.over():
+                break
             if not self._queue:
                 try:
                     self._queue = self._claim()
@@ -168,13 +176,15 @@ class Supervisor:
                     break
                 continue
             self._fruitless = 0
-            if self._host is None and (leaving := self._open_host()):
+            self._staging.worked()
+            number = self._queue[0].trial.number
+            if not self._hosting.ready(number) and (leaving := self._open_host(number)):
                 return leaving
             if self._queue and self._may_start(self._queue[0]) and (leaving := self._run_one()):
                 return leaving
         if self._stopping:
             return self._stopping
-        return "stopped" if self._ledger.closed else "no work left"
+        return self._allowance.reason(closed=self._ledger.closed)
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
@@ -187,10 +197,24 @@ class Supervisor:
         # What is found may not be had: a worker that looks again and again beats, and hears its signals.
         self._fruitless += 1
         self._events.wait(min(self._tick(), _FRUITLESS[1] if self._fruitless > _FRUITLESS[0] else 0.0))
-        if found > 0 or self._wait_for_others():
+        if found > 0 or self._opens_stage() or self._wait_for_others():
             return True
-        most, attempts = self._pace.longest(), self._attempts
-        return self._rungs is not None and self._rungs.wait(lambda: self._stopping, most, attempts)
+        most = self._pace.longest() if self._options.limit is None else 0.0
+        rungs = self._rungs is not None and self._rungs.wait(lambda: self._stopping, most, self._attempts)
+        return rungs or self._wait_for_stage()
+
+    def _opens_stage(self) -> bool:
+        """Return whether a stage could be opened; others are called to work at it."""
+        opened = self._staging.advance()
+        if opened:
+            self._departure.call(self._attempts)
+        return opened
+
+    def _wait_for_stage(self) -> bool:
+        if self._options.only is not None or self._options.limit is not None:
+            return False
+        wait = self._events.wait
+        return self._staging.comes(lambda most: wait(min(most, self._tick())), lambda: self._stopping)
 
     def _wait_for_others(self) -> bool:
         """Stay a moment where an owner of trials is silent and may be dead; return whether it is worth it."""
@@ -207,13 +231,9 @@ class Supervisor:
 
     def _leave(self, reason: str) -> bool:
         """Leave; return whether the leader of packed workers shall have the task run again."""
-        done = self._attempts
-        return self._departure.leave(self._queue, reason, self._stop_signal, self._close_host, done=done)
-
-    def _close_host(self) -> None:
-        if self._host is not None:
-            self._host.close()
-            self._host = None
+        # The next worker of this process is there for what is left.
+        done = 0 if self.amended else self._attempts
+        return self._departure.leave(self._queue, reason, self._stop_signal, self._hosting.close, done=done)
 
     # -- signals
     def _signalled(self, number: int) -> None:
@@ -244,19 +264,9 @@ class Supervisor:
         if self._walltime.left() <= 0:
             self._stop(TIME_LIMIT, signal.SIGUSR2)
             return []
-        if self._referee is None:
-            return self._ledger.claim(self._pace.ahead() if limit is None else 1)
-        return self._claim_by_rules(self._referee)
-
-    def _claim_by_rules(self, referee: Referee) -> list[Claimed]:
-        """Own a trial that was promoted, else a new one; trials whose point was pruned are ended at once."""
-        while not self._stopping:
-            claimed = referee.advance() or self._ledger.claim()
-            kept = referee.sift(claimed)
-            if kept or not claimed:
-                return kept
-            self._events.wait(min(self._tick(), 0.0))
-        return []
+        if self._rungs is not None:
+            return self._rungs.claim(lambda: self._stopping)
+        return self._ledger.claim(self._pace.ahead() if limit is None else 1)
 
     def _propose(self, point: int) -> Proposed | None:
         """Have *point* proposed; None where the worker has to stop before it is."""
@@ -269,26 +279,27 @@ class Supervisor:
         return not self._stopping
 
     # -- one attempt
-    def _open_host(self) -> str:
-        """Start what starts trials; return why the worker has to leave, "" where it goes on."""
-        opened = self._opener.open(self._events, self._tick, lambda: self._stopping)
-        self._host = opened.host
+    def _open_host(self, number: int) -> str:
+        """Start what starts trial *number*; return why the worker has to leave, "" where it goes on."""
+        opened = self._hosting.open(number, self._tick, lambda: self._stopping)
         if not opened.broken or self._stopping:
             return self._stopping
-        leaving, words = self._failures.broken(opened.broken, differs=opened.differs)
+        leaving, words = self._failures.broken(number, opened.broken, differs=opened.differs)
         self._ledger.give_back(self._queue, detail=words)
         self._queue = []
         return leaving
 
     def _run_one(self) -> str:
         """Run the next trial; return why the worker has to leave, "" where it goes on."""
-        if self._host is None:
+        host = self._hosting.host
+        if host is None:
             return ""
         claimed = self._queue.pop(0)
         self._attempts += 1
+        self._allowance.begin()
         attempt = Attempt(self._context(), claimed)
         self._running = claimed.trial.number
-        attempt.run(self._host, self._tick, lambda: self._stopping)
+        attempt.run(host, self._tick, lambda: self._stopping)
         self._running = None
         self._pace.ended(attempt.seconds)
         if attempt.unkillable:
@@ -297,10 +308,7 @@ class Supervisor:
             return "slice lost"
         self._host_deaths = self._host_deaths + 1 if attempt.host_died else 0
         if attempt.host_died:
-            # Its number is free for the next one's socket.
-            self._events.forget(self._host.socket)
-            self._host.close()
-            self._host = None
+            self._hosting.close()
         if self._host_deaths >= _HOST_DEATHS and not self._stopping:
             words = f"the process that starts trials died {self._host_deaths} times in a row on {self._node}"
             self._failures.node_failed(words)
@@ -385,14 +393,3 @@ def _clocks() -> tuple[float, float]:
     """Return the monotonic clock, and the time that this machine slept through."""
     now = time.monotonic()
     return now, max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - now)
-
-
-def visible_device() -> str:
-    """Return "cuda" where a GPU is visible to this process, else "cpu"."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1", "NoDevFiles"):
-        return "cpu"
-    with suppress(OSError):
-        if any(name[6:].isdigit() for name in os.listdir("/dev") if name.startswith("nvidia")):
-            return "cuda"
-    return "cpu"

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from hpc_search.ledger import gone
+from hpc_search.ledger import Ledger, gone
 from hpc_search.records import journal as lines
 from hpc_search.worker import breaker
 from hpc_search.worker.breaker import Standing, Streak, judge, judge_import, masked
@@ -122,6 +123,12 @@ def run(tmp_path: Path) -> LedgerRun:
     return LedgerRun(tmp_path / "run", trials=20)
 
 
+def failures_of(ledger: Ledger, node: str, stop_after: int) -> Failures:
+    search = structs.replace(ledger.plan.search, stop_after=stop_after)
+    ledger.plan = structs.replace(ledger.plan, search=search)
+    return Failures(ledger, node)
+
+
 def work(
     run: LedgerRun, failures: Failures, ledger: Any, count: int, detail: str = "ValueError: x"
 ) -> list[str]:
@@ -138,7 +145,7 @@ def test_the_third_equal_failure_publishes_the_stop_with_words_and_workers_claim
     run: LedgerRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = run.ledger()
-    failures = Failures(run.layout, ledger, 3, "n1")
+    failures = failures_of(ledger, "n1", 3)
     assert work(run, failures, ledger, 3) == ["", "", "broken"]
     text = run.layout.stop.read_text()
     assert text.startswith("3 trials in a row failed in the same way (error: ValueError: x 2)")
@@ -152,12 +159,12 @@ def test_a_node_that_fails_alone_is_left_and_the_second_one_stops_the_search(
     run: LedgerRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two, three = (run.ledger(host=f"n{n}") for n in (1, 2, 3))
-    assert work(run, Failures(run.layout, one, 2, "n1"), one, 2) == ["", "node failed"]
+    assert work(run, failures_of(one, "n1", 2), one, 2) == ["", "node failed"]
     assert not run.layout.stop.exists()
     one.exit("node failed")
     (note,) = [note for note in run.records("note") if isinstance(note, lines.Note)]
     assert note.event == breaker.NODE_FAILED
-    assert work(run, Failures(run.layout, two, 2, "n2"), two, 2) == ["", "broken"]
+    assert work(run, failures_of(two, "n2", 2), two, 2) == ["", "broken"]
     assert "nodes n1, n2" in run.layout.stop.read_text()
     assert three.claim(1) == []
     assert "only on n1" in capsys.readouterr().err

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol
 
+from hpc_search.records.plan import StrategySpec
 from hpc_search.space import Choice, Int, LogUniform, Space, Uniform
-from hpc_search.strategies.adaptive import Model
+from hpc_search.strategies import make
+from hpc_search.strategies.base import Adaptive
 from hpc_search.strategies.history import History, Observation
 from tools.benchmarks.common import Report, machine, numbers, quantile
 
@@ -51,11 +53,12 @@ class Ours:
     """Our strategy: every proposal from the history of what was asked and told."""
 
     def __init__(self, kind: str, problem: Problem, points: int, seed: int) -> None:
-        self._model = Model.of(kind, points, seed)
+        self._model = make(StrategySpec(kind, {"points": points, "seed": seed}))
         self._space = problem.space
         self._seen: list[Observation] = []
 
     def ask(self) -> Params:
+        assert isinstance(self._model, Adaptive)
         params = self._model.propose(self._space, History(tuple(self._seen)), len(self._seen), ("min",))
         self._seen.append(Observation(len(self._seen), params, "running"))
         return params

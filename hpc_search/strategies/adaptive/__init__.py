@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, NoReturn
 
 from hpc_search.errors import UsageError
 from hpc_search.space import Space, canonical
-from hpc_search.strategies.adaptive.axes import Number, Place, axes_of, params_at
+from hpc_search.strategies.adaptive.axes import Number, Place, axes_of, point_at
 from hpc_search.strategies.adaptive.memory import Known, Memory
 from hpc_search.strategies.history import History
 from hpc_search.strategies.random import Random
@@ -23,8 +24,6 @@ from hpc_search.strategies.random import Random
 class Kind(NamedTuple):
     """What is particular to one of the strategies."""
 
-    #: Options beside ``points`` and ``seed``, each with its value where the file has none.
-    options: dict[str, int]
     #: Distributions that have to be installed, as (module, name of the extra).
     needs: tuple[tuple[str, str], ...] = ()
     #: Whether it can have several objectives.
@@ -32,13 +31,13 @@ class Kind(NamedTuple):
 
 
 _OPTUNA: Final = ("optuna", "optuna")
-#: The strategies of this package; 0 as a size of a population: what is usual for the space.
+#: The strategies of this package; their options stand in `strategies.options`.
 KINDS: Final[dict[str, Kind]] = {
-    "tpe": Kind({"startup": 10}, (_OPTUNA,), several=True),
-    "cmaes": Kind({"startup": 1, "population": 0}, (_OPTUNA, ("cmaes", "optuna"))),
-    "gp": Kind({"startup": 10}, (_OPTUNA, ("torch", "torch"))),
-    "evolution": Kind({"population": 20}),
-    "nsga2": Kind({"population": 40}, several=True),
+    "tpe": Kind((_OPTUNA,), several=True),
+    "cmaes": Kind((_OPTUNA, ("cmaes", "optuna"))),
+    "gp": Kind((_OPTUNA, ("torch", "torch"))),
+    "evolution": Kind(),
+    "nsga2": Kind(several=True),
 }
 #: Answers that are excluded or known already, after which a random point is taken.
 TRIES: Final = 8
@@ -59,12 +58,11 @@ class Model:
     population: int = 0
     adaptive: bool = True
     _memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
+    _random: Random = field(init=False, repr=False, compare=False)
 
-    @classmethod
-    def of(cls, kind: str, points: int, seed: int = 0, **options: int) -> Model:
-        """Return the strategy *kind* with its own values for the options that are not given."""
-        values = {**KINDS[kind].options, **options}
-        return cls(kind, points, seed, values.get("startup", 0), values.get("population", 0))
+    def __post_init__(self) -> None:
+        """Prepare what comes before the model, and in its place."""
+        object.__setattr__(self, "_random", Random(self.points, self.seed))
 
     def count(self, space: Space) -> int:
         """Return the number of points asked for.
@@ -73,10 +71,7 @@ class Model:
             UsageError: *space* has fewer points, no number where the method needs one, or a library
                 is missing.
         """
-        check_installed(self.name)
-        if self.name == "cmaes" and not _numbers(axes_of(space)):
-            message = "strategy cmaes moves numbers; the space has no range with more than one value"
-            raise UsageError(message, hint="use tpe, evolution or grid, or give a range such as uniform")
+        _refuse(refusals(self.name, 1, space))
         return self._random.count(space)
 
     def point(self, space: Space, index: int) -> NoReturn:  # noqa: ARG002 - as the others have it
@@ -93,19 +88,14 @@ class Model:
         Raises:
             UsageError: A library is missing, or the method cannot have several goals.
         """
-        check_goals(self.name, len(goals))
-        check_installed(self.name)
+        _refuse(refusals(self.name, len(goals)))
         known = self._memory.look(space, history, goals)
         taken = {seen.key for seen in known}
-        if not self._starting(known, index):
+        if space.free and not self._starting(known, index):
             params = self._by_model(space, known, index, goals, taken)
             if params is not None:
                 return params
         return self._unused(space, taken, index)
-
-    @property
-    def _random(self) -> Random:
-        return Random(self.points, self.seed)
 
     def _starting(self, known: list[Known], index: int) -> bool:
         """Whether nothing is known yet from which a model could be made."""
@@ -124,15 +114,11 @@ class Model:
         from hpc_search.strategies.adaptive.asking import question
 
         axes = self._memory.axes
-        fixed = {
-            name: value for axis in axes if axis.single for name, value in axis.write(axis.middle).items()
-        }
-        free = [axis for axis in axes if not axis.single]
-        ask = question(self.name, free, known, goals, self.population, self.startup)
+        ask = question(self.name, axes, known, goals, self.population, self.startup)
         refused: list[Place] = []
         for attempt in range(TRIES):
             place = ask(index, sub_seed(self.seed, index, attempt), refused)
-            params = _resolved(space, {**fixed, **params_at(axes, place)})
+            params = point_at(space, axes, place)
             if params is not None and canonical(params) not in taken:
                 return params
             refused.append(place)
@@ -151,43 +137,36 @@ class Model:
         raise UsageError(message, hint="`fsck RUN` looks for what is wrong in the ledger")
 
 
-def check_goals(kind: str, count: int) -> None:
-    """Refuse several goals where the method has one.
-
-    Raises:
-        UsageError: *count* is too many.
-    """
-    if count > 1 and not KINDS[kind].several:
-        able = " or ".join(name for name, kind in KINDS.items() if kind.several)
-        message = f"strategy {kind} has one objective; the search has {count}"
-        raise UsageError(message, hint=f"use {able}, or keep one of the objectives")
+def make_adaptive(kind: str, options: Mapping[str, int]) -> Model:
+    """Return the strategy *kind* with all its *options*."""
+    return Model(
+        kind, options["points"], options["seed"], options.get("startup", 0), options.get("population", 0)
+    )
 
 
-def check_installed(kind: str) -> None:
-    """Refuse a strategy whose library is missing.
-
-    Raises:
-        UsageError: The extra that brings it is named.
-    """
+def refusals(kind: str, objectives: int = 1, space: Space | None = None) -> list[UsageError]:
+    """Return why the strategy *kind* cannot propose: objectives, a missing library, no number to move."""
+    found = []
+    if objectives > 1 and not KINDS[kind].several:
+        able = " or ".join(name for name, one in KINDS.items() if one.several)
+        message = f"strategy {kind} has one objective; the search has {objectives}"
+        found.append(UsageError(message, hint=f"use {able}, or keep one of the objectives"))
     for module, extra in KINDS[kind].needs:
         if importlib.util.find_spec(module) is None:
             message = f"strategy {kind} needs the Python package {module}, which is not installed here"
-            raise UsageError(message, hint=f"pip install 'hpc_search[{extra}]'")
+            found.append(UsageError(message, hint=f"pip install 'hpc_search[{extra}]'"))
+    if kind == "cmaes" and space is not None and not any(isinstance(axis, Number) for axis in axes_of(space)):
+        message = "strategy cmaes moves numbers; the space has no range with more than one value"
+        found.append(UsageError(message, hint="use tpe, evolution or grid, or give a range such as uniform"))
+    return found
+
+
+def _refuse(found: list[UsageError]) -> None:
+    if found:
+        raise found[0]
 
 
 def sub_seed(seed: int, index: int, attempt: int) -> int:
     """Return the 32 bits from which point *index* is proposed at its *attempt*-th try."""
     digest = hashlib.blake2b(b"%d:%d:%d" % (seed, index, attempt), digest_size=4).digest()
     return int.from_bytes(digest, "big")
-
-
-def _numbers(axes: tuple[Any, ...]) -> list[Number]:
-    return [axis for axis in axes if isinstance(axis, Number) and not axis.single]
-
-
-def _resolved(space: Any, params: dict[str, Any]) -> dict[str, Any] | None:
-    if hasattr(space, "resolve"):
-        found: dict[str, Any] | None = space.resolve(params)
-        return found
-    full = {name: params.get(name) for name in space.names}
-    return {**full, **space.fixed}

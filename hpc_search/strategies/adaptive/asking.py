@@ -60,7 +60,8 @@ def _cmaes(
 ) -> Ask:
     from hpc_search.strategies.adaptive import cmaes, models
 
-    numbers = [axis for axis in axes if isinstance(axis, Number)]
+    # By name, as Optuna has them: it draws one after the other.
+    numbers = sorted((axis for axis in axes if isinstance(axis, Number)), key=lambda one: one.name)
     population = population or cmaes.population_of(numbers)
     # The first points are no sample of any of its distributions.
     ended = _ended([seen for seen in known if seen.observation.point >= startup], goals)

@@ -1,71 +1,76 @@
 """A space as models see it: each free parameter or linked group is an axis with a coordinate.
 
-A `Category` has its row number as coordinate, a `Number` a float or an integer of its range. A
-distribution that models do not know (a normal one, a prior) is seen by its share: the coordinate is
-the u in [0, 1] whose quantile is the value, so that a uniform prior over u is the user's own.
+A `Category` has the number of its value as coordinate, a `Number` a float or an integer of its range. A
+continuous distribution that models do not know (a normal one, a prior) is seen by its share: the coordinate
+is the u in [0, 1] whose quantile is the value, so that a uniform prior over u is the user's own. The
+prior of a finite range, and the weights of a choice, govern what is drawn before there is a model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hpc_search.space import Choice, Dimension, Int, LogInt, LogUniform, Space, Uniform, canonical
+from hpc_search.space import (
+    Choice,
+    Dimension,
+    Excluded,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Prior,
+    Quantized,
+    Space,
+    Uniform,
+    canonical,
+)
 
 #: Just below 1: a quantile is defined on [0, 1).
 _ALMOST: Final = 1.0 - 2.0**-53
 #: Halvings after which the share of a value is known to a float's precision.
 _HALVINGS: Final = 60
 
-Params = Mapping[str, Any]
 #: Coordinates by the name of the axis; what is not there is absent (an inactive parameter).
 Place = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One of ``rows``, each of which gives its parameters a value: a choice or a linked group."""
+    """One of ``values``: of a choice, or the rows of a linked group."""
 
     name: str
-    rows: tuple[dict[str, Any], ...]
+    values: tuple[Any, ...]
     _numbers: dict[bytes, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Number the rows; of equal ones the first counts."""
+        """Number the values; of equal ones the first counts."""
         numbers: dict[bytes, int] = {}
-        for number, row in enumerate(self.rows):
-            numbers.setdefault(canonical(row), number)
+        for number, value in enumerate(self.values):
+            numbers.setdefault(canonical(value), number)
         object.__setattr__(self, "_numbers", numbers)
-
-    @property
-    def single(self) -> bool:
-        """Whether there is nothing to choose."""
-        return len(self.rows) == 1
 
     @property
     def middle(self) -> int:
         """The coordinate of an absent one."""
         return 0
 
-    def read(self, params: Params) -> int | None:
-        """Return the coordinate of *params*, None where they do not have it."""
-        names = self.rows[0]
-        if any(name not in params for name in names):
-            return None
-        return self._numbers.get(canonical({name: params[name] for name in names}))
+    def read(self, value: object) -> int | None:
+        """Return the coordinate of *value*; None where it has none (it was normalised)."""
+        return self._numbers.get(canonical(value))
 
-    def write(self, coordinate: float) -> dict[str, Any]:
-        """Return the parameters at *coordinate*."""
-        return self.rows[int(coordinate)]
+    def write(self, coordinate: float) -> Any:
+        """Return the value at *coordinate*."""
+        return self.values[int(coordinate)]
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
     """A range from ``low`` to ``high``; ``step`` 0 where it is continuous.
 
-    ``dimension`` is asked for the value where the coordinate is a share of it.
+    ``dimension`` is asked for the value where the coordinate is a share of it, or the number of a step.
     """
 
     name: str
@@ -74,34 +79,30 @@ class Number:
     log: bool = False
     step: float = 0
     integer: bool = False
-    dimension: Any = None
-
-    @property
-    def single(self) -> bool:
-        """Whether there is nothing to choose."""
-        return self.low == self.high
+    dimension: Normal | Uniform | LogUniform | Quantized | None = None
 
     @property
     def middle(self) -> float:
         """The coordinate of an absent one."""
         return self.at(0.5)
 
-    def read(self, params: Params) -> float | None:
-        """Return the coordinate of *params*, None where they do not have it."""
-        if self.name not in params:
+    def read(self, value: object) -> float | None:
+        """Return the coordinate of *value*; None where it has none (it was normalised)."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        value = params[self.name]
-        if self.dimension is not None:
+        if self.dimension is not None and not isinstance(self.dimension, Quantized):
             return _share(self.dimension, value)
-        return value if isinstance(value, int | float) else None
+        # A stage's bounds may leave out a point that came first.
+        return min(max(value, self.low), self.high)
 
-    def write(self, coordinate: float) -> dict[str, Any]:
-        """Return the parameters at *coordinate*."""
+    def write(self, coordinate: float) -> Any:
+        """Return the value at *coordinate*."""
+        if isinstance(self.dimension, Quantized):
+            # Its values are exact in decimal; low + k x step is not.
+            return self.dimension.value(round((coordinate - self.low) / self.step))
         if self.dimension is not None:
-            return {self.name: self.dimension.quantile(min(max(coordinate, 0.0), _ALMOST))}
-        if self.integer:
-            return {self.name: int(coordinate)}
-        return {self.name: float(coordinate)}
+            return self.dimension.quantile(min(max(coordinate, 0.0), _ALMOST))
+        return int(coordinate) if self.integer else float(coordinate)
 
     @property
     def _ends(self) -> tuple[float, float]:
@@ -132,44 +133,46 @@ Axis = Category | Number
 
 
 def axes_of(space: Space) -> tuple[Axis, ...]:
-    """Return the axes of *space*, in its own order."""
-    found = [_axis(name, dimension) for name, dimension in space.dimensions.items()]
-    for group in space.linked:
-        rows = zip(*group.values(), strict=True)
-        found.append(Category("+".join(group), tuple(dict(zip(group, row, strict=True)) for row in rows)))
-    return tuple(found)
+    """Return the axes of *space*, in the order of its free parameters."""
+    return tuple(_axis(name, dimension) for name, dimension in space.free.items())
 
 
-def place_of(axes: tuple[Axis, ...], params: Params) -> Place:
-    """Return the coordinates of *params*."""
-    read = {axis.name: axis.read(params) for axis in axes}
+def place_of(space: Space, axes: Sequence[Axis], params: Mapping[str, Any]) -> Place:
+    """Return the coordinates of the point *params* of *space*."""
+    chosen = space.chosen(params)
+    read = {axis.name: axis.read(chosen[axis.name]) for axis in axes if axis.name in chosen}
     return {name: coordinate for name, coordinate in read.items() if coordinate is not None}
 
 
-def params_at(axes: tuple[Axis, ...], place: Mapping[str, float]) -> dict[str, Any]:
-    """Return the parameters at *place*."""
-    found: dict[str, Any] = {}
-    for axis in axes:
-        if axis.name in place:
-            found.update(axis.write(place[axis.name]))
-    return found
+def point_at(space: Space, axes: Sequence[Axis], place: Mapping[str, float]) -> dict[str, Any] | None:
+    """Return the point of *space* at *place*, a full one; None where a constraint excludes it."""
+    try:
+        found = space.resolve(space.raw({axis.name: axis.write(place[axis.name]) for axis in axes}))
+    except ValueError:
+        # A rule has no value there, such as a division by zero: no point either.
+        return None
+    return None if isinstance(found, Excluded) else found
 
 
 def _axis(name: str, dimension: Dimension) -> Axis:
     match dimension:
         case Choice(values=values):
-            return Category(name, tuple({name: value} for value in values))
+            return Category(name, values)
+        case Normal() | Uniform(prior=Prior()) | LogUniform(prior=Prior()):
+            return Number(name, 0.0, 1.0, dimension=dimension)
         case LogUniform(low=low, high=high):
             return Number(name, low, high, log=True)
         case Uniform(low=low, high=high):
             return Number(name, low, high)
+        case Quantized(low=low, high=high, step=step):
+            return Number(name, low, high, step=step, dimension=dimension)
         case LogInt(low=low, high=high):
             return Number(name, low, high, log=True, step=1, integer=True)
-        case Int(low=low, high=high):
-            return Number(name, low, high, step=1, integer=True)
+        case Int(low=low, high=high, step=step):
+            return Number(name, low, high, step=step, integer=True)
 
 
-def _share(dimension: Any, value: float) -> float:
+def _share(dimension: Normal | Uniform | LogUniform, value: float) -> float:
     """Return the u whose quantile is *value*."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
@@ -178,4 +181,4 @@ def _share(dimension: Any, value: float) -> float:
             low = middle
         else:
             high = middle
-    return high
+    return min(high, _ALMOST)

@@ -55,6 +55,9 @@ def _after(numbers: Sequence[Number], ended: Sequence[Evaluated], population: in
     for first in range(0, len(ended) - population + 1, population):
         generation = ended[first : first + population]
         optimizer.tell([(_near(optimizer, numbers, place), loss[0]) for place, loss in generation])
+        if first + population < len(ended):
+            # Optuna has stored it meanwhile, with one half of the covariances: equal is to the last bit.
+            optimizer.__setstate__(optimizer.__getstate__())
     return optimizer
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from hpc_search.strategies.adaptive.axes import Axis, Category, Place
-from hpc_search.strategies.adaptive.pareto import best
 from hpc_search.strategies.adaptive.worth import Loss
+from hpc_search.strategies.pareto import best_first
 
 #: Of the children, how many have two parents; the others are mutants of one.
 _CROSSED: Final = 0.9
@@ -28,8 +28,8 @@ Evaluated = tuple[Place, Loss]
 def child(axes: Sequence[Axis], ended: Sequence[Evaluated], population: int, seed: int) -> Place:
     """Return a child of the best of the points *ended*, of which there is at least one."""
     rng = random.Random(seed)
-    order = best([loss for _, loss in ended], population)
-    parents = [ended[number][0] for number in order]
+    order = best_first([loss for _, loss in ended], ["min"] * len(ended[0][1]))
+    parents = [ended[number][0] for number in order[:population]]
     first = parents[_tournament(len(parents), rng)]
     second = parents[_tournament(len(parents), rng)] if rng.random() < _CROSSED else first
     rate = 1 / len(axes)
@@ -47,7 +47,7 @@ def _gene(axis: Axis, first: Place, second: Place, rate: float, rng: random.Rand
     one, other = (first, second) if pick < 0.5 else (second, first)
     here = one.get(axis.name, other.get(axis.name))
     if isinstance(axis, Category):
-        count = len(axis.rows)
+        count = len(axis.values)
         fresh = min(int(blend * count), count - 1)
         return fresh if here is None or mutates else here
     if here is None:

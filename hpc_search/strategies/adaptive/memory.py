@@ -12,14 +12,13 @@ from hpc_search.strategies.history import History, Observation
 class Known:
     """An observation with its key (equal for equal points) and its place on the axes."""
 
-    __slots__ = ("axes", "key", "observation", "place", "trial")
+    __slots__ = ("key", "observation", "place", "trial")
 
-    def __init__(self, observation: Observation, axes: dict[str, Axis]) -> None:
-        """Translate *observation*."""
+    def __init__(self, observation: Observation, place: Place) -> None:
+        """Translate *observation*, which is at *place*."""
         self.observation = observation
-        self.axes = axes
+        self.place = place
         self.key = canonical(observation.params)
-        self.place: Place = place_of(tuple(axes.values()), observation.params)
         #: Its translation for Optuna.
         self.trial: Any = None
 
@@ -35,15 +34,14 @@ class Memory:
         self.axes: tuple[Axis, ...] = ()
 
     def look(self, space: Space, history: History, goals: tuple[str, ...]) -> list[Known]:
-        """Return the observations of *history*, translated; only the new ones cost anything."""
+        """Return the observations of *history* by number, translated; only the new ones cost anything."""
         if goals != self._goals or (space is not self._space and space != self._space):
             self._space, self._goals, self._known = space, goals, {}
             self.axes = axes_of(space)
-        axes = {axis.name: axis for axis in self.axes if not axis.single}
         found = []
         for seen in history.observations:
             known = self._known.get(seen.point)
             if known is None or known.observation != seen:
-                known = self._known[seen.point] = Known(seen, axes)
+                known = self._known[seen.point] = Known(seen, place_of(space, self.axes, seen.params))
             found.append(known)
-        return found
+        return sorted(found, key=lambda one: one.observation.point)

@@ -162,8 +162,8 @@ def _trial_for_tpe(
 
 def _distribution(axis: Axis) -> BaseDistribution:
     match axis:
-        case Category(rows=rows):
-            return CategoricalDistribution(range(len(rows)))
+        case Category(values=values):
+            return CategoricalDistribution(range(len(values)))
         case Number(integer=True, low=low, high=high, log=log, step=step):
             return IntDistribution(int(low), int(high), log=log, step=int(step))
         case Number(low=low, high=high, log=log, step=step):

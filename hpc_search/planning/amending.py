@@ -1,0 +1,389 @@
+"""`plan --amend`: what a changed search adds to one that is planned, and the plan that has both.
+
+Pure, but for `amend`, which publishes it. Only what leaves every number, point and value as it was is an
+addition. All that is not is told at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from hpc_search import config, durable
+from hpc_search.config.problems import shown, words
+from hpc_search.errors import TemporaryError, UsageError
+from hpc_search.layout import Layout
+from hpc_search.planning.blocks import blocks_of, digest_of, stages_of
+from hpc_search.planning.digests import encode_digests
+from hpc_search.planning.reading import load_plan
+from hpc_search.records import plan as records
+from hpc_search.records.plan import Block, Budget, Part, Plan, Retry, Search, StageSpec
+from hpc_search.space import Space
+from hpc_search.strategies.rest import Rest, has
+
+#: Settings that no result depends on.
+FREE: Final = (
+    *("description", "max_trials", "expect_points", "stop_after", "save_interval", "save_in_background"),
+    *("stall", "log_bytes", "keep_checkpoints", "stop_on_error"),
+)
+#: Why others stay as they are.
+_FIXED: Final = {
+    "name": "jobs and results carry it",
+    "folds": "every trial would have other samples",
+    "data": "every trial would have other samples",
+    "threads": "values depend on it",
+    "heartbeat": "workers at work beat as it was",
+    "lease": "workers at work beat as it was",
+    "snapshot": "trials run the code as it was planned",
+}
+#: The same of what a search of several has of its own.
+_OF_PART: Final = {
+    "trial": "other code would run",
+    "objectives": "values of different kinds cannot be compared",
+    "given": "they come first: every point after them would have another number",
+}
+#: Other amendments that may be published first.
+_TRIES: Final = 10
+
+
+class Amendment(NamedTuple):
+    """The plan with what is new, and that in words."""
+
+    plan: Plan
+    news: tuple[str, ...]
+
+
+def amend(wanted: Plan, layout: Layout) -> Amendment | None:
+    """Publish the plan of the run at *layout* with what *wanted* adds; None where it is planned already.
+
+    The one name plan.NNN.json is the whole change: a kill leaves the old plan or the new one.
+
+    Raises:
+        UsageError: *wanted* does more than add: every reason is named.
+        TemporaryError: Others amend all the time.
+    """
+    for _ in range(_TRIES):
+        planned = load_plan(layout)
+        found = amendment(planned, wanted)
+        if found is None:
+            _beside(planned, layout)
+            return None
+        if durable.publish(layout.later_plan(found.plan.number), records.encode_plan(found.plan)):
+            _beside(found.plan, layout)
+            return found
+    raise TemporaryError("others amend this run at the same moment", hint="the same command again")
+
+
+def _beside(plan: Plan, layout: Layout) -> None:
+    """Write what is made from an amended plan: its search to read, and the digests with its copy."""
+    if plan.number == 1:
+        return
+    for path, content in later_files(plan, layout).items():
+        if not path.exists():
+            durable.publish(path, content)
+
+
+def later_files(plan: Plan, layout: Layout) -> dict[Any, bytes]:
+    """Return path -> content of what stands beside an amended *plan*; made from it alone."""
+    text = records.encode_plan(plan)
+    search = config.dump_search(plan.search).encode()
+    paths = layout.later_plan(plan.number), layout.later_search(plan.number)
+    digests = encode_digests({paths[0].name: text, paths[1].name: search}, text)
+    return {paths[1]: search, layout.later_digests(plan.number): digests}
+
+
+def amendment(planned: Plan, wanted: Plan) -> Amendment | None:
+    """Return the plan that has *planned* as it is and what *wanted* adds; None where that is nothing.
+
+    Raises:
+        UsageError: Something else changed.
+    """
+    if same(planned, wanted):
+        return None
+    grown = _Grown(planned, wanted)
+    grown.settings()
+    grown.searches()
+    if grown.reasons:
+        reasons = "".join(f"\n  {reason}" for reason in grown.reasons)
+        hint = "take that back, or plan into another directory with --run DIR"
+        raise UsageError(f"this cannot be added to the run; {_only_adds(reasons)}", hint=hint)
+    return Amendment(grown.plan(), tuple(grown.news) or ("nothing that is searched changed",))
+
+
+def _only_adds(reasons: str) -> str:
+    return f"an amendment leaves every trial that is planned as it is:{reasons}"
+
+
+def same(planned: Plan, wanted: Plan) -> bool:
+    """Return whether *wanted*, a first plan, is of the search that is *planned*, or was amended to."""
+    mine = records.search_id(planned.search)
+    return (mine, planned.splits_digest) == (wanted.search_id, wanted.splits_digest)
+
+
+class _Grown:
+    """An amendment while it is made: blocks so far, what is new, and why it cannot be."""
+
+    def __init__(self, planned: Plan, wanted: Plan) -> None:
+        self._planned = planned
+        self._wanted = wanted
+        self._blocks = list(planned.blocks)
+        self.news: list[str] = []
+        self.reasons: list[str] = []
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        before = self._planned
+        trials = sum(block.trials for block in self._blocks)
+        return replace(
+            before,
+            created=round(time.time(), 3),
+            search=self._wanted.search,
+            blocks=tuple(self._blocks),
+            points=self._points,
+            trials=trials,
+            versions=self._wanted.versions,
+            number=before.number + 1,
+            added=(*before.added, before.trials) if trials > before.trials else before.added,
+        )
+
+    @property
+    def _points(self) -> int:
+        return max((block.first_point + block.points for block in self._blocks), default=0)
+
+    # -- settings
+    def settings(self) -> None:
+        """Compare what is no part of the numbers."""
+        old, new = self._planned.search, self._wanted.search
+        changed = [name for name in FREE if getattr(old, name) != getattr(new, name)]
+        changed += ["retry"] if old.retry != new.retry and _same_ladder(old.retry, new.retry) else []
+        if changed:
+            self.news.append(f"settings changed: {', '.join(changed)}")
+        self.reasons += [f"{name}: {why}" for name, why in _changed(old, new, _FIXED)]
+        if not _same_ladder(old.retry, new.retry):
+            self.reasons.append("retry.oom: trials that run out of memory would end with another batch")
+        if "data" not in {name for name, _ in _changed(old, new, _FIXED)} and old.folds == new.folds:
+            different = self._planned.splits_digest != self._wanted.splits_digest
+            self.reasons += ["data: the files changed: every trial would have other samples"] * different
+        self._budget(old.budget, new.budget)
+
+    def _budget(self, old: Budget, new: Budget) -> None:
+        for kind in ("hours", "gpu_hours"):
+            before, after = getattr(old, kind), getattr(new, kind)
+            # 0 is no limit.
+            if after and (not before or after < before):
+                self.reasons.append(f"budget.{kind}: {after:g} is less than {_limit(before)}")
+            elif after != before:
+                self.news.append(f"budget.{kind}: {_limit(after)} instead of {before:g}")
+
+    # -- searches and stages
+    def searches(self) -> None:
+        """Compare the searches of the plan one by one, and lay out what is new."""
+        old = {part.name: part for part in self._planned.search.parts}
+        new = {part.name: part for part in self._wanted.search.parts}
+        removed = [name for name in old if name not in new]
+        self.reasons += [f"searches.{name}: it was removed" if name else "searches" for name in removed]
+        if "" in removed:
+            self.reasons[-1] = "searches: the run has one search; several are another plan"
+            return
+        whole = blocks_of(self._wanted.search)
+        for name, part in new.items():
+            if name in old:
+                self._part(old[name], part, whole)
+        added = [name for name in new if name not in old]
+        for block in whole:
+            if block.part in added:
+                self._follow(block)
+        self.news += [f"search {name}" for name in added]
+
+    def _part(self, old: Part, new: Part, whole: tuple[Block, ...]) -> None:
+        where = f"searches.{new.name}." if new.name else ""
+        for name, why in _changed(old, new, _OF_PART):
+            self.reasons.append(f"{where}{'points' if name == 'given' else name}: {why}")
+        if old.metric != new.metric and not (old.objectives or new.objectives):
+            self.reasons.append(f"{where}metric: {_OF_PART['objectives']}")
+        before, after = stages_of(old), stages_of(new)
+        names = [stage.name for stage in before]
+        if [stage.name for stage in after[: len(before)]] != names:
+            self.reasons.append(f"{where}stages: only new ones at the end can be added to {_named(names)}")
+            return
+        mine = {block.stage: block for block in whole if block.part == new.name}
+        for place, (one, other) in enumerate(zip(before, after, strict=False)):
+            last = place == len(before) - 1
+            stage = f"{where}stages.{one.name}." if one.name else where
+            grower = _Stage(self, stage, (old, one), (new, other), mine[place], last=last)
+            grower.compare()
+        if len(after) > len(before) and len(self._of(mine[len(before) - 1])) > 1:
+            self.reasons.append(
+                f"{where}stages.{after[len(before)].name}: the stage before it, "
+                f"{names[-1]}, was itself amended: none can be derived from it"
+            )
+        elif len(after) > len(before):
+            for place in range(len(before), len(after)):
+                self._follow(mine[place])
+            self.news.append(f"{where}stages {words(stage.name for stage in after[len(before) :])}")
+
+    def _of(self, block: Block) -> list[Block]:
+        """Return the blocks so far of the stage of *block*."""
+        return [one for one in self._blocks if (one.part, one.stage) == (block.part, block.stage)]
+
+    def _follow(self, block: Block) -> None:
+        """Add *block*, which needs the stage before it in its search."""
+        needs = [
+            place
+            for place, one in enumerate(self._blocks)
+            if (one.part, one.stage) == (block.part, block.stage - 1)
+        ]
+        self.append(replace(block, needs=needs[-1] if needs else None))
+
+    def append(self, block: Block, first_point: int | None = None) -> None:
+        """Number *block* after all others; its points too, where they do not begin at *first_point*."""
+        first = self._blocks[-1].first + self._blocks[-1].trials
+        point = self._points if first_point is None else first_point
+        block = replace(block, first=first, first_point=point)
+        self._blocks.append(replace(block, digest=digest_of(block)))
+
+    def distinct(self, block: Block) -> list[Block]:
+        """Return one block for each run of points of the stage of *block*."""
+        return [*{one.first_point: one for one in reversed(self._of(block))}.values()][::-1]
+
+
+class _Stage:
+    """One stage as it is planned and as it is wanted."""
+
+    def __init__(
+        self,
+        grown: _Grown,
+        where: str,
+        old: tuple[Part, StageSpec],
+        new: tuple[Part, StageSpec],
+        whole: Block,
+        *,
+        last: bool,
+    ) -> None:
+        self._grown = grown
+        self._where = where
+        (self._old_part, self._old), (self._new_part, self._new) = old, new
+        #: The block that it would be in a plan of its own.
+        self._whole = whole
+        self._last = last
+
+    def compare(self) -> None:
+        """Add the blocks of what is new, or the reasons why it cannot be."""
+        grown, before = self._grown, len(self._grown.reasons)
+        for name in ("pruning", "narrow"):
+            if getattr(self._old, name) != getattr(self._new, name):
+                grown.reasons.append(f"{self._where}{name}: trials would end elsewhere, at other points")
+        seeds = self._seeds()
+        block, news = self._more()
+        if not self._last and (seeds or block):
+            grown.reasons.append(f"{self._where[:-1]}: later stages were planned from it as it is")
+        if len(grown.reasons) > before:
+            return
+        if seeds:
+            known = grown.distinct(self._whole)
+            for one in known:
+                grown.append(replace(one, seeds=seeds), one.first_point)
+            count = sum(one.points for one in known)
+            grown.news.append(
+                f"{self._where}seeds {words(map(str, seeds))} for the {count:,} points there are"
+            )
+        if block is not None:
+            grown.append(block)
+            grown.news.append(f"{self._where}{news}")
+
+    def _seeds(self) -> tuple[int, ...]:
+        """Return the seeds that are new."""
+        old = self._old_part.seeds if self._old.seeds is None else self._old.seeds
+        gone = [seed for seed in old if seed not in self._whole.seeds]
+        if gone:
+            self._grown.reasons.append(f"{self._where}seeds: {words(map(str, gone))} cannot be taken out")
+        return tuple(seed for seed in self._whole.seeds if seed not in old)
+
+    def _more(self) -> tuple[Block | None, str]:
+        """Return a block of the points that are new, and words for it."""
+        old = self._old_part.space.with_fixed(self._old.fixed)
+        new = self._new_part.space.with_fixed(self._new.fixed)
+        before, after = self._old.strategy, self._new.strategy
+        grid = before.kind == after.kind == "grid"
+        if grid and old != new:
+            return self._wider(old, new)
+        grown = self._grown
+        for name, change in _differences(old, new):
+            grown.reasons.append(
+                f"{self._where}{name}: {change}; the points that are planned would be others"
+            )
+        if before == after:
+            return None, ""
+        count = after.options.get("points", 0) - before.options.get("points", 0)
+        others = {**before.options, "points": 0} != {**after.options, "points": 0}
+        if before.kind != after.kind or others or before.kind in ("top", "points", "catalog"):
+            change = f"{_shown(before)} -> {_shown(after)}"
+            grown.reasons.append(f"{self._where}strategy: {change}; only more points can be asked for")
+        elif count < 0:
+            asked = f"{after.options['points']} instead of {before.options['points']}"
+            grown.reasons.append(
+                f"{self._where}strategy.{before.kind}.points: {asked}; none can be taken out"
+            )
+        else:
+            start = sum(one.points for one in grown.distinct(self._whole))
+            block = replace(self._whole, points=self._whole.points - start, start=start)
+            return block, f"{count:,} points more of {before.kind}"
+        return None, ""
+
+    def _wider(self, old: Space, new: Space) -> tuple[Block | None, str]:
+        """Return a block of the combinations of the grid *new* that *old* does not have."""
+        size = old.size() or 0
+        lost = sum(not has(new, old.point(number)) for number in range(size))
+        if lost:
+            changes = [f"{self._where}{name}: {change}" for name, change in _differences(old, new)]
+            changes[-1] += f"; {lost:,} of the {size:,} points that are planned would not be in it"
+            self._grown.reasons += changes
+            return None, ""
+        if self._whole.given:
+            self._grown.reasons.append(
+                f"{self._where}space: a grid after points that are given stays as it is"
+            )
+            return None, ""
+        count = Rest((old,)).count(new)
+        block = replace(self._whole, points=count, without=(old,)) if count else None
+        return block, f"{count:,} combinations more of the grid"
+
+
+def _same_ladder(old: Retry, new: Retry) -> bool:
+    return old.oom == new.oom
+
+
+def _limit(hours: float) -> str:
+    return f"{hours:g}" if hours else "no limit"
+
+
+def _named(names: list[str]) -> str:
+    return words(names) if any(names) else "a search without stages"
+
+
+def _changed(old: Search | Part, new: Search | Part, why: dict[str, str]) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in why.items() if getattr(old, name) != getattr(new, name)]
+
+
+def _differences(old: Space, new: Space) -> Iterator[tuple[str, str]]:
+    """Yield the parameters, or other parts, in which two spaces differ."""
+    before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
+    for key in before:
+        one, other = before[key], after[key]
+        place = "space" if key == "dimensions" else key
+        if not isinstance(one, dict):
+            if one != other:
+                yield place, f"{_shown(one)} -> {_shown(other)}"
+            continue
+        for name in {**one, **other}:
+            if one.get(name) != other.get(name) or (name in one) != (name in other):
+                changes = (_shown(side[name]) if name in side else "nothing" for side in (one, other))
+                yield f"{place}.{name}", " -> ".join(changes)
+
+
+def _shown(value: object) -> str:
+    return shown(msgspec.to_builtins(value))
