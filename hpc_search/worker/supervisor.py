@@ -89,7 +89,8 @@ class Supervisor:
         self._events = Events()
         self._stopping = ""
         self._stop_signal = 0
-        self._rungs = self._referee and Rungs(self._referee, self._ledger, self._events, self._tick)
+        referee = self._referee
+        self._rungs = Rungs(referee, self._ledger, self._events, self._tick) if referee is not None else None
         self._queue: list[Claimed] = []
         self._last_beat = -float("inf")
         self._last_flush = 0.0
