@@ -15,6 +15,7 @@ from hpc_search.config.point import parse_point
 from hpc_search.config.profile import parse_profile
 from hpc_search.errors import ConfigError, UsageError
 from hpc_search.records.plan import (
+    ADAPTIVE,
     Budget,
     DataSpec,
     FoldsSpec,
@@ -26,7 +27,7 @@ from hpc_search.records.plan import (
     TrialSpec,
 )
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform, duplicates
-from hpc_search.strategies import ADAPTIVE, KNOWN
+from hpc_search.strategies import KNOWN
 from hpc_search.strategies.random import Random
 
 #: A busy machine is slow; that is no fault of the text.
