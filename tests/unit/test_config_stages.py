@@ -123,7 +123,7 @@ FIRST = "{name: a, strategy: {random: {points: 2}}}\n"
             "there is no stage 'corse' before this one; did you mean 'coarse'?",
         ),
         (
-            FIRST.replace("}}}", "}}, narrow: {stage: b}}") + "{name: b, strategy: {random: {points: 2}}}",
+            FIRST.replace("}}}", "}}, narrow: {stage: b}}") + FIRST.replace("name: a", "name: b"),
             "none: this is the first stage",
         ),
         (
