@@ -18,9 +18,11 @@ from hpc_search.records.plan import (
     DataSpec,
     FoldsSpec,
     Metric,
+    Narrow,
     OomRetry,
     Retry,
     Search,
+    StageSpec,
     StrategySpec,
     TrialSpec,
 )
@@ -204,6 +206,23 @@ BUDGETS = st.builds(Budget, hours=HOURS, gpu_hours=HOURS)
 
 
 @st.composite
+def staged(draw: st.DrawFn, space: Space) -> tuple[StageSpec, ...]:
+    """Draw the stages of a search of *space*, mostly none."""
+    names = draw(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,9}", fullmatch=True), max_size=3, unique=True))
+    most = min(space.size() or 100, 100)
+    return tuple(
+        StageSpec(
+            name=name,
+            strategy=StrategySpec("random", {"points": draw(st.integers(1, most)), "seed": 7}),
+            fixed={key: draw(VALUES) for key in space.fixed if draw(st.booleans())},
+            seeds=draw(st.none() | st.just((3, 5))),
+            narrow=Narrow(stage=names[place - 1], top=0.3) if place and draw(st.booleans()) else None,
+        )
+        for place, name in enumerate(names)
+    )
+
+
+@st.composite
 def searches(draw: st.DrawFn) -> Search:
     space = draw(spaces())
     size = space.size()
@@ -212,6 +231,8 @@ def searches(draw: st.DrawFn) -> Search:
     grid = size is not None and size <= 1000 and draw(st.booleans())
     data, folds = draw(SPLITS)
     heartbeat = draw(SECONDS)
+    stages = draw(staged(space))
+    whole = sum(stage.strategy.options["points"] for stage in stages) or (size if grid else points)
     objectives = draw(OBJECTIVES)
     return Search(
         name=draw(NAMES),
@@ -227,7 +248,9 @@ def searches(draw: st.DrawFn) -> Search:
         folds=folds,
         retry=draw(RETRIES),
         threads=draw(st.integers(1, 64)),
-        expect_points=draw(st.sampled_from([None, size if grid else points])),
+        expect_points=draw(st.sampled_from([None, whole])),
+        stages=stages,
+        stop_on_error=draw(st.booleans()),
         heartbeat=heartbeat,
         lease=5 * heartbeat,
         save_interval=draw(SECONDS),
