@@ -64,13 +64,16 @@ def add(verbs: Verbs) -> None:
 def run(given: argparse.Namespace) -> int:
     """Plan."""
     from hpc_search import search
+    from hpc_search.config import rule_lines
     from hpc_search.planning.describe import describe
 
     make = search.amend_search if given.amend else search.plan_search
     choice = search.Choice(given.mode, tuple(given.experiments), tuple(given.skip_stages), tuple(given.only))
     planned = make(given.config, given.run_dir, dry_run=given.dry_run, choice=choice)
     path = str(planned.run.path)
-    print(describe(planned.run.plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code))
+    plan = planned.run.plan
+    lines = rule_lines(given.config, plan.search)
+    print(describe(plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code, lines=lines))
     for text in planned.news:
         print(f"  added      {text}")
     for text in planned.warnings:

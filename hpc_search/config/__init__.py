@@ -10,7 +10,7 @@ from hpc_search.config.dump import dump_search
 from hpc_search.config.point import PointFile, dump_point, load_point
 from hpc_search.config.points import Elsewhere
 from hpc_search.config.profile import Profile, dump_profile, load_profile, profile_with
-from hpc_search.config.search import load_search, parse_search
+from hpc_search.config.search import load_search, parse_search, rule_lines
 from hpc_search.config.start import NOTHING, Asked
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "load_search",
     "parse_search",
     "profile_with",
+    "rule_lines",
 ]

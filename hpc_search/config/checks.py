@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Final
 
 from msgspec import structs
@@ -16,7 +14,19 @@ from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.scalars import INT_HIGH
 from hpc_search.records.plan import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
-from hpc_search.space import MOST_ROWS, Choice, Int, LogInt, LogUniform, Normal, Quantized, Space, Uniform
+from hpc_search.space import (
+    MOST_ROWS,
+    Choice,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Quantized,
+    Space,
+    Uniform,
+    number,
+    product,
+)
 from hpc_search.strategies.catalog import names_of
 
 #: Placeholders of a command that are no parameters.
@@ -134,24 +144,10 @@ def _same_names(space: Space, stages: Sequence[StageSpec], cursors: Sequence[Cur
             keys["fixed"].add(message, found=shown(name), expected="a parameter of the search", hint=hint)
 
 
-def factors(space: Space) -> str:
-    """Return the size of a finite space as a product, dimensions first: ``5 x 5 x 3^7``."""
-    counts = [count for _, count in space.counts() or ()]
-    groups = [(count, len(list(same))) for count, same in groupby(counts)]
-    return " x ".join(
-        f"{count:,}^{times}" if times > 2 else " x ".join([f"{count:,}"] * times) for count, times in groups
-    )
-
-
-def product(space: Space, points: int) -> str:
+def factored(space: Space, points: int) -> str:
     """Return the number of points of a finite space, with its factors where there are several."""
-    text = factors(space)
+    text = product(count for _, count in space.counts() or ())
     return f"{text} = {number(points)}" if " " in text or "^" in text else number(points)
-
-
-def number(count: int) -> str:
-    """Return *count* with separators; beyond 30 digits only its size, ``about 10^57``."""
-    return f"{count:,}" if count < 10**30 else f"about 10^{int(math.log10(count))}"
 
 
 def _value(given: Mapping[str, Any], key: str) -> Any:
@@ -260,7 +256,7 @@ def _totals(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Seq
         section["expect_points"].add(
             f"the search has {number(points)} points, not {expected:,}",
             found=f"{expected:,}",
-            expected=product(only.space, points) if only is not None and grid else _sum(counts, points),
+            expected=factored(only.space, points) if only is not None and grid else _sum(counts, points),
             hint="change the space, or expect_points",
         )
     _limit(section, given, counts)
@@ -300,7 +296,7 @@ def _points(cursor: Cursor, space: Space, strategy: StrategySpec, given: Sequenc
     if size is not None and points > size:
         hint = "use strategy: grid for all of them"
         message = f"{points:,} points cannot be drawn without replacement from {size:,}"
-        cursor.add(message, found=f"points: {points}", expected=f"at most {product(space, size)}", hint=hint)
+        cursor.add(message, found=f"points: {points}", expected=f"at most {factored(space, size)}", hint=hint)
         return None
     return points
 
@@ -326,17 +322,17 @@ def _limit(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Sequ
     if trials <= most:
         return
     factors = {"points": counts[0].points, "folds": folds, "seeds": counts[0].seeds}
-    factored = " x ".join(
+    text = " x ".join(
         f"{number(count)} {name[:-1] if count == 1 else name}" for name, count in factors.items()
     )
     if len(counts) > 1:
         points = sum(count.points for count in counts)
-        factored = f"{number(points)} points in {len(counts)} stages and searches"
+        text = f"{number(points)} points in {len(counts)} stages and searches"
     raised = f"; to run all of it write max_trials: {trials}" if trials <= INT_HIGH else ""
     place = section.get("max_trials", counts[0].cursor)
     place.add(
         f"the search has more than {most:,} trials",
-        found=f"{factored} = {number(trials)} trials",
+        found=f"{text} = {number(trials)} trials",
         expected=f"at most {most:,} trials (max_trials)",
         hint=f"make the search smaller, or draw from it by strategy random{raised}",
     )

@@ -69,6 +69,12 @@ def read_rules(
     return found
 
 
+def lines_of(section: Mapping[str, Cursor], space: Space) -> dict[str, int]:
+    """Return path and line of each rule of *section*, which *space* was read from."""
+    found = read_rules(section, space.searched, space.fixed, {})
+    return {path: cursor.line for path, cursor in found.places.items()}
+
+
 def _texts(cursor: Cursor | None, key: str, group: str = "") -> Iterator[tuple[str, str, Cursor]]:
     """Yield name, expression and place of each entry; groups are nested, and give names with dots."""
     for name, value in (cursor.entries(_EXAMPLES[key]) or ()) if cursor is not None else ():

@@ -18,6 +18,7 @@ from hpc_search.config.problems import Book, below
 from hpc_search.config.pruning import read_pruning
 from hpc_search.config.reader import MOST_TEXT, Cursor, each, fields, nullable
 from hpc_search.config.rules import KEYS as RULES
+from hpc_search.config.rules import lines_of
 from hpc_search.config.start import NOTHING, Asked, read_start
 from hpc_search.config.strategy import read_strategy
 from hpc_search.records.plan import (
@@ -78,6 +79,21 @@ def parse_search(data: bytes, file: str, asked: Asked = NOTHING) -> Search:
     # What stands for all searches is in each of them: the search itself has no space of its own.
     whole = {key: first[key] for key in ("trial", "metric", "objectives", "strategy")}
     return Search(**given, **whole, space=Space({}), searches=tuple(made))
+
+
+def rule_lines(path: Path, search: Search) -> dict[str, dict[str, int]]:
+    """Return the line of each rule in the file that *search* was read from, by search and path."""
+    if not any(part.space.ruled for part in search.parts):
+        return {}
+    _, section = open_keys(read_bytes(path, "search file"), Book(str(path)), _KEYS, what="a mapping")
+    sections = [("", section)]
+    if "searches" in section:
+        keyed = stages.read_searches(
+            section["searches"], section, _PART_KEYS, lambda name, own, _: (name, own)
+        )
+        sections = list(keyed)
+    spaces = {part.name: part.space for part in search.parts}
+    return {name: lines_of(keys, spaces[name]) for name, keys in sections if name in spaces}
 
 
 def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor, asked: Asked = NOTHING) -> ReadPart:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hpc_search.planning.drafts import Draft
+from hpc_search.planning.spaces import Lines, space_lines
 from hpc_search.records import index
 from hpc_search.records.plan import Block, Part, Plan, StrategySpec
-from hpc_search.space import Choice, Space
+from hpc_search.space import word
 from hpc_search.strategies.pruning import rule_in_words
 
 #: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).
@@ -17,24 +18,35 @@ _JOURNAL_BYTES: Final = 2000
 _SHOWN: Final = 8
 
 
-def describe(plan: Plan, run: str, *, fresh: bool, dry: bool = False, code: str = "") -> str:
-    """Return the plan as the user shall check it; *code* says what was kept of the sources."""
+def describe(
+    plan: Plan,
+    run: str,
+    *,
+    fresh: bool,
+    dry: bool = False,
+    code: str = "",
+    lines: Mapping[str, Lines] | None = None,
+) -> str:
+    """Return the plan as the user shall check it.
+
+    *code* says what was kept of the sources, *lines* where the rules of each search stand in its file.
+    """
     search = plan.search
     now = "planned now" if plan.number == 1 else f"amended now: plan {plan.number}"
     words = now if fresh else "already planned"
     made = "not made: dry run" if dry else f"{words}; run id {plan.run_id}"
-    lines = [
+    rows = [
         f"{search.name}: {counts(plan)}",
         f"  run        {run} ({made})",
         *([f"  code       {code}"] if code else []),
-        *(row for part in search.parts for row in _part(plan, part)),
+        *(row for part in search.parts for row in _part(plan, part, (lines or {}).get(part.name, {}))),
         f"  folds      {_folds(plan)}",
         f"  disk       about {size(record_bytes(plan.trials))} of records, without checkpoints",
     ]
-    return "\n".join(lines)
+    return "\n".join(rows)
 
 
-def _part(plan: Plan, part: Part) -> list[str]:
+def _part(plan: Plan, part: Part, lines: Lines) -> list[str]:
     """Return the rows of one search; of several each has a heading."""
     blocks = [block for block in plan.blocks if block.part == part.name]
     objectives = ", ".join(f"{one.name} ({one.goal})" for one in part.objectives or (part.metric,))
@@ -44,7 +56,7 @@ def _part(plan: Plan, part: Part) -> list[str]:
         *(_stages(plan, blocks) if part.stages else [f"  strategy   {_strategy(part.strategy)}"]),
         *([f"  pruning    {rule_in_words(part.pruning)}"] if part.pruning and not part.stages else []),
         *([f"  points     {len(part.given):,} given ones come first"] if part.given else []),
-        *_space(part.space),
+        *space_lines(part.space, lines),
     ]
     if not part.name:
         return rows
@@ -63,7 +75,7 @@ def _stage(plan: Plan, block: Block) -> str:
         parts.append(f"bounds from the best {block.narrow.top:.6g} of stage {block.narrow.stage}")
     parent = plan.part(block).space.fixed
     changed = {name: value for name, value in block.space.fixed.items() if parent.get(name, ...) != value}
-    parts += [f"{name} {_text(value)}" for name, value in changed.items()]
+    parts += [f"{name} {word(value)}" for name, value in changed.items()]
     if len(block.seeds) > 1:
         parts.append(f"seeds {', '.join(map(str, block.seeds))}")
     if block.pruning is not None:
@@ -113,35 +125,6 @@ def _folds(plan: Plan) -> str:
         return "none"
     share = f", test share {spec.test_share:g} in the vault" if spec.test_share else ""
     return f"{spec.n} ({spec.kind}, shuffled by split seed {spec.seed}{share})"
-
-
-def _space(space: Space) -> list[str]:
-    rows = [(name, _dimension(dimension)) for name, dimension in space.dimensions.items()]
-    for group in space.linked:
-        length = len(next(iter(group.values())))
-        rows.append((" + ".join(group), f"{length} linked values"))
-        rows.extend((f"  {name}", _values(values)) for name, values in group.items())
-    rows.extend((name, f"fixed {_text(value)}") for name, value in space.fixed.items())
-    width = min(28, max((len(name) for name, _ in rows), default=0))
-    return ["  space", *(f"    {name:<{width}}  {text}" for name, text in rows)]
-
-
-def _dimension(dimension: Any) -> str:
-    if isinstance(dimension, Choice):
-        return f"{_plural(len(dimension.values), 'value')}: {_values(dimension.values)}"
-    tag = type(dimension).__struct_config__.tag
-    return f"{tag} from {_text(dimension.low)} to {_text(dimension.high)}"
-
-
-def _values(values: tuple[Any, ...]) -> str:
-    shown = ", ".join(map(_text, values[:_SHOWN]))
-    return f"{shown}, ... ({len(values)})" if len(values) > _SHOWN else shown
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "null"
-    return repr(value) if isinstance(value, str) else str(value)
 
 
 def size(count: float) -> str:

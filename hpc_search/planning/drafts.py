@@ -125,6 +125,7 @@ def _check_placeholders(part: Part) -> None:
     """Refuse a command that takes some parameters as arguments and forgets one that varies."""
     used = {name for text in part.trial.command for name in _PLACEHOLDER.findall(text)}
     varied = part.space.varied
+    used |= {name for one in used for name in part.space.implied.get(one, ())}
     missing = [name for name in varied if name not in used]
     if not missing or not used.intersection(varied):
         # Without any placeholder the program reads HPC_SEARCH_TRIAL.

@@ -36,6 +36,8 @@ def arguments(command: Sequence[str], spec: Spec, directory: Path) -> list[str]:
     """Return the argument list of a trial; a value stays inside its one argument, whatever it holds.
 
     Numbers are written so that Python reads them back exactly; lists and mappings as JSON; null as "".
+    An argument with a parameter that this point does not have is left out, and so is the option before an
+    argument that is only that: of ``--momentum {momentum}`` both.
 
     Raises:
         UsageError: A placeholder is neither a parameter nor reserved, or a value holds a NUL byte.
@@ -59,10 +61,22 @@ def arguments(command: Sequence[str], spec: Spec, directory: Path) -> list[str]:
             raise UsageError(f"command: no parameter {match[1]!r}", hint=f"there are: {', '.join(values)}")
         return text_of(values[match[1]])
 
-    filled = [_PLACEHOLDER.sub(fill, part) for part in command]
+    filled = [_PLACEHOLDER.sub(fill, part) for part in _present(command, spec)]
     if any("\0" in part for part in filled):
         raise UsageError("command: a value holds a NUL byte, which no program can be given")
     return filled
+
+
+def _present(command: Sequence[str], spec: Spec) -> list[str]:
+    """Return the arguments that need no parameter which the point does not have."""
+    absent = spec.implied.keys() - spec.params.keys()
+    kept: list[str] = []
+    for part in command if absent else ():
+        if absent.isdisjoint(placeholders([part])):
+            kept.append(part)
+        elif _PLACEHOLDER.fullmatch(part) and kept and kept[-1].startswith("-") and "=" not in kept[-1]:
+            kept.pop()
+    return kept if absent else list(command)
 
 
 def text_of(value: object) -> str:

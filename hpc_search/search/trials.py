@@ -265,7 +265,8 @@ def _check_names(run: Run, path: Path, given: Mapping[str, Any]) -> None:
     parts = [names_of(part.strategy, part.space) for part in run.plan.search.parts]
     names = min(parts, key=lambda names: len(set(names) ^ set(given)))
     unknown = sorted(set(given) - set(names))
-    missing = sorted(set(names) - set(given))
+    # Not every point has what is conditional.
+    missing = sorted(set(names) - set(given) - run.plan.search.space.conditional)
     if unknown or missing:
         words = [
             f"{word} {', '.join(found)}"

@@ -19,9 +19,10 @@ from hpc_search.space.dimensions import (
     nearest_end,
 )
 from hpc_search.space.expressions import names_in, quoted
-from hpc_search.space.rules import Excluded, Fault, Normalise, Rules, faults, rule_path, told, word
+from hpc_search.space.rules import Excluded, Fault, Normalise, Rules, faults, rule_path
 from hpc_search.space.space import Space
 from hpc_search.space.walk import MOST_ROWS, Count, Example
+from hpc_search.space.words import number, product, told, word
 
 __all__ = [
     "CONTINUOUS",
@@ -50,7 +51,9 @@ __all__ = [
     "faults",
     "names_in",
     "nearest_end",
+    "number",
     "point_hash",
+    "product",
     "quoted",
     "rule_path",
     "shares",

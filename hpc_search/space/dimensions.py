@@ -13,6 +13,7 @@ from msgspec.structs import force_setattr
 
 from hpc_search.space import normal
 from hpc_search.space.canonical import canonical, find
+from hpc_search.space.shares import log_between, log_normal, step_at
 
 #: Below it, 1e-12 of an integer is far less than 1.
 _SMALL: Final = 2**32
@@ -136,8 +137,10 @@ class LogUniform(msgspec.Struct, frozen=True, tag="log_uniform", omit_defaults=T
     def quantile(self, u: float) -> float:
         """Return the value below which a share *u* of the distribution lies, 0 <= u < 1."""
         if self.prior is not None:
-            return min(max(_log_normal(self.prior, u, self.low, self.high), self.low), self.high)
-        between = _log_between(Decimal(self.low), Decimal(self.high), u, 30)
+            return min(
+                max(log_normal(u, self.prior.at, self.prior.sd, self.low, self.high), self.low), self.high
+            )
+        between = log_between(Decimal(self.low), Decimal(self.high), u, 30)
         return min(max(float(between), self.low), self.high)
 
     def has(self, value: object) -> bool:
@@ -222,7 +225,8 @@ class Quantized(msgspec.Struct, frozen=True, tag="quantized", omit_defaults=True
 
     def quantile(self, u: float) -> float:
         """Return the value below which a share *u* of the distribution lies, 0 <= u < 1."""
-        return self.value(_step(u, self.count(), self.low, self.step, self.prior))
+        at, sd = _in_steps(self)
+        return self.value(step_at(u, self.count(), at, sd))
 
 
 class _Integers(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -295,7 +299,8 @@ class Int(_Integers, frozen=True, tag="int", omit_defaults=True):
 
     def quantile(self, u: float) -> int:
         """Return the value below which a share *u* of the distribution lies, 0 <= u < 1."""
-        return self.value(_step(u, self.count(), self.low, self.step, self.prior))
+        at, sd = _in_steps(self)
+        return self.value(step_at(u, self.count(), at, sd))
 
 
 class LogInt(_Integers, frozen=True, tag="log_int", omit_defaults=True):
@@ -324,7 +329,7 @@ class LogInt(_Integers, frozen=True, tag="log_int", omit_defaults=True):
     def quantile(self, u: float) -> int:
         """Return the integer part of a log-uniform value in [low, high + 1) at the share *u*."""
         if self.prior is not None:
-            drawn = _log_normal(self.prior, u, float(self.low), float(self.high + 1))
+            drawn = log_normal(u, self.prior.at, self.prior.sd, self.low, self.high + 1)
             return min(max(int(drawn), self.low), self.high)
         if self.high < _SMALL:
             guess = self.low * math.exp(u * math.log((self.high + 1) / self.low))
@@ -332,12 +337,11 @@ class LogInt(_Integers, frozen=True, tag="log_int", omit_defaults=True):
             if abs(guess - round(guess)) > guess * 1e-12:
                 return int(guess)
         precision = 30 + self.high.bit_length() // 3
-        between = _log_between(Decimal(self.low), Decimal(self.high + 1), u, precision)
+        between = log_between(Decimal(self.low), Decimal(self.high + 1), u, precision)
         return min(max(int(between), self.low), self.high)
 
 
 Finite = Choice | Int | LogInt | Quantized
-Continuous = Uniform | LogUniform | Normal
 Dimension = Choice | Uniform | LogUniform | Normal | Quantized | Int | LogInt
 #: Those without a finite number of values.
 CONTINUOUS: Final = (Uniform, LogUniform, Normal)
@@ -363,12 +367,9 @@ def _finite(numbers: Any, *names: str) -> None:
 
 
 def _float_ends(ends: Uniform | LogUniform | Quantized) -> None:
-    low, high = float(ends.low), float(ends.high)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"a range needs finite ends, low below high, not [{low}, {high}]")
-    # 1 and 1.0 give the same plan text, and so the same search id.
-    force_setattr(ends, "low", low)
-    force_setattr(ends, "high", high)
+    _finite(ends, "low", "high")
+    if ends.low >= ends.high:
+        raise ValueError(f"a range needs low below high, not [{ends.low}, {ends.high}]")
 
 
 def _positive(low: float) -> None:
@@ -390,28 +391,7 @@ def _between(value: object, low: float, high: float) -> bool:
     return number and low <= value <= high and math.isfinite(value)  # type: ignore[operator, arg-type]
 
 
-def _step(u: float, count: int, low: float, step: float, prior: Prior | None) -> int:
-    """Return the number of the step at the share *u*."""
-    if prior is None:
-        # A float has too few digits for the widest ranges.
-        return int(u * 2**53) * count >> 53
-    at, sd = (prior.at - low) / step, prior.sd / step
-    return min(max(round(normal.truncated(u, at, sd, -0.5, count - 0.5)), 0), count - 1)
-
-
-def _log_between(low: Decimal, high: Decimal, u: float, precision: int) -> Decimal:
-    # Decimal's ln and exp are correctly rounded on every machine; those of libm are not, and a point
-    # would depend on the node that asks for it.
-    context = Context(prec=precision)
-    share = context.create_decimal_from_float(u)
-    step = context.multiply(share, context.ln(context.divide(high, low)))
-    return context.multiply(low, context.exp(step))
-
-
-def _log_normal(prior: Prior, u: float, low: float, high: float) -> float:
-    context = Context(prec=30)
-    at, first, last = (
-        float(context.ln(Decimal(number) / Decimal(prior.at))) for number in (prior.at, low, high)
-    )
-    drawn = normal.truncated(u, at, float(context.ln(Decimal(prior.sd))), first, last)
-    return float(context.multiply(Decimal(prior.at), context.exp(Decimal(drawn))))
+def _in_steps(range_: Int | Quantized) -> tuple[float | None, float]:
+    """Return the middle and the sd of a prior in steps from the lower end."""
+    prior = range_.prior
+    return (None, 0.0) if prior is None else ((prior.at - range_.low) / range_.step, prior.sd / range_.step)

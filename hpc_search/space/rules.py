@@ -15,6 +15,7 @@ from msgspec.structs import force_setattr
 from hpc_search.space.canonical import canonical
 from hpc_search.space.expressions import Expression, parse
 from hpc_search.space.operations import NOT_APPLICABLE, Env, Evaluate, ExpressionError
+from hpc_search.space.words import told
 
 #: Whole numbers that a derived value may have: those of a plan's JSON.
 _MOST: Final = 2**63
@@ -65,18 +66,6 @@ class Excluded(NamedTuple):
     def text(self) -> str:
         """The values in a few words."""
         return told(self.values)
-
-
-def told(values: Mapping[str, Any]) -> str:
-    """Return values in a few words: ``n_head 8, n_kv_heads null``."""
-    return ", ".join(f"{name} {word(value)}" for name, value in values.items()) or "every combination"
-
-
-def word(value: object) -> str:
-    """Return *value* as YAML has it, in one word."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)[:60]
 
 
 class Change(NamedTuple):
@@ -214,10 +203,12 @@ class Logic:
 
         Those that a derived value is made from, and those that decide whether a parameter is there.
         """
-        implied = {name: self.inputs([name]) for name in self.derived}
-        for name in self.conditional:
-            needs = [needed for step in self.by_target[name] if step.kind == "when" for needed in step.needs]
-            implied[name] = self.inputs(needs)
+        implied: dict[str, frozenset[str]] = {}
+        # Each stands after what it needs, so that a condition brings along those of its own names.
+        for step in self.decisions:
+            if step.kind in ("derived", "when"):
+                inputs = self.inputs(step.needs)
+                implied[step.target] = inputs.union(*(implied.get(name, ()) for name in inputs))
         return {name: tuple(sorted(names)) for name, names in implied.items()}
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -19,8 +18,9 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from hpc_search.space.audit import Audit, audit
-from hpc_search.space.canonical import canonical, find
+from hpc_search.space.canonical import canonical
 from hpc_search.space.dimensions import CONTINUOUS, Choice, Dimension
+from hpc_search.space.groups import check_group, naming, row_of, rows_of, without
 from hpc_search.space.operations import NOT_APPLICABLE
 from hpc_search.space.ruled import Ruled
 from hpc_search.space.rules import Excluded, Rules
@@ -51,7 +51,7 @@ class Space(msgspec.Struct, frozen=True, dict=True):
         groups = tuple({name: tuple(row) for name, row in group.items()} for group in self.linked)
         force_setattr(self, "linked", groups)
         for group in groups:
-            _check_group(group)
+            check_group(group)
         canonical(self.fixed)
         if self.rules == _NO_RULES:
             force_setattr(self, "rules", msgspec.UNSET)
@@ -100,7 +100,7 @@ class Space(msgspec.Struct, frozen=True, dict=True):
         if self.ruled is not None:
             return self.ruled.size()
         counted = [dimension for name, dimension in self.dimensions.items() if name not in given]
-        rows = math.prod(map(_rows, self.linked))
+        rows = math.prod(map(rows_of, self.linked))
         for dimension in counted:
             if isinstance(dimension, CONTINUOUS):
                 return None
@@ -112,7 +112,7 @@ class Space(msgspec.Struct, frozen=True, dict=True):
         if self.ruled is not None:
             return self.ruled.counts()
         finite = {n: d.count() for n, d in self.dimensions.items() if not isinstance(d, CONTINUOUS)}
-        return [*(((n,), c) for n, c in finite.items()), *((tuple(g), _rows(g)) for g in self.linked)]
+        return [*(((n,), c) for n, c in finite.items()), *((tuple(g), rows_of(g)) for g in self.linked)]
 
     @property
     def raw_size(self) -> int | None:
@@ -120,7 +120,7 @@ class Space(msgspec.Struct, frozen=True, dict=True):
         if self.continuous:
             return None
         counts = (d.count() for d in self.dimensions.values() if not isinstance(d, CONTINUOUS))
-        return math.prod(counts) * math.prod(map(_rows, self.linked))
+        return math.prod(counts) * math.prod(map(rows_of, self.linked))
 
     @property
     def large(self) -> tuple[tuple[str, ...], ...]:
@@ -154,8 +154,10 @@ class Space(msgspec.Struct, frozen=True, dict=True):
             name: d for name, d in self.dimensions.items() if isinstance(d, CONTINUOUS) or d.count() > 1
         }
         for group in self.linked:
-            if _rows(group) > 1:
-                rows = [{name: values[row] for name, values in group.items()} for row in range(_rows(group))]
+            if rows_of(group) > 1:
+                rows = [
+                    {name: values[row] for name, values in group.items()} for row in range(rows_of(group))
+                ]
                 free[" + ".join(group)] = Choice(tuple(rows))
         return free
 
@@ -216,7 +218,7 @@ class Space(msgspec.Struct, frozen=True, dict=True):
         params.update(self.fixed)
         params.update(given)
         for group in reversed(self.linked):
-            rest, row = divmod(rest, _rows(group))
+            rest, row = divmod(rest, rows_of(group))
             params.update({name: values[row] for name, values in group.items()})
         for name, dimension in reversed(self.dimensions.items()):
             if name not in given and not isinstance(dimension, CONTINUOUS):
@@ -282,10 +284,10 @@ class Space(msgspec.Struct, frozen=True, dict=True):
             return self.ruled.index({**dict.fromkeys(self.names, NOT_APPLICABLE), **found})
         total = 0
         for name, dimension in self.dimensions.items():
-            with _naming(name):
+            with naming(name):
                 total = total * _count(dimension) + _digit(dimension, found[name])
         for group in self.linked:
-            total = total * _rows(group) + _row_of(group, found)
+            total = total * rows_of(group) + row_of(group, found)
         return total
 
     def audit(self) -> Audit:
@@ -301,7 +303,7 @@ class Space(msgspec.Struct, frozen=True, dict=True):
         if not values:
             return self
         dimensions = {name: d for name, d in self.dimensions.items() if name not in values}
-        linked = [_without(group, values) for group in self.linked]
+        linked = [without(group, values) for group in self.linked]
         rules = self._rules
         kept = Rules(
             when={name: text for name, text in rules.when.items() if name not in values},
@@ -328,11 +330,11 @@ class Space(msgspec.Struct, frozen=True, dict=True):
                 raise ValueError(f"{name}: {params[name]!r} is not the fixed value {value!r}")
         for name, dimension in self.dimensions.items():
             if name in params and not self.becomes(name, params[name]):
-                with _naming(name):
+                with naming(name):
                     _digit(dimension, params[name])
         for group in self.linked:
             if all(name in params and not self.becomes(name, params[name]) for name in group):
-                _row_of(group, params)
+                row_of(group, params)
 
     def becomes(self, name: str, value: object) -> bool:
         """Return whether a rule can make *value* of *name*."""
@@ -342,18 +344,6 @@ class Space(msgspec.Struct, frozen=True, dict=True):
 
 def _fresh(value: Any) -> Any:
     return value if isinstance(value, _SCALARS) else copy.deepcopy(value)
-
-
-def _rows(group: Mapping[str, Sequence[object]]) -> int:
-    return len(next(iter(group.values())))
-
-
-def _without(group: Mapping[str, tuple[Any, ...]], names: Collection[str]) -> dict[str, tuple[Any, ...]]:
-    """Return a linked group without *names*, and without rows that are then equal."""
-    kept = {name: values for name, values in group.items() if name not in names}
-    rows = {canonical(row): row for row in reversed([*zip(*kept.values(), strict=True)])}
-    columns = list(zip(*reversed(rows.values()), strict=True))
-    return dict(zip(kept, columns, strict=True)) if kept else {}
 
 
 def _some(dimension: Dimension) -> Sequence[object]:
@@ -377,27 +367,3 @@ def _digit(dimension: Dimension, value: object) -> int:
     if dimension.has(value):
         return 0
     raise ValueError(f"{value!r} is not a number in the range")
-
-
-def _row_of(group: Mapping[str, Sequence[Any]], params: Mapping[str, Any]) -> int:
-    rows = [{name: values[row] for name, values in group.items()} for row in range(_rows(group))]
-    with _naming(", ".join(group)):
-        return find(rows, {name: params[name] for name in group})
-
-
-def _check_group(group: Mapping[str, Sequence[object]]) -> None:
-    lengths = {name: len(values) for name, values in group.items()}
-    if not group or 0 in lengths.values():
-        raise ValueError(f"a linked group needs parameters with values, not {lengths}")
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"linked lists have different lengths: {lengths}")
-    for values in group.values():
-        canonical(values)
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None

@@ -15,6 +15,7 @@ from hpc_search import checkpoint
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 from hpc_search.strategies.pruning.schedule import Schedule
+from hpc_search.trial.params import Params, unread
 from hpc_search.trial.split import Split, read_split
 
 #: Steps are below this.
@@ -48,30 +49,6 @@ class Channel(Protocol):
         """Wait for what becomes of the trial after its last report: continue, pause or prune."""
 
 
-class Params(dict[str, Any]):
-    """The hyperparameters; counts which ones were read by name.
-
-    Reads by ``params[name]`` and ``params.get(name)`` count; iteration and ``**params`` do not (the
-    search would otherwise never notice a parameter without effect).
-    """
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        """Hold *values*."""
-        super().__init__(values)
-        self.read: set[str] = set()
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self:
-            known = ", ".join(self)
-            raise KeyError(f"no hyperparameter {name!r}; the search has: {known}")
-        self.read.add(name)
-        return super().__getitem__(name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a value, *default* where the search does not have it."""
-        return self[name] if name in self else default  # noqa: SIM401 - it would call itself
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """Everything a trial's process has to know; plain values, so that it can be sent to it."""
@@ -92,6 +69,8 @@ class Spec:
     callable: str = ""
     #: Names with more than one value in the search: each must be read.
     sampled: tuple[str, ...] = ()
+    #: Name of a derived or conditional parameter -> those that count as read with it.
+    implied: dict[str, tuple[str, ...]] = field(default_factory=dict)
     accumulation: int = 1
     #: How often the batch was halved: a checkpoint of another rung is none of this attempt's.
     rung: int = 0
@@ -143,7 +122,7 @@ class Trial:
         self._layout = Layout(Path(spec.root))
         self._progress = _Progress()
         self._split: Split | None = None
-        self.params = Params(spec.params)
+        self.params = Params(spec.params, spec.implied.keys() - spec.params.keys())
         self.number = spec.number
         self.point = spec.point
         self.fold = spec.fold
@@ -376,7 +355,7 @@ class Trial:
     @property
     def unread(self) -> list[str]:
         """Names that the search varies and the trial never read."""
-        return [name for name in self._spec.sampled if name not in self.params.read | self._progress.used]
+        return unread(self._spec.sampled, self.params.read | self._progress.used, self._spec.implied)
 
 
 def _number(name: str, value: Any) -> float:
