@@ -47,7 +47,8 @@ def run(given: argparse.Namespace) -> int:
     if given.to is None:
         sys.stdout.write(imported.text)
     told = sys.stderr if given.to is None else sys.stdout
-    print(f"{given.old}: a grid of {imported.points:,} points", file=told)
+    word = "point" if imported.points == 1 else "points"
+    print(f"{given.old}: a grid of {imported.points:,} {word}", file=told)
     for note in imported.notes:
         print(f"note: {note}", file=told)
     if given.to is not None:

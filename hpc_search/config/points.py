@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +26,11 @@ _ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {"run": ("top",), "optuna": ("st
 _TOLD: Final = 5
 
 Params = dict[str, Any]
-#: Returns the points of another search, best first, each with a name for messages: from ("run", its place,
-#: {}) or ("optuna", its place, {"study": name}), relative to a directory.
-Reader = Callable[[str, str, Mapping[str, Any], Path], Iterable[tuple[str, Params]]]
+#: A point of another search: its name for messages, its parameters, and which of them that search fixes.
+Found = tuple[str, Params, Collection[str]]
+#: Returns the points of another search, best first: from ("run", its place, {}) or ("optuna", its place,
+#: {"study": name}), relative to a directory.
+Reader = Callable[[str, str, Mapping[str, Any], Path], Iterable[Found]]
 
 
 @dataclass(slots=True)
@@ -134,14 +136,15 @@ class _Found:
             message = "has no point of this space"
             section[kind].add(message, found=left[0] if left else "nothing that is done", hint="see `space`")
 
-    def _best(self, ranked: Iterable[tuple[str, Params]], top: int) -> tuple[int, list[str]]:
+    def _best(self, ranked: Iterable[Found], top: int) -> tuple[int, list[str]]:
         """Return how many points were taken, and which ones were left out before the last of them."""
         taken, left = 0, []
-        for name, params in ranked:
+        for name, params, constant in ranked:
             if taken == top:
                 break
-            # What this search fixes or derives is its own affair: only what it varies comes from there.
-            own = {key: value for key, value in params.items() if key not in self._settled}
+            # What this search fixes or derives is its own affair, what the other one fixes that one's.
+            names = self._settled.union(set(constant) - set(self._space.names))
+            own = {key: value for key, value in params.items() if key not in names}
             try:
                 # A point that is given already counts as taken: it is one of the best.
                 self._add(own, name)
@@ -180,7 +183,8 @@ def _of_value(space: Space, name: str, value: Any) -> tuple[str, str] | None:
     if name not in space.names:
         near = near_miss(name, space.names)
         message = f"the space has no parameter {shown(name)}" + (f"; {near}" if near else "")
-        return message, words(list(map(repr, space.names))[:30], "or")
+        known = list(map(repr, space.names))[:30]
+        return message, words(known, "or") if known else "none: the space is empty"
     try:
         _own(space, name, value)
     except ValueError as error:

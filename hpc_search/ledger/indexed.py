@@ -233,10 +233,8 @@ class IndexedBook:
         lost: dict[int, Entry] = {}
         for owner, held in owned.items():
             worker = f"{owner:016x}"
-            gone = self._deaths.dead(worker)
-            for number, entry in held.items():
-                if gone or self._deaths.abandoned(worker, (number, entry.attempt), (number,)):
-                    lost[number] = entry
+            dead, let_go = self._deaths.dead(worker), self._deaths.abandoned
+            lost |= {n: e for n, e in held.items() if dead or let_go(worker, (n, e.attempt), (n,))}
         return lost
 
     def _seen_to(self, lost: dict[int, Entry]) -> int | None:

@@ -33,9 +33,9 @@ catalog:
 """
 
 
-def read(body: str, strategy: str = "catalog", chosen: Chosen = Chosen(), base: Path = Path()) -> Search:
+def read(body: str, strategy: str = "catalog", chosen: Chosen | None = None, base: str = ".") -> Search:
     text = f"{HEAD}{body}strategy: {strategy}\n"
-    return parse_search(text.encode(), str(base / "f.yaml"), Asked(chosen))
+    return parse_search(text.encode(), f"{base}/f.yaml", Asked(chosen or Chosen()))
 
 
 def told(*given: Any, **more: Any) -> str:
@@ -109,13 +109,13 @@ plain,"512,256",64,false,no clip
 def test_table_has_an_experiment_a_row(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(TABLE)
     body = "catalog: {experiments: e.csv, ignore: [notes], modes: {quick: [small]}}\n"
-    found = points(read(body, base=tmp_path))
+    found = points(read(body, base=str(tmp_path)))
     assert found == [
         {"experiment": "baseline", "dims": [512, 256], "batch": 64, "clip": True},
         {"experiment": "small", "dims": 256, "batch": 64, "clip": True},
         {"experiment": "plain", "dims": "512,256", "batch": 64, "clip": False},
     ]
-    assert len(points(read(body, "{catalog: {mode: quick}}", base=tmp_path))) == 1
+    assert len(points(read(body, "{catalog: {mode: quick}}", base=str(tmp_path)))) == 1
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_table_has_an_experiment_a_row(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_in_a_table_is_told_with_its_line(tmp_path: Path, table: str, words: str) -> None:
     (tmp_path / "e.csv").write_text(table)
-    assert words in told("catalog: {experiments: e.csv}\n", base=tmp_path)
+    assert words in told("catalog: {experiments: e.csv}\n", base=str(tmp_path))
 
 
 @pytest.mark.parametrize(

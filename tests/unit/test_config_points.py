@@ -10,6 +10,7 @@ import pytest
 
 from hpc_search.config import Asked, Elsewhere, dump_search, parse_search
 from hpc_search.errors import ConfigError, UsageError
+from hpc_search.planning.blocks import blocks_of
 from hpc_search.records.plan import Search
 from hpc_search.strategies import make
 
@@ -154,25 +155,27 @@ def test_what_is_wrong_in_a_table_is_told_with_its_line(tmp_path: Path, rows: st
 
 
 RANKED = [
-    ("trial 4", {"lr": 0.001, "n": 2, "opt": "sgd", "dim": 64, "heads": 4, "epochs": 99}),
+    ("trial 4", {"lr": 0.001, "n": 2, "opt": "sgd", "dim": 64, "heads": 4, "epochs": 99, "other": 1}),
     ("trial 1", {"lr": 5.0, "n": 2, "opt": "sgd", "dim": 64, "heads": 4}),
     ("trial 3", {"lr": 0.001, "n": 3, "opt": "sgd", "dim": 64, "heads": 4}),
     ("trial 2", {"lr": 0.001, "n": 4, "opt": "sgd", "dim": 64, "heads": 4}),
 ]
 
 
-def ranked(kind: str, place: str, options: Mapping[str, Any], base: Path) -> Iterator[tuple[str, Any]]:
+def ranked(
+    kind: str, place: str, options: Mapping[str, Any], base: Path
+) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     del base
     if place == "broken":
         raise UsageError("it is broken", hint="mend it")
     assert (kind, dict(options)) in [("run", {}), ("optuna", {"study": "s"})]
-    yield from RANKED
+    yield from ((name, params, ("other",)) for name, params in RANKED)
 
 
 def test_best_points_of_another_search_come_in_its_order_without_those_that_are_none_here() -> None:
     elsewhere = Elsewhere(ranked)
     given = read("  - {optuna: o.db, study: s, top: 2}", elsewhere=elsewhere).given
-    # What this search fixes is its own affair.
+    # What this search fixes is its own affair, and what only the other one has and fixes is the other's.
     assert [(point["n"], point["epochs"]) for point in given] == [(2, 3), (3, 3)]
     assert elsewhere.notes == [
         "points of optuna o.db, left out: trial 1: lr: 5.0 is not in the range log_uniform [1e-05, 0.1]"
@@ -194,3 +197,33 @@ def test_search_that_cannot_be_read_is_a_problem_of_its_line() -> None:
     message = told("  - {run: broken}", elsewhere=Elsewhere(ranked))
     assert "f.yaml:8: points[0].run: it is broken" in message
     assert "mend it" in message
+
+
+STAGED = """\
+name: x
+trial: train.py:train
+metric: {name: acc, goal: max}
+space: {width: [8, 16], depth: [1, 2, 3]}
+derived: {units: "width * depth * epochs"}
+constraints: ["units <= 400"]
+fixed: {epochs: 10}
+points: [{width: 8, depth: 1}, {width: 16, depth: 2}]
+stages:
+  - {name: coarse, strategy: {random: {points: 4}}, fixed: {epochs: 3}}
+  - {name: fine, strategy: {random: {points: 4}}}
+"""
+
+
+def test_given_points_run_in_the_first_stage_as_it_fixes_and_derives() -> None:
+    first, second = blocks_of(parse_search(STAGED.encode(), "f.yaml"))
+    assert first.given == (
+        {"width": 8, "depth": 1, "epochs": 3, "units": 24},
+        {"width": 16, "depth": 2, "epochs": 3, "units": 96},
+    )
+    assert (first.points, second.given) == (4, ())
+
+
+def test_given_point_that_the_first_stage_excludes_is_refused() -> None:
+    text = STAGED.replace("{points: 4}}, fixed: {epochs: 3}", "{points: 3}}, fixed: {epochs: 20}")
+    with pytest.raises(UsageError, match=r"points\[1\] is no point .* by constraints\[0\]: units 640"):
+        blocks_of(parse_search(text.encode(), "f.yaml"))

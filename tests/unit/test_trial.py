@@ -13,7 +13,8 @@ from hpc_search.errors import DamagedError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.splits import Table, make_split, manifest_csv
 from hpc_search.strategies.pruning import Schedule
-from hpc_search.trial import NonFiniteError, Params, Pruned, Spec, Stopped, Trial
+from hpc_search.trial import NonFiniteError, Pruned, Spec, Stopped, Trial
+from hpc_search.trial.params import Params
 from hpc_search.trial.split import read_split
 
 WORKER = "0123456789abcdef"

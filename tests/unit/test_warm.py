@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -40,8 +40,8 @@ def test_points_of_a_run_come_by_its_metric_without_incomplete_ones(
 ) -> None:
     run_with(tmp_path / "first", [0.5, 0.1, None, 0.9], goal)
     found = list(ranked("run", "first", {}, tmp_path))
-    assert [name for name, _ in found] == [f"point {point}" for point in order]
-    assert found[0][1] == {"width": order[0], "epochs": 3}
+    assert [name for name, _, _ in found] == [f"point {point}" for point in order]
+    assert found[0][1:] == ({"width": order[0], "epochs": 3}, {"epochs", "experiment"})
 
 
 def test_run_is_found_by_its_name_and_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def journalled(base: Path) -> tuple[str, Any]:
 @pytest.mark.parametrize("storage", [sqlite, journalled])
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_points_of_a_study_come_by_its_values_as_they_were_suggested(
-    tmp_path: Path, storage: Any, direction: str
+    tmp_path: Path, storage: Any, direction: Literal["minimize", "maximize"]
 ) -> None:
     name, where = storage(tmp_path)
     study = optuna.create_study(
@@ -94,8 +94,8 @@ def test_points_of_a_study_come_by_its_values_as_they_were_suggested(
     before = contents(tmp_path)
     found = list(ranked("optuna", name, {}, tmp_path))
     assert contents(tmp_path) == before
-    assert found[0] == (f"trial {study.best_trial.number}", study.best_params)
-    values = [params["lr"] * params["layers"] for _, params in found]
+    assert found[0] == (f"trial {study.best_trial.number}", study.best_params, ())
+    values = [params["lr"] * params["layers"] for _, params, _ in found]
     assert values == sorted(values, reverse=direction == "maximize")
     pruned = [one for one in study.trials if one.state is optuna.trial.TrialState.PRUNED]
     assert pruned
@@ -111,7 +111,7 @@ def test_study_of_several_objectives_gives_its_front_first(tmp_path: Path) -> No
             values=[first, second],
         )
         study.add_trial(trial)
-    assert [name for name, _ in ranked("optuna", "study.db", {}, tmp_path)] == [
+    assert [name for name, _, _ in ranked("optuna", "study.db", {}, tmp_path)] == [
         *("trial 1", "trial 2"),
         *("trial 3", "trial 0"),
     ]
