@@ -50,7 +50,6 @@ machinery.PathFinder.find_spec = staticmethod(
     ("goal", "strategy"),
     [
         (ONE, "{tpe: {points: 12, seed: 3, startup: 4}}"),
-        (ONE, "{cmaes: {points: 10, population: 4}}"),
         (SEVERAL, "{nsga2: {points: 10, population: 4}}"),
     ],
 )
