@@ -13,7 +13,7 @@ from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.scalars import INT_HIGH
-from hpc_search.records.plan import FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
+from hpc_search.records.plan import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
 from hpc_search.space import (
     MOST_ROWS,
     Choice,
@@ -27,8 +27,7 @@ from hpc_search.space import (
     number,
     product,
 )
-from hpc_search.strategies.catalog import EXPERIMENT
-from hpc_search.strategies.options import ADAPTIVE
+from hpc_search.strategies.catalog import names_of
 
 #: Placeholders of a command that are no parameters.
 RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
@@ -183,8 +182,8 @@ def _folds(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
 
 
 def _placeholders(command: Cursor, space: Space, strategy: StrategySpec | None) -> None:
-    named = (EXPERIMENT,) if strategy is not None and strategy.kind == "catalog" else ()
-    known = dict.fromkeys((*space.names, *named, *RESERVED))
+    names = space.names if strategy is None else names_of(strategy, space)
+    known = dict.fromkeys((*names, *RESERVED))
     if not isinstance(command.node, ListNode):
         return
     arguments = command.items() or []

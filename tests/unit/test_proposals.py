@@ -197,8 +197,13 @@ class Hidden(Proposals):
 
     hides = changes = False
 
+    def __init__(self, layout: Layout, only: int | None = None) -> None:
+        super().__init__(layout)
+        self.only = only
+
     def _read_pack(self, first: int) -> bool:
-        return not self.hides and super()._read_pack(first)
+        hidden = self.hides and self.only in (None, first)
+        return not hidden and super()._read_pack(first)
 
     def _create(self, mine: Entry) -> bool:
         self.hides = False
@@ -207,6 +212,35 @@ class Hidden(Proposals):
     def _make_sure(self) -> list[str]:
         self.hides = self.hides and not self.changes
         return super()._make_sure()
+
+
+def test_a_pack_outranks_the_names_beside_it(layout: Layout) -> None:
+    log = fill(layout, 5)
+    bogus = entry(5, "bogus", entry=5, after=log._head)
+    fill(layout, PACK)
+    layout.proposal(5).write_bytes(encode_entries([bogus]))
+    log.read()
+    assert log.all[5].params == {"x": 5}
+    assert len(log) == PACK
+
+
+def test_who_believed_what_came_too_late_reads_all_that_follows_again(layout: Layout) -> None:
+    log = fill(layout, PACK - 1)
+    bogus = entry(PACK - 1, "bogus", entry=PACK - 1, after=log._head)
+    reader = Hidden(layout, only=0)
+    reader.read()
+    fill(layout, 2 * PACK)
+    layout.proposal(PACK - 1).write_bytes(encode_entries([bogus]))
+    reader.hides = reader.changes = True
+    reader.read()
+    assert len(reader) == 2 * PACK
+    assert reader.of(PACK - 1) == bogus
+
+    reader.settled(2 * PACK - 1)
+    fresh = Proposals(layout)
+    fresh.read()
+    assert reader.all == fresh.all
+    assert len(fresh.all) == 2 * PACK
 
 
 def test_an_entry_that_is_missing_is_not_replaced(layout: Layout) -> None:
