@@ -15,12 +15,13 @@ from typing import Any
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import Claimed, Ledger, this_process
+from hpc_search.ledger import Claimed, Ledger, proposals, this_process
 from hpc_search.ledger.journal import Journal
 from hpc_search.ledger.proposals import Proposals
 from hpc_search.ledger.proposing import Proposing
 from hpc_search.planning import load_plan
 from hpc_search.records import journal as lines
+from hpc_search.records.proposals import PACK
 from hpc_search.steering import Points
 from tests.adaptive_run import Lowest
 
@@ -96,6 +97,8 @@ def end_of(claimed: Claimed) -> lines.End:
 
 
 if __name__ == "__main__":
+    # Few entries a pack: many are made in a short time.
+    vars(proposals)["PACK"] = int(os.environ.get("HPC_TEST_PACK", PACK))
     if len(sys.argv) > 2:
         kill_at(sys.argv[2], int(sys.argv[3]))
     work(Layout(Path(sys.argv[1])))

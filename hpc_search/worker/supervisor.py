@@ -35,6 +35,7 @@ from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.options import EXITS, NOT_PROPOSED, WorkerOptions
 from hpc_search.worker.pace import Pace
+from hpc_search.worker.rungs import Rungs
 from hpc_search.worker.slice import SliceCheck, visible_device
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
@@ -63,8 +64,7 @@ class Supervisor:
         self._options = options
         self._slice = SliceCheck(layout, options.token, options.seat, packed=options.packed)
         self._device = options.device or visible_device()
-        instance = load_instance(layout)
-        self._directory = instance.origin
+        self._directory = load_instance(layout).origin
         self._walltime = Walltime.of_this_job(begins=bool(options.token))
         me = this_process(options.token, options.seat, self._device)
         points = Points(layout, plan)
@@ -88,6 +88,8 @@ class Supervisor:
         self._events = Events()
         self._stopping = ""
         self._stop_signal = 0
+        stays = None if options.limit is not None else self._referee
+        self._rungs = Rungs(stays, self._events, self._tick) if stays is not None else None
         self._queue: list[Claimed] = []
         self._last_beat = -float("inf")
         self._last_flush = 0.0
@@ -195,25 +197,23 @@ class Supervisor:
         # What is found may not be had: a worker that looks again and again beats, and hears its signals.
         self._fruitless += 1
         self._events.wait(min(self._tick(), _FRUITLESS[1] if self._fruitless > _FRUITLESS[0] else 0.0))
-        return found > 0 or self._opens_stage() or self._wait_for_others() or self._wait_for_stage()
-
-    def _opens_stage(self) -> bool:
-        """Return whether a stage could be opened; others are called to work at it."""
-        opened = self._staging.advance()
-        if opened:
-            self._departure.call(self._attempts)
-        return opened
-
-    def _wait_for_stage(self) -> bool:
+        if found > 0 or self._departure.opens_stage(self._attempts):
+            return True
         if self._options.only is not None or self._options.limit is not None:
             return False
-        wait = self._events.wait
+        return self._wait_for_others() or self._wait_for_more()
+
+    def _wait_for_more(self) -> bool:
+        """Stay where paused trials may go on soon, or a stage may open; return whether it is worth it."""
+        most, wait = self._pace.longest(), self._events.wait
+        if self._rungs is not None and self._rungs.wait(lambda: self._stopping, most, self._attempts):
+            return True
         return self._staging.comes(lambda most: wait(min(most, self._tick())), lambda: self._stopping)
 
     def _wait_for_others(self) -> bool:
         """Stay a moment where an owner of trials is silent and may be dead; return whether it is worth it."""
         seconds = self._ledger.pause()
-        if seconds <= 0 or self._options.only is not None or self._options.limit is not None:
+        if seconds <= 0:
             return False
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:

@@ -294,3 +294,26 @@ def test_a_torch_training_that_was_paused_and_promoted_is_bit_identical(tmp_path
     assert again.end is not None
     assert again.end.attempt == 1
     assert again.end.metrics == site.results()[number].end.metrics
+
+
+def test_a_worker_without_work_stays_for_those_that_are_promoted_next(tmp_path: Path) -> None:
+    # The last trial comes to its rung a moment after the first one, whose worker has nothing to do then.
+    code = TRAIN.replace(
+        "        state[",
+        "        import os, pathlib, time\n        root = pathlib.Path(os.environ['HPC_TEST_ROOT'])\n"
+        "        name = f'run-{trial.number}-{step}'\n        (root / name).touch()\n"
+        "        if step == 1:\n"
+        "            while len(list(root.glob('run-*-1'))) < 2:\n                time.sleep(0.01)\n"
+        "        if step == 0 and trial.number == 0:\n            time.sleep(1)\n"
+        "            (root / 'first').touch()\n"
+        "        if step == 0 and trial.number == 3:\n"
+        "            while not (root / 'first').exists():\n                time.sleep(0.01)\n"
+        "            time.sleep(0.2)\n"
+        "        state[",
+    )
+    text = SEARCH.replace("[5, 3, 8, 1, 9, 2, 7, 6, 4]", "[1, 2, 4, 3]")
+    site = site_of(tmp_path, "{successive_halving: {max_steps: 2, eta: 2}}", text, code.replace("9)", "2)"))
+    with site.worker() as one, site.worker() as two:
+        # Each of the promoted ones waits until the other one runs, too.
+        assert [one.wait(TIMEOUT), two.wait(TIMEOUT)] == [0, 0]
+    assert ended(site) == {"done": [2, 3], "pruned": [0, 1]}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from hpc_search import fsck
 from hpc_search.errors import EXIT_DONE, EXIT_TEMPORARY
-from hpc_search.ledger import history
+from hpc_search.ledger import history, proposals
 from hpc_search.ledger.liveness import read_beat
 from hpc_search.ledger.proposals import Proposals
 from hpc_search.mounts import Claiming
@@ -24,13 +26,15 @@ from tests import proposing_worker
 from tests.adaptive_run import AdaptiveRun
 from tests.faults.site import TIMEOUT, Site
 from tests.waiting import wait_until
+from tools.campaigns import netfs
 
 ROOT = Path(proposing_worker.__file__).parent.parent
 
 
-def start(run: AdaptiveRun, *fault: str) -> subprocess.Popen[bytes]:
-    program = [sys.executable, "-m", "tests.proposing_worker", str(run.layout.root), *fault]
-    return subprocess.Popen(program, cwd=ROOT)
+def start(run: AdaptiveRun, *fault: str, at: Path | None = None, **more: str) -> subprocess.Popen[bytes]:
+    """Start a worker on *run*, which its client sees *at* another path where that is given."""
+    program = [sys.executable, "-m", "tests.proposing_worker", str(at or run.layout.root), *fault]
+    return subprocess.Popen(program, cwd=ROOT, env={**os.environ, **more})
 
 
 def check(run: AdaptiveRun, points: int, folds: int) -> Proposals:
@@ -83,6 +87,30 @@ def test_of_processes_that_race_for_the_log_each_point_has_one_proposal_and_none
 
     assert len(log) == PACK + 20
     assert [one for one in fsck.check_run(run.layout).findings if "proposals" in one.path] == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="SKIPPED, not root: file systems are mounted")
+@pytest.mark.skipif(shutil.which("glusterfsd") is None, reason="SKIPPED, needs glusterfs (tools/netfs up)")
+@pytest.mark.timeout(300)
+def test_two_clients_with_caches_of_their_own_agree_on_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(5)
+    with netfs.mounted("cached", tmp_path) as shared:
+        one, other = shared.parent / "a" / "run", shared.parent / "b" / "run"
+        run = AdaptiveRun(one, points=40, folds=2, claiming="exclusive")
+        crowd = [start(run, at=at, HPC_TEST_PACK="4") for at in (one, other, one, other)]
+        crowd.append(start(run, "created", "3", at=other, HPC_TEST_PACK="4"))
+        while any(process.poll() is None for process in crowd):
+            # Those that are stopped come back to a log that is packed beyond what they have read.
+            process = draw.choice(crowd)
+            process.send_signal(signal.SIGSTOP)
+            with suppress(subprocess.TimeoutExpired):
+                draw.choice(crowd).wait(draw.choice([0.05, 0.3, 1.0]))
+            process.send_signal(signal.SIGCONT)
+        assert start(run, at=other, HPC_TEST_PACK="4").wait(TIMEOUT) == 0
+        monkeypatch.setattr(proposals, "PACK", 4)
+        check(run, 40, 2)
 
 
 SEARCH = """

@@ -1,4 +1,4 @@
-"""Stands for the text workloads in plans that are planned, or run for a second: every parameter counts."""
+"""Stands for the text workloads in plans that are only planned, or run for a second."""
 
 from __future__ import annotations
 
