@@ -61,11 +61,11 @@ class Gates:
         self._opened = {number: one for number, one in known.items() if one is not None}
         self.damaged = frozenset(blocks - self._opened.keys())
         self._seen = blocks, stopped
-        self.never = self._where(self._is_never)
+        self.never = self._where(self.is_never)
         self.waiting = self._where(self._waits)
         names = {self._parts[part] for part in stopped if part < len(self._parts)}
         self.closed = self._where(
-            lambda place: self._is_never(place) or self._waits(place) or self._blocks[place].part in names
+            lambda place: self.is_never(place) or self._waits(place) or self._blocks[place].part in names
         )
 
     def _read(self, number: int) -> Opened | None:
@@ -82,7 +82,8 @@ class Gates:
         undecided = self._blocks[place].needs is not None and place not in self._opened
         return undecided or place in self.damaged
 
-    def _is_never(self, place: int) -> bool:
+    def is_never(self, place: int) -> bool:
+        """Return whether the block at position *place* of the plan never runs."""
         record = self._opened.get(place)
         return record is not None and record.state == "closed"
 
