@@ -26,8 +26,11 @@ VALUES = 64
 class Lowest:
     """Proposes the lowest value of x that no other point has, by a view of its own."""
 
-    def __init__(self, layout: Layout, meanwhile: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self, layout: Layout, meanwhile: Callable[[int], None] = lambda _: None, values: int = VALUES
+    ) -> None:
         self._log = Proposals(layout)
+        self._values = values
         self._meanwhile = meanwhile
         #: Every point that it was asked for.
         self.asked: list[int] = []
@@ -36,7 +39,7 @@ class Lowest:
         self.asked.append(point)
         self._log.read()
         taken = {entry.params["x"] for entry in self._log.all.values()}
-        free = next((x for x in range(VALUES) if x not in taken), None)
+        free = next((x for x in range(self._values) if x not in taken), None)
         self._meanwhile(point)
         if free is None:
             raise UsageError("every point of the space was proposed before", hint="ask for fewer")

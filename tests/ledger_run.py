@@ -139,6 +139,8 @@ def _blocks(blocks: Sequence[Waits], search: Search) -> Iterator[Block]:
             strategy=search.strategy,
             digest="b10c",
             needs=one.needs,
+            stage=int(one.needs is not None),
+            stage_name="second" if one.needs is not None else "first",
             part=one.part,
         )
         first += one.trials

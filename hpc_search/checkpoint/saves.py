@@ -60,7 +60,7 @@ class Saves:
             Superseded, UsageError: As `Slots.save` does, also for a save in the background.
         """
         self._collect(wait=bool(stop))
-        why = why_due(step, self._clock() - self._last, self._interval, stop=stop, failures=self._failures)
+        why = why_due(self._clock() - self._last, self._interval, stop=stop, failures=self._failures)
         due = why is not None and not self._background.busy
         if not (due or self._keep) and self._checked:
             return

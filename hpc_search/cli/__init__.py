@@ -17,6 +17,7 @@ from hpc_search.cli import (
     collect,
     doctor,
     fsck,
+    importing,
     pause,
     plan,
     rerun,
@@ -31,7 +32,23 @@ from hpc_search.cli import (
 from hpc_search.durable import NO_SPACE
 from hpc_search.errors import EXIT_TEMPORARY, EXIT_USAGE, PASSING, HpcSearchError
 
-_VERBS = (plan, submit, status, collect, show, rerun, pause, resume, retry, skip, cancel, doctor, fsck, work)
+_VERBS = (
+    plan,
+    submit,
+    status,
+    collect,
+    show,
+    rerun,
+    pause,
+    resume,
+    retry,
+    skip,
+    cancel,
+    doctor,
+    fsck,
+    work,
+    importing,
+)
 #: Allocations between two looks for garbage: reading an index makes 50,000 objects that all stay.
 _GARBAGE: Final = 200_000
 _ROOT: Final = "HPC_SEARCH_ROOT"

@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> int:
     worker = Supervisor(found.layout, found.plan, options)
     code = worker.run()
     while worker.amended and not code:
-        # Nothing is left of the plan that it began with; another worker in this process goes on by the new one.
+        # Nothing is left of the plan that it began with; another worker here goes on by the new one.
         found = search.open_run(given.run_dir)
         worker = Supervisor(found.layout, found.plan, options)
         code = worker.run()

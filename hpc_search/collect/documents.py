@@ -104,8 +104,7 @@ def outcome(plan: Plan, attempts: Attempts, part: Part | None = None) -> Outcome
         params,
         spread("param_", parameter_names(plan, params), params, "null"),
         which,
-        # The first trial of a point says what its parameters are.
-        dict(zip(reversed([end.point for end in ends]), reversed(which), strict=True)),
+        _params_of_points(ends, which, params),
         Counter([end.state for end in ends]),
         sum([score.complete for score in scores]),
         seen,
@@ -113,6 +112,18 @@ def outcome(plan: Plan, attempts: Attempts, part: Part | None = None) -> Outcome
         [attempts.codes.get(end.worker, "") for end in ends],
         fronts(staged.last_stage(blocks, scores), part.objectives if part is not None else ()),
     )
+
+
+def _params_of_points(
+    ends: Sequence[Attempt], which: Sequence[int], params: Sequence[object]
+) -> dict[int, int]:
+    """Return point -> place of its parameters: what its first trial that has some says.
+
+    A trial that was skipped before its point was proposed has none.
+    """
+    pairs = [(end.point, place) for end, place in zip(ends, which, strict=True)]
+    pairs = sorted(pairs, key=lambda pair: not params[pair[1]]) if not all(params) else pairs
+    return dict(reversed(pairs))
 
 
 def _numbers(blocks: Sequence[Block], results: Mapping[int, Attempt]) -> Iterator[int]:

@@ -13,7 +13,7 @@ from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.scalars import INT_HIGH
-from hpc_search.records.plan import FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
+from hpc_search.records.plan import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
 from hpc_search.space import (
     MOST_ROWS,
     Choice,
@@ -27,7 +27,7 @@ from hpc_search.space import (
     number,
     product,
 )
-from hpc_search.strategies.catalog import EXPERIMENT
+from hpc_search.strategies.catalog import names_of
 
 #: Placeholders of a command that are no parameters.
 RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
@@ -92,6 +92,7 @@ def stage_counts(part: ReadPart) -> list[Count | None]:
         if strategy is None:
             return [None]
         cursor = part.section["strategy"]
+        _proposes(cursor, part, space, strategy)
         points = _points(cursor, space, strategy, part.given["given"])
         return [None if points is None else Count(points, seeds, strategy, space, cursor)]
     stages: tuple[StageSpec, ...] = part.given["stages"]
@@ -110,7 +111,12 @@ def _stage_count(
 ) -> Count | None:
     keys = {key.text: value for key, value in cursor.entries() or ()}
     place = keys.get("strategy") or part.section["strategy"]
-    space = part.given["space"].with_fixed(stage.fixed)
+    try:
+        space = part.given["space"].with_fixed(stage.fixed)
+    except ValueError as error:
+        keys["fixed"].add(f"the rules of the search cannot be used with these: {error}")
+        return None
+    _proposes(place, part, space, stage.strategy)
     points = _top(place, stage.strategy, earlier) if stage.strategy.kind == "top" else None
     if stage.strategy.kind != "top":
         points = _points(place, space, stage.strategy, () if earlier else part.given["given"])
@@ -180,8 +186,8 @@ def _folds(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
 
 
 def _placeholders(command: Cursor, space: Space, strategy: StrategySpec | None) -> None:
-    named = (EXPERIMENT,) if strategy is not None and strategy.kind == "catalog" else ()
-    known = dict.fromkeys((*space.names, *named, *RESERVED))
+    names = space.names if strategy is None else names_of(strategy, space)
+    known = dict.fromkeys((*names, *RESERVED))
     if not isinstance(command.node, ListNode):
         return
     arguments = command.items() or []
@@ -264,6 +270,16 @@ def _sum(counts: Sequence[Count], points: int) -> str:
     """Return the points as a sum over stages and searches: ``8 + 20 + 50 = 78``."""
     terms = [number(count.points) for count in counts]
     return f"{' + '.join(terms)} = {number(points)}" if 1 < len(terms) <= _TERMS else number(points)
+
+
+def _proposes(cursor: Cursor, part: ReadPart, space: Space, strategy: StrategySpec) -> None:
+    """Note why a strategy that proposes its points could not."""
+    if strategy.kind in ADAPTIVE:
+        from hpc_search.strategies.adaptive import refusals
+
+        objectives = part.given.get("objectives") or ("the metric",)
+        for refusal in refusals(strategy.kind, len(objectives), space):
+            cursor.add(refusal.message, found=strategy.kind, hint=refusal.hint)
 
 
 def _points(cursor: Cursor, space: Space, strategy: StrategySpec, given: Sequence[object]) -> int | None:

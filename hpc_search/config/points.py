@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor, fields
 from hpc_search.config.tables import read_table
 from hpc_search.errors import HpcSearchError
-from hpc_search.space import Choice, Dimension, LogUniform, Space, Uniform, canonical, point_hash
+from hpc_search.space import CONTINUOUS, Choice, Dimension, Excluded, Space, canonical, point_hash
 
 #: Points taken from another search, where the file does not say how many.
 TOP: Final = 10
@@ -24,9 +26,11 @@ _ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {"run": ("top",), "optuna": ("st
 _TOLD: Final = 5
 
 Params = dict[str, Any]
-#: Returns the points of another search, best first, each with a name for messages: from ("run", its place,
-#: {}) or ("optuna", its place, {"study": name}), relative to a directory.
-Reader = Callable[[str, str, Mapping[str, Any], Path], Iterable[tuple[str, Params]]]
+#: A point of another search: its name for messages, its parameters, and which of them that search fixes.
+Found = tuple[str, Params, Collection[str]]
+#: Returns the points of another search, best first: from ("run", its place, {}) or ("optuna", its place,
+#: {"study": name}), relative to a directory.
+Reader = Callable[[str, str, Mapping[str, Any], Path], Iterable[Found]]
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class _Found:
         self._base = base
         self._elsewhere = elsewhere
         self._places: dict[str, str] = {}
+        self._settled = set(space.names) - set(space.searched)
 
     def take(self, item: Cursor) -> None:
         """Add a point that the user wrote; note what is wrong with it."""
@@ -131,14 +136,15 @@ class _Found:
             message = "has no point of this space"
             section[kind].add(message, found=left[0] if left else "nothing that is done", hint="see `space`")
 
-    def _best(self, ranked: Iterable[tuple[str, Params]], top: int) -> tuple[int, list[str]]:
+    def _best(self, ranked: Iterable[Found], top: int) -> tuple[int, list[str]]:
         """Return how many points were taken, and which ones were left out before the last of them."""
         taken, left = 0, []
-        for name, params in ranked:
+        for name, params, constant in ranked:
             if taken == top:
                 break
-            # What this search fixes is its own affair: only what it varies comes from the other one.
-            own = {key: value for key, value in params.items() if key not in self._space.fixed}
+            # What this search fixes or derives is its own affair, what the other one fixes that one's.
+            names = self._settled.union(set(constant) - set(self._space.names))
+            own = {key: value for key, value in params.items() if key not in names}
             try:
                 # A point that is given already counts as taken: it is one of the best.
                 self._add(own, name)
@@ -165,7 +171,8 @@ def _told(source: str, taken: int, top: int, left: list[str]) -> list[str]:
 
 
 def _missing(space: Space, params: Mapping[str, Any]) -> list[str]:
-    return [name for name in space.names if name not in params and name not in space.fixed]
+    """Return the parameters that every point has and *params* lack."""
+    return [name for name in space.searched if name not in params and name not in space.conditional]
 
 
 def _of_value(space: Space, name: str, value: Any) -> tuple[str, str] | None:
@@ -176,37 +183,38 @@ def _of_value(space: Space, name: str, value: Any) -> tuple[str, str] | None:
     if name not in space.names:
         near = near_miss(name, space.names)
         message = f"the space has no parameter {shown(name)}" + (f"; {near}" if near else "")
-        return message, words(list(map(repr, space.names))[:30], "or")
+        known = list(map(repr, space.names))[:30]
+        return message, words(known, "or") if known else "none: the space is empty"
     try:
-        _own(_dimension(space, name), value)
+        _own(space, name, value)
     except ValueError as error:
         return f"{name}: {error}", ""
     return None
 
 
-def _dimension(space: Space, name: str) -> Dimension:
-    if name in space.dimensions:
-        return space.dimensions[name]
-    return Choice(next(group[name] for group in space.linked if name in group))
-
-
-def _own(dimension: Dimension, value: Any) -> Any:
-    """Return *value* as *dimension* has it.
+def _own(space: Space, name: str, value: Any) -> Any:
+    """Return *value* as the space has it: an integer where it has integers.
 
     Raises:
-        ValueError: It does not have it.
+        ValueError: The parameter cannot have it.
     """
-    if not isinstance(dimension, Uniform | LogUniform):
+    if name not in space.searched or space.becomes(name, value):
+        return value
+    group = next((group for group in space.linked if name in group), {})
+    dimension = Choice(group[name]) if group else space.dimensions[name]
+    if not isinstance(dimension, CONTINUOUS):
         return dimension.value(dimension.digit(value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{shown(value)} is not a number")  # noqa: TRY004 - as for the others
-    if not dimension.low <= value <= dimension.high:
-        raise ValueError(f"{shown(value)} is not between {dimension.low} and {dimension.high}")
+    if not dimension.has(value):
+        raise ValueError(f"{shown(value)} is not in the range {_range(dimension)}")
     return float(value)
 
 
+def _range(dimension: Dimension) -> str:
+    return f"{dimension.__struct_config__.tag} {list(msgspec.structs.astuple(dimension)[:2])}"
+
+
 def _full(space: Space, params: Mapping[str, Any]) -> Params:
-    """Return the point as the space has it: every parameter, in its order and with its own values.
+    """Return the point as the space has it: normalised, with fixed and derived values.
 
     Raises:
         ValueError: It is none.
@@ -216,12 +224,7 @@ def _full(space: Space, params: Mapping[str, Any]) -> Params:
     problems += [f"lacks {name!r}" for name in _missing(space, params)]
     if problems:
         raise ValueError("; ".join(problems))
-    own = {name: value for name, value in params.items() if name not in space.fixed}
-    full: Params = dict.fromkeys(space.names) | dict(space.fixed)
-    full |= {name: _own(_dimension(space, name), value) for name, value in own.items()}
-    for group in space.linked:
-        rows = [list(row) for row in zip(*group.values(), strict=True)]
-        row = [full[name] for name in group]
-        if canonical(row) not in map(canonical, rows):
-            raise ValueError(f"{words(map(repr, group))} are linked, and no row of theirs is {shown(row)}")
-    return full
+    found = space.resolve({name: _own(space, name, value) for name, value in params.items()})
+    if isinstance(found, Excluded):
+        raise ValueError(f"is excluded by {found.path}: {found.text}")  # noqa: TRY004 - as the others
+    return found

@@ -16,10 +16,12 @@ from hpc_search.fsck import (
     doubts,
     exclusive,
     files,
+    gates,
     index,
     journals,
     known,
     planned,
+    proposals,
     results,
     retries,
     seals,
@@ -174,7 +176,9 @@ def _others(
         keep = plan.search.keep_checkpoints
         checkup.cases += files.check_checkpoints(disk, facts, plan.run_id, keep=keep)
         checkup.cases += snapshots.check_snapshots(disk, plan)
+        checkup.cases += proposals.check_proposals(disk, facts, plan)
         checkup.cases += verdicts.check_verdicts(plan, facts.verdicts)
+        checkup.cases += gates.check_gates(disk, plan)
     checkup.cases += files.check_workers(disk, live=set(live))
     checkup.cases += files.check_reports(disk)
     tokens = {opening.token for opening in facts.openings.values() if opening.token}
@@ -204,7 +208,7 @@ def _ledger(disk: Disk, checkup: Checkup, plan: Plan, data: bytes | None) -> Non
     checkup.names = index.names_of_results(checkup.index, facts, sealed, marks.results)
     checkup.lost = index.lost_results(checkup.names, facts, plan.trials)
     checkup.cases += checkup.lost.cases
-    checkup.cases += results.check_results(disk, facts, sealed)
+    checkup.cases += results.check_results(disk, plan, facts, sealed)
 
 
 def _disbelieve(disk: Disk, checkup: Checkup, marks: dict[int, tuple[str, str]]) -> bool:

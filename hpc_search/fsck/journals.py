@@ -37,6 +37,8 @@ class Facts:
     ends: dict[int, list[tuple[codec.End, str, str]]] = field(default_factory=lambda: defaultdict(list))
     accepted: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     claims: dict[int, int] = field(default_factory=dict)
+    #: Entry of the log of proposed points -> a record of it, and whose journal has it.
+    proposed: dict[int, tuple[codec.Propose, str]] = field(default_factory=dict)
     saves: dict[int, dict[tuple[int, str, int], int]] = field(default_factory=lambda: defaultdict(dict))
     #: Decisions at rungs, and where they stand.
     verdicts: list[tuple[str, codec.Verdict]] = field(default_factory=list)
@@ -65,6 +67,8 @@ class Facts:
                 self.ends[record.trial].append((record, worker, checksum))
             case codec.Accepted():
                 self.accepted[record.trial][record.end] = record.worker or worker
+            case codec.Propose():
+                self.proposed.setdefault(record.entry, (record, worker))
             case codec.Claim():
                 self.claims[record.trial] = max(record.attempt, self.claims.get(record.trial, 0))
             case codec.Checkpoint():

@@ -17,15 +17,19 @@ from hpc_search.fsck.index import named
 from hpc_search.fsck.journals import Facts
 from hpc_search.planning import digest
 from hpc_search.records import checked
+from hpc_search.records.plan import Plan
 
 _AGAIN: Final = "`hpc-search collect` makes it again"
 
 
-def check_results(disk: Disk, facts: Facts, sealed: Mapping[int, tuple[str, str]]) -> Iterator[Case]:
+def check_results(
+    disk: Disk, plan: Plan, facts: Facts, sealed: Mapping[int, tuple[str, str]]
+) -> Iterator[Case]:
     """Yield what in RUN/results and audit.log is not as the last collect wrote it, or is not true."""
     layout = disk.layout
     if not os.path.isdir(layout.results):
-        if sealed:
+        # A stage that opens seals results, too.
+        if sealed and all(block.needs is None for block in plan.blocks):
             finding = Finding(path="results", what="it is missing: a collect was here", next=_AGAIN)
             yield Case(finding, "collect")
         return

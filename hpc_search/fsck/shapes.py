@@ -29,16 +29,18 @@ _FILE: Final = re.compile(
     r"|splits/splits\.json|splits/fold_\d+/(train|val)\.csv|vault/test\.csv"
     r"|ledger/(claims\.bin|[a-z]+\.lock|began|stop|paused|skipped|mode\.exclusive)"
     r"|ledger/seals/\d+\.jsonl|ledger/submits/\d+\.(intent|jobs)\.json|ledger/archive/\d+"
-    r"|ledger/(stages|snapshots|retries)/\d+\.json"
+    r"|ledger/(stages|stopped|snapshots|retries)/\d+\.json"
+    r"|ledger/proposals/(\d{7}|packed\.\d{7}-\d{7}\.jsonl)"
     r"|ledger/open/sealed\.\d{8}-\d{8}"
     r"|workers/[0-9a-f]{16}/(journal\.\d+\.jsonl|heartbeat|log\.txt|reserve|report\.jsonl)"
     r"|samples/[0-9a-f]{16}\.\d+\.bin|checkpoints/\d{6,}/a\d+-[0-9a-f]{16}\.[01]\.h5"
     r"|cache/reconciled|quarantine/known\.jsonl"
 )
 #: Links or small files; `superblock` judges them.
-_NAME: Final = re.compile(r"ledger/open/\d{6}/(size|c\d+\.\d+|d\d+)")
+_NAME: Final = re.compile(r"ledger/open/\d{6}/(size|[cp]\d+\.\d+|d\d+)")
 _FOLDER: Final = re.compile(
-    r"ledger(/(seals|retries|submits|archive|stages|snapshots|open(/\d{6})?))?|workers(/[0-9a-f]{16})?|samples"
+    r"ledger(/(seals|retries|submits|archive|stages|stopped|snapshots|proposals|open(/\d{6})?))?"
+    r"|workers(/[0-9a-f]{16})?|samples"
     r"|checkpoints(/\d{6,})?|splits(/fold_\d+)?|vault|results|submitit|cache|reruns|refit|quarantine"
 )
 _KINDS: Final = (

@@ -16,10 +16,10 @@ from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.journals import Facts
 from hpc_search.layout import WORKER_ID
-from hpc_search.ledger.superblocks import SUPERBLOCK, Accepted, parse_accepted
+from hpc_search.ledger.superblocks import SUPERBLOCK, Accepted, parse_accepted, parse_paused
 from hpc_search.records.seal import SealEntry
 
-_CLAIM: Final = re.compile(r"c(\d+)\.(\d+)")
+_CLAIM: Final = re.compile(r"([cp])(\d+)\.(\d+)")
 _DONE: Final = re.compile(r"d(\d+)")
 _NUMBER: Final = re.compile(r"[1-9]\d{0,2}")
 _CHECKSUM: Final = re.compile(r"[0-9a-f]{16}")
@@ -47,14 +47,14 @@ def read_names(disk: Disk, directory: Path, trials: range, facts: Facts) -> Name
     elif "size" in there:
         _aside(found, disk, there["size"], text, f"a number of trials from 1 to {SUPERBLOCK}")
     for name, path in there.items():
-        if _CLAIM.fullmatch(name):
-            _claim(found, disk, path, len(trials))
+        if claim := _CLAIM.fullmatch(name):
+            _claim(found, disk, path, claim[1] == "p", len(trials))
         elif _DONE.fullmatch(name):
             _done(found, disk, path, trials, facts)
     return found
 
 
-def _claim(found: Names, disk: Disk, path: Path, trials: int) -> None:
+def _claim(found: Names, disk: Disk, path: Path, paused: bool, trials: int) -> None:
     block = int(path.name[1:].partition(".")[0])
     if not found.size:
         what = "it claims a block, and `size`, which says what a block is, cannot be used"
@@ -63,6 +63,9 @@ def _claim(found: Names, disk: Disk, path: Path, trials: int) -> None:
     text = _content(disk, path)
     if block * found.size >= trials:
         _aside(found, disk, path, text, "a block of the superblock")
+    elif paused:
+        if parse_paused(text) is None:
+            _aside(found, disk, path, text, "the entry of a paused trial")
     elif text is None or WORKER_ID.fullmatch(text) is None:
         _aside(found, disk, path, text, "the id of a worker")
 

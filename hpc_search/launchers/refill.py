@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -134,14 +135,14 @@ def _look_up(layout: Layout, mark: str, launcher: Launcher) -> None:
 
 
 def claimable(layout: Layout, plan: Plan) -> int:
-    """Return how many trials nobody has, and may be claimed now."""
+    """Return how many trials can be claimed; where only paused ones are left, one worker sees to them."""
     try:
         entries = read_state(layout, plan.trials)[1]
     except IndexDamagedError:
         return 0
-    free = Gates(layout, plan).claimable(0, plan.trials)
-    found = (entry for part in free for entry in entries[part.start : part.stop])
-    return sum(entry.state in (codec.PENDING, codec.PAUSED) for entry in found)
+    free = [entries[one.start : one.stop] for one in Gates(layout, plan).claimable(0, len(entries))]
+    states = Counter(entry.state for part in free for entry in part)
+    return states[codec.PENDING] or min(1, states[codec.PAUSED])
 
 
 def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int, *, ends: bool = True) -> int:

@@ -226,8 +226,12 @@ class ExclusiveBook:
         """Have trial *number*, which stands as in *entry*, handed out; let go of one that waits at a rung."""
         mine = self._held.of(number)
         if entry.state == codec.PAUSED and mine is not None and mine.block.end - mine.block.first == 1:
-            self._superblocks.pause(*mine, entry)
-            self._held.let_go_of(mine.block)
+            block, generation = mine
+            while not self._superblocks.pause(block, generation, entry):
+                generation += 1
+                if not self._superblocks.claim(block, generation, self._worker):
+                    break
+            self._held.let_go_of(block)
         else:
             # A block of several, from before the plan had trials that may wait: it goes on at once.
             self._held.offer(number, entry)
@@ -358,11 +362,12 @@ class ExclusiveBook:
         self._gates.refresh()
         if not self._gates.closed:
             return trials - finals
-        ended = bytearray(recovery.settled(self._superblocks, self._again))
+        ended = bytearray(recovery.settled(self._superblocks, self._again, self._plan.trials))
         for superblock in filter(None, map(self._superblocks.look, self._superblocks.refresh())):
             for place in superblock.done:
                 trial = self._again.trial(place)
-                ended[trial] |= place == self._again.place(trial)
+                if trial < len(ended):
+                    ended[trial] |= place == self._again.place(trial)
         return sum(ended.count(0, one.start, one.stop) for one in self._gates.claimable(0, trials))
 
     def pending_estimate(self) -> int:

@@ -7,7 +7,7 @@ itself. Each is published once. A plan of one block that waits for nothing is ne
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from hpc_search import durable
@@ -28,6 +28,7 @@ class Gates:
     Attributes:
         closed: Trials that may not be claimed now, ascending and apart.
         never: Those of them that never will be: their blocks are closed.
+        waiting: Those of them that may be once other trials have ended: their blocks wait.
         damaged: Positions of blocks whose record does not verify; they stay closed.
     """
 
@@ -44,6 +45,7 @@ class Gates:
         self._seen: tuple[frozenset[int], frozenset[int]] | None = None
         self.closed: tuple[range, ...] = ()
         self.never: tuple[range, ...] = ()
+        self.waiting: tuple[range, ...] = ()
         self.damaged: frozenset[int] = frozenset()
         self.refresh()
 
@@ -59,8 +61,12 @@ class Gates:
         self._opened = {number: one for number, one in known.items() if one is not None}
         self.damaged = frozenset(blocks - self._opened.keys())
         self._seen = blocks, stopped
-        self.closed = _joined(block for place, block in enumerate(self._blocks) if self._shut(place, stopped))
-        self.never = _joined(block for place, block in enumerate(self._blocks) if self._is_never(place))
+        self.never = self._where(self.is_never)
+        self.waiting = self._where(self._waits)
+        names = {self._parts[part] for part in stopped if part < len(self._parts)}
+        self.closed = self._where(
+            lambda place: self.is_never(place) or self._waits(place) or self._blocks[place].part in names
+        )
 
     def _read(self, number: int) -> Opened | None:
         path = self._layout.stage(number)
@@ -69,13 +75,15 @@ class Gates:
         except (FileNotFoundError, DamagedError):
             return None
 
-    def _shut(self, place: int, stopped: frozenset[int]) -> bool:
-        block, record = self._blocks[place], self._opened.get(place)
-        if place in self.damaged or self._is_never(place) or (block.needs is not None and record is None):
-            return True
-        return any(block.part == self._parts[part] for part in stopped if part < len(self._parts))
+    def _where(self, wanted: Callable[[int], bool]) -> tuple[range, ...]:
+        return _joined(block for place, block in enumerate(self._blocks) if wanted(place))
 
-    def _is_never(self, place: int) -> bool:
+    def _waits(self, place: int) -> bool:
+        undecided = self._blocks[place].needs is not None and place not in self._opened
+        return undecided or place in self.damaged
+
+    def is_never(self, place: int) -> bool:
+        """Return whether the block at position *place* of the plan never runs."""
         record = self._opened.get(place)
         return record is not None and record.state == "closed"
 
@@ -120,6 +128,13 @@ class Gates:
         published = durable.publish(self._layout.stopped_part(part), checked.encode(record))
         self.refresh()
         return published
+
+
+def start_parts(layout: Layout) -> None:
+    """Take back that searches stopped by themselves."""
+    for name in listed(layout.stopped_parts):
+        if _NAME.fullmatch(name):
+            (layout.stopped_parts / name).unlink(missing_ok=True)
 
 
 def _numbers(names: list[str]) -> frozenset[int]:

@@ -203,6 +203,9 @@ class IndexedBook:
         except IndexDamagedError:
             self.rebuild()
             self._seen = read_image(self._layout)
+        if self._seen.header.trials < self._plan.trials:
+            self._session((), lambda _: None)
+            self._seen = read_image(self._layout)
         return self._seen
 
     # -- the others
@@ -230,12 +233,8 @@ class IndexedBook:
         lost: dict[int, Entry] = {}
         for owner, held in owned.items():
             worker = f"{owner:016x}"
-            if self._deaths.dead(worker):
-                lost |= held
-            else:
-                lost |= {
-                    n: e for n, e in held.items() if self._deaths.abandoned(worker, (n, e.attempt), (n,))
-                }
+            dead, let_go = self._deaths.dead(worker), self._deaths.abandoned
+            lost |= {n: e for n, e in held.items() if dead or let_go(worker, (n, e.attempt), (n,))}
         return lost
 
     def _seen_to(self, lost: dict[int, Entry]) -> int | None:
@@ -370,7 +369,7 @@ class IndexedBook:
     def counts(self) -> tuple[int, int]:
         """Return (trials, final trials) by the index's header."""
         header = read_header(self._layout)
-        return (header.trials, header.finals) if header else (self._plan.trials, 0)
+        return (max(header.trials, self._plan.trials), header.finals) if header else (self._plan.trials, 0)
 
     def anything_open(self) -> bool:
         """Return whether a trial is pending, claimed, running or paused."""

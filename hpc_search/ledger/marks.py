@@ -52,7 +52,7 @@ def holders(layout: Layout) -> set[str]:
     for superblock in filter(None, map(store.look, store.refresh())):
         for index, generation in superblock.claims.items():
             block = superblock.block(index)
-            if superblock.undone(block):
+            if superblock.undone(block) and not superblock.paused(index):
                 found.add(store.holder(block, generation))
     return found - {""}
 

@@ -132,7 +132,7 @@ class Proposals:
 
     def _add(self, entry: Entry) -> None:
         key = canonical(entry.params)
-        counts = entry.after == self._head and entry.point not in self.all
+        counts = entry.point >= 0 and entry.after == self._head and entry.point not in self.all
         self._head = entry.mark
         self._log.append(entry)
         if counts and key not in self._taken[entry.family]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, rebuild
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.index import read_entry, read_index
 from hpc_search.records.index import Entry, Header
+from hpc_search.records.plan import Plan
 
 #: How the words begin, in ledger/stop and in exit records, where nothing is left of the search's budget.
 USED_UP: Final = "budget used up"
@@ -57,6 +60,28 @@ def finals(layout: Layout) -> int:
         IndexDamagedError: The index is used and does not verify.
     """
     return marks.finals(layout) if mode.exclusive(layout) else read_index(layout)[0].finals
+
+
+def left(layout: Layout, plan: Plan) -> int:
+    """Return how many trials workers of now could end: without those whose blocks wait or never run.
+
+    Those of searches that stopped by themselves are among them: `submit` lets these go on.
+
+    Raises:
+        IndexDamagedError: The index is used and does not verify.
+    """
+    gates = Gates(layout, plan)
+    if not (gates.never or gates.waiting):
+        return plan.trials - finals(layout)
+    entries = read_state(layout, plan.trials)[1]
+    closed = (*gates.never, *gates.waiting)
+    return sum(not entry.final for entry in entries) - open_in(entries, closed)
+
+
+def open_in(entries: Iterable[Entry | None], parts: Iterable[range]) -> int:
+    """Return how many of the trials in *parts* are not final by their *entries*."""
+    known = [entry is not None and entry.final for entry in entries]
+    return sum(known[part.start : part.stop].count(False) for part in parts)
 
 
 def is_final(layout: Layout, number: int) -> bool:

@@ -28,7 +28,7 @@ from hpc_search import durable
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger.names import ABSENT, create, created, listed, looks, target
-from hpc_search.records.index import Entry, encode_entry, parse_entry
+from hpc_search.records.index import PAUSED, Entry, encode_entry, parse_entry
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
 
 #: Trials of a superblock; open ones are about as few as the trials that run are far apart.
@@ -252,16 +252,20 @@ class Superblocks:
             self._claim_path(block, generation)
         )
 
-    def pause(self, block: Block, generation: int, entry: Entry) -> None:
-        """Say that *generation* of *block* owns it no more, and that its one trial waits as in *entry*."""
-        with suppress(FileNotFoundError, NotADirectoryError):
-            created(self._pause_path(block, generation), encode_entry(entry).hex())
+    def pause(self, block: Block, generation: int, entry: Entry) -> bool:
+        """Say that *generation* of *block* owns it no more, and that its one trial waits as in *entry*.
+
+        Returns:
+            Whether it is said so now; False where the name says something else, from before a power cut.
+        """
+        try:
+            return create(self._pause_path(block, generation), encode_entry(entry).hex())
+        except (FileNotFoundError, NotADirectoryError):
+            return True
 
     def paused_entry(self, block: Block, generation: int) -> Entry | None:
         """Return how *generation* left the trial of *block* paused, None where that cannot be read."""
-        with suppress(ValueError, struct.error):
-            return parse_entry(bytes.fromhex(target(self._pause_path(block, generation)) or ""))
-        return None
+        return parse_paused(target(self._pause_path(block, generation)))
 
     def _pause_path(self, block: Block, generation: int) -> Path:
         return self._layout.superblock(block.superblock) / f"p{block.place}.{generation}"
@@ -369,3 +373,11 @@ def parse_accepted(text: str | None) -> Accepted | None:
     if len(parts) != 3 or not parts[0].isdecimal():
         return None
     return Accepted(int(parts[0]), parts[1], parts[2])
+
+
+def parse_paused(text: str | None) -> Entry | None:
+    """Return the entry of a paused trial that a name holds, None where it does not hold one."""
+    with suppress(ValueError, struct.error):
+        entry = parse_entry(bytes.fromhex(text or ""))
+        return entry if entry is not None and entry.state == PAUSED else None
+    return None

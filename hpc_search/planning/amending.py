@@ -23,7 +23,7 @@ from hpc_search.planning.reading import load_plan
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Budget, Part, Plan, Retry, Search, StageSpec
 from hpc_search.space import Space
-from hpc_search.strategies.rest import Rest, has
+from hpc_search.strategies.rest import Rest, lost
 
 #: Settings that no result depends on.
 FREE: Final = (
@@ -336,11 +336,10 @@ class _Stage:
 
     def _wider(self, old: Space, new: Space) -> tuple[Block | None, str]:
         """Return a block of the combinations of the grid *new* that *old* does not have."""
-        size = old.size() or 0
-        lost = sum(not has(new, old.point(number)) for number in range(size))
-        if lost:
+        size, gone = old.size() or 0, lost(new, old)
+        if gone:
             changes = [f"{self._where}{name}: {change}" for name, change in _differences(old, new)]
-            changes[-1] += f"; {lost:,} of the {size:,} points that are planned would not be in it"
+            changes[-1] += f"; {gone:,} of the {size:,} points that are planned would not be in it"
             self._grown.reasons += changes
             return None, ""
         if self._whole.given:
@@ -372,17 +371,18 @@ def _changed(old: Search | Part, new: Search | Part, why: dict[str, str]) -> lis
 def _differences(old: Space, new: Space) -> Iterator[tuple[str, str]]:
     """Yield the parameters, or other parts, in which two spaces differ."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    for key in before:
-        one, other = before[key], after[key]
-        place = "space" if key == "dimensions" else key
+    empty: dict[str, Any] = {}
+    for key in {**before, **after}:
+        one, other = before.get(key, empty), after.get(key, empty)
+        place = {"dimensions": "space.", "rules": ""}.get(key, f"{key}.")
         if not isinstance(one, dict):
             if one != other:
-                yield place, f"{_shown(one)} -> {_shown(other)}"
+                yield key, f"{_shown(one)} -> {_shown(other)}"
             continue
         for name in {**one, **other}:
             if one.get(name) != other.get(name) or (name in one) != (name in other):
                 changes = (_shown(side[name]) if name in side else "nothing" for side in (one, other))
-                yield f"{place}.{name}", " -> ".join(changes)
+                yield f"{place}{name}", " -> ".join(changes)
 
 
 def _shown(value: object) -> str:

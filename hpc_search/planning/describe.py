@@ -11,6 +11,7 @@ from hpc_search.planning.spaces import Lines, space_lines
 from hpc_search.records import index
 from hpc_search.records.plan import Block, Part, Plan, StrategySpec
 from hpc_search.space import word
+from hpc_search.strategies.pruning import rule_in_words
 
 #: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).
 _JOURNAL_BYTES: Final = 2000
@@ -53,6 +54,7 @@ def _part(plan: Plan, part: Part, lines: Lines) -> list[str]:
         f"  trial      {part.trial.callable or ' '.join(part.trial.command)}",
         f"  metric     {objectives}",
         *(_stages(plan, blocks) if part.stages else [f"  strategy   {_strategy(part.strategy)}"]),
+        *([f"  pruning    {rule_in_words(part.pruning)}"] if part.pruning and not part.stages else []),
         *([f"  points     {len(part.given):,} given ones come first"] if part.given else []),
         *space_lines(part.space, lines),
     ]
@@ -77,7 +79,7 @@ def _stage(plan: Plan, block: Block) -> str:
     if len(block.seeds) > 1:
         parts.append(f"seeds {', '.join(map(str, block.seeds))}")
     if block.pruning is not None:
-        parts.append(f"pruning {block.pruning.kind}")
+        parts.append(f"pruning {rule_in_words(block.pruning)}")
     return "; ".join(parts)
 
 

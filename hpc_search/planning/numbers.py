@@ -101,6 +101,13 @@ def _strategy(block: Block) -> Strategy:
     return Rest(block.without) if block.without else make(block.strategy, block.given)
 
 
+def trials_beside(block: Block, number: int) -> list[int]:
+    """Return the numbers of the trials of *block* that have the point of trial *number*."""
+    seeds, folds = len(block.seeds), max(1, len(block.folds))
+    first = block.first + (number - block.first) // seeds % block.points * seeds
+    return [first + fold * block.points * seeds + seed for fold in range(folds) for seed in range(seeds)]
+
+
 def split_number(block: Block, number: int) -> tuple[int, int | None, int]:
     """Return (point within the block, fold, seed) of *number*, which is fold-major (see `Block`)."""
     rest, seed = divmod(number - block.first, len(block.seeds))

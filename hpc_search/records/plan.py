@@ -13,8 +13,8 @@ from hpc_search.space import Space
 #: Version of plan.json. A reader refuses a version it does not know.
 PLAN_VERSION: Final = 1
 #: Strategies whose points depend on results, and rules that let a trial wait at a rung.
-ADAPTIVE: Final = frozenset({"tpe", "cmaes", "gp", "evolution", "nsga2"})
-PAUSING: Final = frozenset({"asha", "hyperband", "successive_halving"})
+ADAPTIVE: Final = ("tpe", "cmaes", "gp", "evolution", "nsga2")
+PAUSING: Final = ("asha", "hyperband", "successive_halving")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))

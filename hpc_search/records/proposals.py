@@ -36,10 +36,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     history: str = ""
     seen: str = ""
     after: str = ""
+    #: Mark of an entry that was lost, which nobody ran: this one stands in its place and counts for nothing.
+    lost: str = ""
 
     @property
     def mark(self) -> str:
         """What names this entry and, by its own ``after``, all entries before it: 16 hexadecimal digits."""
+        if self.lost:
+            return self.lost
         text = canonical([self.after, self.entry, self.point, self.params])
         return hashlib.blake2b(text, digest_size=8).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpc_search.search.importing import import_file
 from hpc_search.search.launch import (
     Wish,
     after_work,
@@ -41,6 +42,7 @@ __all__ = [
     "change_code",
     "check_one",
     "closed",
+    "import_file",
     "last_log",
     "locate",
     "log_tail",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchError
-from hpc_search.ledger import IndexDamagedError, paused, used_up
-from hpc_search.ledger.gates import Gates
+from hpc_search.ledger import IndexDamagedError, left, paused, used_up
+from hpc_search.ledger.gates import Gates, start_parts
 from hpc_search.planning import load_instance
 from hpc_search.search import room
 from hpc_search.search.runs import Run
@@ -126,7 +126,7 @@ def _others(run: Run, wish: Wish, order: Order) -> list[Order]:
 def pending(run: Run) -> int:
     """Return how many trials may run now, or do, by the index; all of them where it cannot be read."""
     try:
-        return stages.left(run.layout, run.plan)
+        return left(run.layout, run.plan)
     except IndexDamagedError:
         return run.plan.trials
 
@@ -183,7 +183,7 @@ def _open_stages(run: Run) -> None:
     """Let searches that stopped by themselves go on, and open the stages whose time has come."""
     if paused(run.layout):
         return
-    stages.let_go_on(run.layout, run.plan)
+    start_parts(run.layout)
     with suppress(IndexDamagedError):
         stages.advance(run.layout, run.plan, Gates(run.layout, run.plan))
 

@@ -20,6 +20,7 @@ from hpc_search.records.plan import PlannedTrial
 from hpc_search.search.runs import Run
 from hpc_search.space import canonical
 from hpc_search.steering import Points
+from hpc_search.strategies.catalog import names_of
 
 
 class TrialView(NamedTuple):
@@ -37,9 +38,10 @@ def view_trial(run: Run, number: int) -> TrialView:
     needle = b'"trial":%d,' % number
     found: list[tuple[str, lines.AnyRecord]] = []
     for line in history.lines(run.layout):
-        if needle in line.data:
+        if needle in line.data or lines.kind(line.data) == b"propose":
             record = lines.parse_line(line.data)
-            if record is not None and getattr(record, "trial", None) == number:
+            about = record.point == trial.point if isinstance(record, lines.Propose) else False
+            if record is not None and (about or getattr(record, "trial", None) == number):
                 found.append((line.worker, record))
     found.sort(key=lambda pair: (getattr(pair[1], "attempt", 0) or 0, pair[1].t, pair[1].n))
     result = history.results(run.layout).get(number)
@@ -59,7 +61,7 @@ def find_number(run: Run, params: Mapping[str, Any], fold: int | None, seed: int
     for block in run.plan.blocks:
         for local in range(block.points):
             first = numbering(block.first + local * len(block.seeds))
-            if canonical(first.params) == wanted:
+            if first.known and canonical(first.params) == wanted:
                 return _number_of(block, local, fold, seed)
     return None
 
@@ -92,7 +94,7 @@ class Reran(NamedTuple):
         """Whether both ended with the same value, to the last bit; None where one has none."""
         if self.end is None or self.recorded is None or self.changed:
             return None
-        if self.end.state == self.recorded.state != "done":
+        if self.recorded.state == "pruned" or self.end.state == self.recorded.state != "done":
             return None
         return (self.end.state, self.end.value) == (self.recorded.state, self.recorded.value)
 
@@ -101,15 +103,20 @@ def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Rer
     """Run trial *number* again, alone, into RUN/reruns/; the ledger is not touched.
 
     With *params* it runs with these parameters instead of the planned ones.
+
+    Raises:
+        UsageError: Its point is not proposed yet.
     """
     from hpc_search.worker import Supervisor, WorkerOptions
 
     planned = Points(run.layout, run.plan)(number)
+    if params is None:
+        _refuse_unknown(planned)
     changed = params is not None and canonical(dict(params)) != canonical(planned.params)
     recorded = history.results(run.layout).get(number)
     code = snapshots.code_of_worker(run.layout, recorded.worker) if recorded is not None else ""
     layout = _clone(run, number, code)
-    override = planned._replace(params=dict(params)) if params is not None else planned
+    override = planned._replace(params=dict(params), known=True) if params is not None else planned
     # Packages that differ are told: whether they matter is what is asked.
     options = WorkerOptions(seat="rerun", only=number, override=override, any_packages=True)
     Supervisor(layout, run.plan, options).run()
@@ -254,7 +261,9 @@ def which_trial(run: Run, text: str) -> tuple[int, dict[str, Any] | None]:
 
 
 def _check_names(run: Run, path: Path, given: Mapping[str, Any]) -> None:
-    names = run.plan.search.space.names
+    """Refuse parameters that are those of none of the run's searches; the nearest one is told."""
+    parts = [names_of(part.strategy, part.space) for part in run.plan.search.parts]
+    names = min(parts, key=lambda names: len(set(names) ^ set(given)))
     unknown = sorted(set(given) - set(names))
     # Not every point has what is conditional.
     missing = sorted(set(names) - set(given) - run.plan.search.space.conditional)
@@ -278,11 +287,24 @@ def find_seat(run: Run, fold: int | None, seed: int) -> int | None:
 
 
 def standalone(run: Run, view: TrialView) -> str:
-    """Return the trial as a YAML file that `rerun` accepts."""
+    """Return the trial as a YAML file that `rerun` accepts.
+
+    Raises:
+        UsageError: Its point is not proposed yet.
+    """
     from hpc_search.config import dump_point
 
     trial = view.trial
+    _refuse_unknown(trial)
     return dump_point(trial.params, fold=trial.fold, seed=trial.seed, search=run.plan.search.name)
+
+
+def _refuse_unknown(trial: PlannedTrial) -> None:
+    if not trial.known:
+        message = f"trial {trial.number}: point {trial.point} is not proposed yet, so it has no parameters"
+        raise UsageError(
+            message, hint="it is proposed when a worker claims it; `status RUN` says how far it is"
+        )
 
 
 def last_log(run: Run, view: TrialView) -> str:

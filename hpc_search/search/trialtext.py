@@ -30,7 +30,7 @@ def as_text(
     ]
     if result is not None:
         rows.extend(_result(plan, result))
-    rows.append("parameters")
+    rows.append("parameters" if trial.known else "parameters: not proposed yet")
     width = max(map(len, trial.params), default=0)
     rows.extend(f"  {name:<{width}}  {value!r}" for name, value in trial.params.items())
     rows.extend(_attempts(records, plan.part(plan.block_at(trial.number)).metric.name))
@@ -58,9 +58,14 @@ def _attempts(records: Records, metric: str) -> list[str]:
     rows = []
     saves = Counter(record.attempt for _, record in records if isinstance(record, lines.Checkpoint))
     last = {record.attempt: record for _, record in records if isinstance(record, lines.Checkpoint)}
+    proposed = [record for _, record in records if isinstance(record, lines.Propose)]
     for worker, record in records:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.t))
-        if isinstance(record, lines.Claim):
+        if isinstance(record, lines.Propose) and record is proposed[0]:
+            # Everyone who runs the point has written it down.
+            known = f"what was known of the points {record.seen}" if record.seen.strip(";") else "nothing"
+            rows.append(f"  {when}  point proposed from {known} (history {record.history})")
+        elif isinstance(record, lines.Claim):
             rows.append(f"  {when}  attempt {record.attempt} claimed by {worker}")
         elif isinstance(record, lines.Checkpoint) and record is last[record.attempt]:
             before = f", the last of {saves[record.attempt]} saves" if saves[record.attempt] > 1 else ""
@@ -100,7 +105,7 @@ def as_json(trial: PlannedTrial, entry: Entry | None, records: Records) -> str:
         "point": trial.point,
         "fold": trial.fold,
         "seed": trial.seed,
-        "params": trial.params,
+        "params": trial.params if trial.known else None,
         "state": codec.STATES[entry.state] if entry is not None else "unknown",
         "attempts": entry.attempt if entry is not None else None,
         "records": [{"worker": worker, **msgspec.to_builtins(record)} for worker, record in records],

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from hpc_search.config.points import Found
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 from hpc_search.search.runs import open_run
+from hpc_search.strategies.catalog import EXPERIMENT
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
 
 _SQLITE: Final = b"SQLite format 3\0"
 
-Ranked = Iterator[tuple[str, dict[str, Any]]]
+Ranked = Iterator[Found]
 
 
 def ranked(kind: str, place: str, options: Mapping[str, Any], base: Path) -> Ranked:
-    """Yield the points of the run or study at *place*, relative to *base*, best first, each with a name.
+    """Yield the points of the run or study at *place*, relative to *base*, best first.
 
     Raises:
         UsageError: There is none, it has no results, or Optuna is not installed.
@@ -39,9 +41,13 @@ def _of_run(place: str, base: Path) -> Ranked:
     if found.best is None:
         message = f"the run {place} has no best points: {found.reason}"
         raise UsageError(message, hint=f"`hpc-search status {run.typed}`")
+    fixed = {name for part in run.plan.search.parts for name in part.space.fixed}
+    varied = {name for part in run.plan.search.parts for name in part.space.searched}
+    constant = (fixed | {EXPERIMENT}) - varied
     for score in found.scores:
         if score.complete:
-            yield f"point {score.point}", found.params[found.of_point[score.point]]
+            params = found.params[found.of_point[score.point]]
+            yield f"point {score.point}", params, constant
 
 
 def _of_study(place: str, name: str, base: Path) -> Ranked:
@@ -57,7 +63,7 @@ def _of_study(place: str, name: str, base: Path) -> Ranked:
     # Of several objectives first the Pareto front; within it, and without one, by the first objective.
     done.sort(key=lambda trial: (trial.number not in front, sign * trial.values[0], trial.number))
     for trial in done:
-        yield f"trial {trial.number}", trial.params
+        yield f"trial {trial.number}", trial.params, ()
 
 
 def _study(place: str, name: str, base: Path) -> Study:

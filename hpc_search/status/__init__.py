@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -96,6 +96,7 @@ class Watcher:
             self._layout,
             self._plan,
             found.entries,
+            of_stages.look(self._layout, self._plan, found.entries),
             summary,
             known,
             queue,
@@ -143,12 +144,26 @@ class _Facts:
     layout: Layout
     plan: Plan
     entries: Sequence[Entry | None]
+    staged: of_stages.Staged
     summary: index.Summary
     known: list[Intent]
     queue: Queue | None
     workers: tuple[LiveWorker, ...]
     sight: trials.Sight
     now: float
+
+    @property
+    def left(self) -> int:
+        """How many trials are not final and may run."""
+        return self.plan.trials - len(self.summary.finals) - self.staged.closed
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials there are by state; those that nobody may have now are not pending."""
+        counts = {name: self.summary.counts[state] for state, name in enumerate(codec.STATES)}
+        staged = self.staged
+        pending = counts["pending"] - staged.waiting - staged.closed
+        return counts | {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:
@@ -164,23 +179,21 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
 
 def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     plan, layout = facts.plan, facts.layout
-    known, counts, finals = facts.summary.known, facts.summary.counts, facts.summary.finals
-    staged = of_stages.look(layout, plan, facts.entries)
-    left = plan.trials - len(finals) - staged.closed
+    known, finals, left = facts.summary.known, facts.summary.finals, facts.left
     live = [worker for worker in facts.workers if worker.state == "live"]
     active = bool(live) and left > 0
     rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
     one = estimate.length(finals)
     best, point = of_stages.best_of(plan, facts.entries)
     view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())
-    seats = _seats(facts, left - staged.waiting) if left else ()
+    seats = _seats(facts) if left else ()
     spent = _spent(facts)
     begun = bool(facts.known or facts.sight.rows) or any(entry.attempt for entry in known)
     state = words.state(layout, left, facts.workers, view, seats, begun=begun)
     wrong = trials.mismatched(facts.sight.rows)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
-        **(_of_plan(plan) | _counts(counts, staged)),
+        **(_of_plan(plan) | facts.counts),
         state=state,
         unknown=len(facts.entries) - len(known),
         causes=index.causes(finals),
@@ -204,23 +217,17 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         notes=(
             *notes,
             *words.notes(layout, state, view, seats, facts.known),
-            *words.searches(staged.stopped, finished=not left),
+            *words.searches(facts.staged.stopped, finished=not left),
             *words.mismatches(wrong, state, slots.replaced(facts.known)),
         ),
         next=words.next_step(layout, state, view, seats),
         budget=budget.used(layout, plan, facts.sight.rows).uses,
+        stages=facts.staged.stages,
     )
 
 
-def _counts(counts: Mapping[int, int], staged: of_stages.Staged) -> dict[str, Any]:
-    """Return the trials by state; those that nobody may have now are not pending."""
-    by_state = {name: counts[state] for state, name in enumerate(codec.STATES)}
-    pending = by_state["pending"] - staged.waiting - staged.closed
-    gated = {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
-    return {**by_state, **gated, "stages": staged.stages}
-
-
-def _seats(facts: _Facts, left: int) -> tuple[Slots, ...]:
+def _seats(facts: _Facts) -> tuple[Slots, ...]:
+    left = facts.left - facts.staged.waiting
     return slots.slots(facts.known, facts.workers, facts.sight.rows.values(), facts.queue, left)
 
 

@@ -178,14 +178,15 @@ class Use(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, rate, best, workers and failures of a run; what `status --json` prints.
 
-    ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is seen
-    yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
-    answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where the
-    index cannot be read. ``unknown`` counts records of the index that do not verify. ``busy_seconds`` is the
-    time inside attempts that ended, all workers together. ``median_seconds`` is that of a done trial.
-    ``events`` counts what workers noted, ``mismatches`` by node those that left because their slice was not
-    the expected one. ``notes`` say in words what is unusual, such as why nothing runs; ``next`` is the
-    command to type.
+    ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is
+    seen yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
+    answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where
+    the index cannot be read. ``waiting`` counts trials of stages that wait for others, ``closed`` those
+    that nobody runs because their search has stopped; none of them is ``pending``. ``unknown`` counts
+    records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended, all
+    workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted,
+    ``mismatches`` by node those that left because their slice was not the expected one. ``notes`` say in
+    words what is unusual, such as why nothing runs; ``next`` is the command to type.
     """
 
     name: str
@@ -201,6 +202,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    waiting: int
+    closed: int
     unknown: int
     causes: dict[str, int]
     best: Best | None
@@ -226,9 +229,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     objectives: tuple[str, ...] = ()
     #: What is used of the hours that the search may use up.
     budget: tuple[Use, ...] = ()
-    #: Trials of stages that wait for others, and those that nobody runs because their search has stopped.
-    waiting: int = 0
-    closed: int = 0
     stages: tuple[Stage, ...] = ()
 
     @property

@@ -48,11 +48,12 @@ def look(layout: Layout, plan: Plan, entries: Sequence[Entry | None]) -> Staged:
         for key in sorted(key for key in groups if key[0] == part.name):
             mine = [plan.blocks[place] for place in groups[key]]
             waits = all(plan.blocks[p].needs is not None and gates.opened(p) is None for p in groups[key])
-            stage = _stage(plan, mine, entries, waits=waits, stopped=part.name in stopped)
+            never = part.name in stopped or all(gates.is_never(place) for place in groups[key])
+            stage = _stage(plan, mine, entries, waits=waits, stopped=never)
             found.append(stage)
             free = sum(entry is not None and entry.state in _FREE for entry in _entries(mine, entries))
-            closed += free if part.name in stopped else 0
-            waiting += free if waits and part.name not in stopped else 0
+            closed += free if never else 0
+            waiting += free if waits and not never else 0
     words = tuple(f"search {name} stopped: {text}" for name, text in stopped.items())
     return Staged(waiting, closed, tuple(found), words)
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hpc_search.ledger.follower import Follower
-from hpc_search.planning.numbers import split_number
+from hpc_search.planning.numbers import split_number, trials_beside
 from hpc_search.records.journal import Verdict
 from hpc_search.records.plan import Block, Plan, PruningSpec
 from hpc_search.strategies import pruning
@@ -31,8 +31,9 @@ class Key(NamedTuple):
 class Bracket:
     """Trials that compete: their rule and metric, how many the plan has, and those that began.
 
-    ``curves`` has step -> value of those that are done, where the rule compares at steps. ``changed`` says
-    that something happened since it was last looked at for trials to promote.
+    ``behind`` are those whose point was pruned in another bracket, after so many rungs. ``curves`` has
+    step -> value of those that are done, where the rule compares at steps. ``changed`` says that something
+    happened since it was last looked at for trials to promote.
     """
 
     spec: PruningSpec
@@ -42,6 +43,7 @@ class Bracket:
     schedule: Schedule
     members: dict[int, Member] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
+    behind: dict[int, int] = field(default_factory=dict)
     curves: dict[int, dict[int, float]] = field(default_factory=dict)
     changed: bool = True
 
@@ -57,21 +59,25 @@ class Bracket:
 
     def promotions(self) -> list[pruning.Promotion]:
         """Return the paused trials that go on, in order."""
-        return pruning.promotions(self.spec, self.goal, list(self.members.values()), self.before)
+        members = [one for one in self.members.values() if one.number not in self.behind]
+        return pruning.promotions(self.spec, self.goal, members, self.before, self.behind)
 
     @property
     def paused(self) -> list[int]:
         """The trials that wait at a rung."""
         return sorted(number for number, one in self.members.items() if one.fate == "paused")
 
-    def at_rung(self, rung: int, but: int) -> dict[int, float]:
-        """Return the values of those that reached *rung* and may compete, but of one."""
-        alive = (one for one in self.members.values() if one.fate not in ("failed", "pruned"))
-        return {one.number: one.values[rung] for one in alive if len(one.values) > rung and one.number != but}
-
-    def at_step(self, step: int) -> dict[int, float]:
-        """Return the values at *step* of those that are done."""
-        return {number: curve[step] for number, curve in self.curves.items() if step in curve}
+    def others(self, number: int, rung: int, step: int) -> tuple[dict[int, float], list[int]]:
+        """Return trial -> value of those that *number* is compared with at *rung* or *step*; those behind."""
+        if not self.schedule.rungs:
+            return {one: curve[step] for one, curve in self.curves.items() if step in curve}, []
+        alive = (
+            one
+            for one in self.members.values()
+            if one.fate not in ("failed", "pruned") and one.number not in self.behind and one.number != number
+        )
+        reached = {one.number: one.values[rung] for one in alive if len(one.values) > rung}
+        return reached, [one for one, rungs in self.behind.items() if rungs > rung and one != number]
 
 
 class Brackets:
@@ -148,9 +154,6 @@ class Brackets:
         end = self._follower.ends.get(number)
         if end is not None:
             bracket.ended.add(number)
-        if end is not None and end.state == "pruned":
-            first = self.given_up.setdefault(self.point(number), number)
-            self.given_up[self.point(number)] = min(first, number)
         if end is not None and end.state == "done" and not bracket.schedule.rungs:
             bracket.curves[number] = dict(self.reported(number, bracket.metric))
         if values := self._values(number, bracket, ended=end is not None):
@@ -160,6 +163,24 @@ class Brackets:
             bracket.members[number] = Member(number, fate, values, promoted)  # type: ignore[arg-type]
             if fate == "running" and number not in self._follower.live:
                 self.interrupted.add(number)
+        self._give_up(number, bracket, pruned=end is not None and end.state == "pruned")
+
+    def _give_up(self, number: int, bracket: Bracket, *, pruned: bool) -> None:
+        """Take in whether trial *number* was pruned, and its point with it."""
+        point = self.point(number)
+        known = self.given_up.get(point)
+        if not pruned:
+            if known == number:
+                # Another end record of it counts by now.
+                del self.given_up[point]
+            return
+        self.given_up[point] = number if known is None else min(known, number)
+        rungs = len(bracket.members[number].values) if number in bracket.members else 0
+        for other in trials_beside(self.block(number), number):
+            beside = self.of(other)
+            if other != number and beside is not None:
+                beside.behind[other] = max(rungs, beside.behind.get(other, 0))
+                beside.changed = True
 
     def promoted(self, number: int, rung: int) -> bool:
         """Return whether it is decided that trial *number* goes on beyond *rung*."""

@@ -87,8 +87,8 @@ class Referee:
                 seen=str(pruned),
             )
         values = [value for _, value in self._brackets.reported(number, bracket.metric, until=step)]
-        others = bracket.at_rung(rung, but=number) if bracket.schedule.rungs else bracket.at_step(step)
-        judged = pruning.judge(bracket.spec, bracket.goal, number, values, others)
+        others, behind = bracket.others(number, rung, step)
+        judged = pruning.judge(bracket.spec, bracket.goal, number, values, others, behind)
         return pruning.recorded(bracket.spec, judged, trial=number, attempt=attempt, rung=rung, step=step)
 
     def unreported(self, number: int) -> str:
@@ -125,13 +125,35 @@ class Referee:
                 continue
             found = bracket.promotions()
             for promotion in found:
-                if owned := self._promote(promotion):
+                # Of a search that stopped nothing is decided.
+                if not self._ledger.gates.shut(promotion.number) and (owned := self._promote(promotion)):
                     return owned
             leaving = bracket.paused if bracket.settled and not found else []
             self._end(leaving, "")
             # What could not be owned is looked at again.
             bracket.changed = bool(found or leaving)
         return []
+
+    def due(self) -> bool:
+        """Return whether `advance` has something to do."""
+        self.refresh()
+        changed = (bracket for bracket in self._brackets if bracket.changed)
+        return bool(self._brackets.interrupted) or any(
+            bracket.promotions() or (bracket.settled and bracket.paused) for bracket in changed
+        )
+
+    def filling(self) -> bool:
+        """Return whether somebody runs whose next rung may let a paused trial go on."""
+        self.refresh()
+        for number in self._follower.live:
+            bracket = self._brackets.of(number)
+            if bracket is None:
+                continue
+            member = bracket.members.get(number)
+            rung = len(member.values) if member is not None else 0
+            if any(one.fate == "paused" and len(one.values) > rung for one in bracket.members.values()):
+                return True
+        return False
 
     def _promote(self, promotion: pruning.Promotion) -> list[Claimed]:
         number, rung = promotion.number, promotion.rung
@@ -150,8 +172,10 @@ class Referee:
         self._end(waiting, "point")
 
     def _end(self, numbers: Sequence[int], why: str) -> None:
-        """End paused trials as pruned, those that still wait."""
-        owned = self._ledger.end_paused(numbers) if numbers else []
+        """End paused trials as pruned, those that still wait; their points are given up from then on."""
+        if not numbers:
+            return
+        owned = self._ledger.end_paused(numbers)
         paused = self._follower.paused
         self._finish(
             [
@@ -163,6 +187,7 @@ class Referee:
                 for one in owned
             ]
         )
+        self.refresh()
 
     # -- trials that have not begun
     def sift(self, claimed: Sequence[Claimed]) -> list[Claimed]:

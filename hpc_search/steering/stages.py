@@ -20,17 +20,16 @@ from typing import Any, NamedTuple
 from hpc_search import durable
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
-from hpc_search.ledger import finals, read_state
+from hpc_search.ledger import read_state
 from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.history import Result
-from hpc_search.ledger.names import listed
 from hpc_search.ledger.sealing import seal_results
 from hpc_search.planning.blocks import source_of
 from hpc_search.records import checked
-from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Block, Plan
 from hpc_search.records.stages import Opened, StoppedPart
+from hpc_search.space import Excluded, Space, point_hash
 from hpc_search.strategies import narrowing
 from hpc_search.strategies.narrowing import Scored
 
@@ -158,22 +157,23 @@ def _best_given(
     """Return the points of a ``top`` stage: the best ones; where too few are complete, others by number."""
     best = [one.point for one in ranked]
     order = [*best, *(local for local in sorted(params) if local not in best)]
-    return tuple({**params[local], **block.space.fixed} for local in order[: block.points])
+    points = [_as_point(block.space, params[local]) for local in order]
+    # A rule about what this stage holds fixed may exclude some: a stage has as many points as were planned.
+    points += [{**params[local], **block.space.fixed} for local in order]
+    kept: dict[str, dict[str, Any]] = {}
+    for point in points:
+        if point is not None and len(kept) < block.points:
+            kept.setdefault(point_hash(point), point)
+    return tuple(kept.values())
 
 
-def left(layout: Layout, plan: Plan) -> int:
-    """Return how many trials are not final and may be claimed, or are somebody's.
-
-    Raises:
-        IndexDamagedError: The index is used and does not verify.
-    """
-    gates = Gates(layout, plan)
-    if not gates.closed:
-        return plan.trials - finals(layout)
-    entries = read_state(layout, plan.trials)[1]
-    free = (codec.PENDING, codec.PAUSED)
-    shut = sum(entry.state in free for part in gates.closed for entry in entries[part.start : part.stop])
-    return sum(not entry.final for entry in entries) - shut
+def _as_point(space: Space, params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return *params* as a point of *space*, which fixes other values; None where it cannot be one."""
+    try:
+        found = space.resolve({name: params[name] for name in space.searched if name in params})
+    except ValueError:
+        return None
+    return None if isinstance(found, Excluded) else found
 
 
 # -- searches that stop
@@ -203,13 +203,11 @@ def stops(layout: Layout, plan: Plan) -> dict[int, str]:
     return found
 
 
-def let_go_on(layout: Layout, plan: Plan, trials: Sequence[int] | None = None) -> None:
-    """Remove the marks of searches that stopped: of those that *trials* belong to, or of all."""
+def let_go_on(layout: Layout, plan: Plan, trials: Sequence[int]) -> None:
+    """Remove the marks of the searches that *trials* belong to."""
     names = [one.name for one in plan.search.parts]
-    parts = range(len(names)) if trials is None else {names.index(plan.block_at(one).part) for one in trials}
-    for name in listed(layout.stopped_parts):
-        if name in {layout.stopped_part(part).name for part in parts}:
-            (layout.stopped_parts / name).unlink(missing_ok=True)
+    for part in {names.index(plan.block_at(number).part) for number in trials}:
+        layout.stopped_part(part).unlink(missing_ok=True)
 
 
 def _fruitless(block: Block, results: Results) -> str:

@@ -10,12 +10,12 @@ from hpc_search.strategies.base import Strategy
 from hpc_search.strategies.catalog import Catalog
 from hpc_search.strategies.given import Given
 from hpc_search.strategies.grid import Grid
-from hpc_search.strategies.options import ADAPTIVE, KNOWN, resolved
+from hpc_search.strategies.options import KNOWN, resolved
 from hpc_search.strategies.quasirandom import Quasirandom
 from hpc_search.strategies.random import Random
 from hpc_search.strategies.top import Top
 
-__all__ = ["ADAPTIVE", "KNOWN", "Strategy", "make"]
+__all__ = ["KNOWN", "Strategy", "make"]
 
 
 def make(spec: StrategySpec, given: Sequence[Mapping[str, Any]] = ()) -> Strategy:

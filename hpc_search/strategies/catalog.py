@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hpc_search.errors import UsageError
+from hpc_search.records.plan import StrategySpec
 from hpc_search.space import Space
 from hpc_search.strategies.grid import Grid
 
@@ -39,3 +40,8 @@ class Catalog:
             IndexError: There is no such experiment.
         """
         return {EXPERIMENT: self.names[index], **Grid().point(space, index)}
+
+
+def names_of(spec: StrategySpec, space: Space) -> tuple[str, ...]:
+    """Return the names of the parameters of a point: those of *space*, and a catalog's EXPERIMENT."""
+    return (EXPERIMENT, *space.names) if spec.kind == "catalog" else space.names

@@ -1,8 +1,8 @@
 """Points that are given come first; those of a strategy follow, and none of them twice.
 
 They count: a budget of 100 with 3 given points has 97 of the strategy. Where the strategy's own points
-have numbers, those of the given ones are left out (grid, and what draws from a finite space); where a
-dimension is continuous, the one point in 2^53 that equals a given one is replaced by a random one.
+come one by one, those that are given are left out (a finite space, or one with rules); where a dimension
+is continuous, the one point in 2^53 that equals a given one is replaced by a random one.
 Either way point number i does not depend on how many are asked for.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,10 +24,11 @@ from hpc_search.strategies.random import Random
 class Numbered(Protocol):
     """A strategy that knows the number of a point."""
 
-    def place(self, space: Space, params: dict[str, Any]) -> int | None:
-        """Return the number of the point *params* in the strategy's order.
+    def place(self, space: Space, params: dict[str, Any]) -> int:
+        """Return the number of the point *params* of a finite *space*.
 
-        None where *space* is not finite, or where it is none of those asked for.
+        Raises:
+            LookupError: Only going through the points tells.
         """
         ...
 
@@ -92,21 +94,25 @@ class Given:
         for known, places in self._taken:
             if known is space or known == space:
                 return places
-        found: set[int | None] = set()
-        if space.size() is not None and isinstance(own, Numbered):
-            found = {own.place(space, dict(point)) for point in self.points}
-        elif space.size() is not None:
-            numbers = range(own.count(space))
-            found = {place for place in numbers if point_hash(own.point(space, place)) in self._hashes}
-        places = sorted(place for place in found if place is not None)
+        places = [] if _endless(space) else sorted(self._looked_up(space, own))
         self._taken[:] = [(space, places)]
         return places
 
+    def _looked_up(self, space: Space, own: Strategy) -> set[int]:
+        if space.size() is not None and isinstance(own, Numbered):
+            with suppress(LookupError):
+                return {own.place(space, dict(point)) for point in self.points}
+        numbers = range(own.count(space))
+        return {place for place in numbers if point_hash(own.point(space, place)) in self._hashes}
+
     def _new(self, space: Space, params: dict[str, Any]) -> dict[str, Any]:
-        """Return *params*, or another point of a space that is not finite where they are given."""
-        if space.size() is not None:
-            return params
-        while (found := point_hash(params)) in self._hashes:
+        """Return *params*, or another point of an endless space where they are given."""
+        while _endless(space) and (found := point_hash(params)) in self._hashes:
             digest = hashlib.blake2b(f"{self.name}:{found}".encode(), digest_size=8).digest()
             params = Random(1, int.from_bytes(digest, "big")).point(space, 0)
         return params
+
+
+def _endless(space: Space) -> bool:
+    """Return whether a strategy computes each point of *space* by itself, never twice the same."""
+    return space.size() is None and space.ruled is None

@@ -12,11 +12,11 @@ Fate = Literal["running", "done", "failed", "pruned"]
 
 
 class Observation(NamedTuple):
-    """One proposed point of the search.
+    """One point of the search that is known.
 
-    ``point`` is its place within the search (0 ... budget - 1), ``values`` the mean of each objective over
-    its trials that are done, () where none is. ``curve`` are the reports of the selection metric
-    as (step, value), in order of steps, of its first trial.
+    ``point`` is its place within the search (0 ... budget - 1), ``values`` the mean of each objective where
+    it is done, else (). ``curve`` are the reports of the selection metric as (step, value), in order of
+    steps, where it was pruned, else (). `steering.proposer` says which of its trials count.
     """
 
     point: int

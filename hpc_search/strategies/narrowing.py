@@ -3,7 +3,8 @@
 Of k points that lie evenly in an interval, the largest and the smallest are (k - 1) / (k + 1) of it apart:
 the interval that the best k come from is wider than they are by span / (k - 1) at each end. So a range
 becomes that of the best values, widened by this, by a fortieth of the parent at least, clipped to the
-parent; by the logarithm where the parent is logarithmic; integers and steps go outwards to the next one.
+parent; by the logarithm where the parent is logarithmic; integers and steps go outwards to the next one. A
+normal distribution is cut to the range.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any, Final, NamedTuple
 from msgspec import structs
 
 from hpc_search.space import (
-    CONTINUOUS,
     Choice,
     Dimension,
     Int,
@@ -29,6 +29,7 @@ from hpc_search.space import (
     Uniform,
     canonical,
 )
+from hpc_search.space.dimensions import CONTINUOUS
 from hpc_search.strategies.pareto import best_first
 
 #: Fewer points tell no width.
@@ -77,7 +78,7 @@ def narrow(parent: Space, searched: Space, top: Sequence[Mapping[str, Any]], bud
     fewer than LEAST of them. Where fewer points than the *budget* would be left, parameters get theirs
     back, the least narrowed first, until there are enough.
     """
-    varied = {*searched.dimensions, *(name for group in searched.linked for name in group)}
+    varied = {*searched.searched}
     dimensions: dict[str, Dimension] = {}
     for name, dimension in parent.dimensions.items():
         values = [point[name] for point in top if name in point] if name in varied else []
@@ -95,38 +96,30 @@ def _dimension(parent: Dimension, values: Sequence[Any]) -> Dimension:
         case Choice():
             return _seen(parent, inside)
         case Int() | Quantized():
-            return _stepped(parent, inside)
+            return _steps(parent, [parent.digit(value) for value in inside])
         case LogInt():
             low, high = _log_widened(inside, parent.low, parent.high)
             low, high = max(parent.low, math.floor(low)), min(parent.high, math.ceil(high))
-            return LogInt(low, high, _inside(parent.prior, low, high))
+        case Normal(mean=mean, sd=sd):
+            pad = max((max(inside) - min(inside)) / (len(inside) - 1), sd * _PAD)
+            low, high = _outwards(min(inside) - pad, max(inside) + pad)
+            return Uniform(low, high, _prior(Prior(mean, sd), low, high))
         case Uniform():
             low, high = _widened(min(inside), max(inside), len(inside), parent.low, parent.high)
+            low, high = _within(parent, *_outwards(low, high))
         case LogUniform():
             low, high = _log_widened(inside, parent.low, parent.high)
-        case Normal():
-            # It has no bounds: where the best ones are is a prior that the user gave.
-            return parent
-    low, high = _outwards(low, ROUND_FLOOR), _outwards(high, ROUND_CEILING)
-    low, high = max(parent.low, low), min(parent.high, high)
-    return structs.replace(parent, low=low, high=high, prior=_inside(parent.prior, low, high))
+            low, high = _within(parent, *_outwards(low, high))
+    return structs.replace(parent, low=low, high=high, prior=_prior(parent.prior, low, high))
 
 
-def _stepped(parent: Int | Quantized, values: Sequence[Any]) -> Int | Quantized:
-    """Return a range with steps, whose ends go outwards to the next step."""
-    low, high = _widened(min(values), max(values), len(values), parent.low, parent.high)
-    # A step that is reached but for the rounding is not passed.
-    first = max(0, math.floor((low - parent.low) / parent.step + 1e-9))
-    last = min(parent.count() - 1, math.ceil((high - parent.low) / parent.step - 1e-9))
-    if first == last and isinstance(parent, Quantized):
-        first, last = (first, last + 1) if last < parent.count() - 1 else (first - 1, last)
-    ends = parent.value(first), parent.value(last)
-    return structs.replace(parent, low=ends[0], high=ends[1], prior=_inside(parent.prior, *ends))
+def _within(parent: Uniform | LogUniform, low: float, high: float) -> tuple[float, float]:
+    return max(parent.low, low), min(parent.high, high)
 
 
-def _inside(prior: Prior | None, low: float, high: float) -> Prior | None:
-    """Return *prior* with its middle at the nearest place of a narrowed range."""
-    return None if prior is None else Prior(min(max(prior.at, low), high), prior.sd)
+def _prior(parent: Prior | None, low: float, high: float) -> Prior | None:
+    """Return *parent* for the range from *low* to *high*: at its end, where the best was thought outside."""
+    return None if parent is None else Prior(min(max(parent.at, low), high), parent.sd)
 
 
 def _has(dimension: Dimension, value: Any) -> bool:
@@ -142,9 +135,21 @@ def _has(dimension: Dimension, value: Any) -> bool:
 
 def _seen(parent: Choice, values: Iterable[Any]) -> Choice:
     seen = {canonical(value) for value in values}
-    kept = [place for place, value in enumerate(parent.values) if canonical(value) in seen]
-    weights = tuple(parent.weights[place] for place in kept if parent.weights)
-    return Choice(tuple(parent.values[place] for place in kept), weights)
+    places = [place for place, value in enumerate(parent.values) if canonical(value) in seen]
+    weights = [parent.weights[place] for place in places] if parent.weights else ()
+    return Choice(tuple(parent.values[place] for place in places), tuple(weights))
+
+
+def _steps(parent: Int | Quantized, digits: Sequence[int]) -> Int | Quantized:
+    """Return *parent* from one of its values to another, widened to whole steps."""
+    last = parent.count() - 1
+    low, high = _widened(min(digits), max(digits), len(digits), 0, last)
+    first, last = math.floor(low), math.ceil(high)
+    # A range of one value has no room: the neighbour above, or below, stays in.
+    last = max(last, min(first + 1, parent.count() - 1))
+    first = min(first, max(last - 1, 0))
+    ends = parent.value(first), parent.value(last)
+    return structs.replace(parent, low=ends[0], high=ends[1], prior=_prior(parent.prior, *ends))
 
 
 def _widened(least: float, most: float, count: int, low: float, high: float) -> tuple[float, float]:
@@ -159,8 +164,9 @@ def _log_widened(values: Sequence[float], low: float, high: float) -> tuple[floa
     return min(math.exp(ends[0]), *values), max(math.exp(ends[1]), *values)
 
 
-def _outwards(value: float, rounding: str) -> float:
-    return float(Context(prec=_DIGITS, rounding=rounding).create_decimal_from_float(value))
+def _outwards(low: float, high: float) -> tuple[float, float]:
+    down, up = Context(prec=_DIGITS, rounding=ROUND_FLOOR), Context(prec=_DIGITS, rounding=ROUND_CEILING)
+    return float(down.create_decimal_from_float(low)), float(up.create_decimal_from_float(high))
 
 
 def _group(parent: Group, top: Sequence[Mapping[str, Any]]) -> Group:
@@ -230,5 +236,5 @@ def shown(dimension: Dimension) -> str:
     if isinstance(dimension, Choice):
         return f"[{', '.join(map(str, dimension.values))}]"
     if isinstance(dimension, Normal):
-        return f"normal [{dimension.mean:g}, {dimension.sd:g}]"
+        return f"normal around {dimension.mean:g}, sd {dimension.sd:g}"
     return f"[{dimension.low:g}, {dimension.high:g}]"

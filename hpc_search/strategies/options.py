@@ -38,8 +38,6 @@ KNOWN: Final[dict[str, dict[str, Option]]] = {
     "catalog": {"names": Option("names")},
     "top": {"points": _POINTS, "stage": Option("text")},
 }
-#: Those whose points depend on results.
-ADAPTIVE: Final = ("tpe", "cmaes", "gp", "evolution", "nsga2")
 
 
 def example(kind: str) -> str:

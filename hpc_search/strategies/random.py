@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -102,20 +102,17 @@ class Random:
         assert isinstance(found, dict)
         return found
 
-    def place(self, space: Space, params: dict[str, Any]) -> int | None:
-        """Return the number of the point *params*; None where none of those asked for is numbered so."""
+    def place(self, space: Space, params: dict[str, Any]) -> int:
+        """Return the number of the point *params*.
+
+        Raises:
+            LookupError: Points are drawn one after the other, or some dimension is continuous.
+        """
         size = space.size()
-        if space.ruled is not None and (size is None or space.ruled.weighted):
-            keys = [_digest(self.point(space, index)) for index in range(len(self._sequence(space)))]
-            wanted = _digest(params)
-            return keys.index(wanted) if wanted in keys else None
-        if size is None:
-            return None
-        if space.ruled is not None or not _masses(space):
-            return _permutation(self.seed, size, 0).inverse(space.index(params))
-        numbers = [space.index(_numbered(space, number)) for number in self._sequence(space)]
-        wanted_number = space.index(params)
-        return numbers.index(wanted_number) if wanted_number in numbers else None
+        masses = _masses(space) if space.ruled is None else space.ruled.weighted
+        if size is None or masses:
+            raise LookupError("only going through the points tells")
+        return _permutation(self.seed, size, 0).inverse(space.index(params))
 
     def _sequence(self, space: Space) -> tuple[int, ...]:
         for known, numbers in self._drawn:
@@ -124,7 +121,7 @@ class Random:
         draws = (
             _distinct(_candidates(space, self.seed), _leftovers(space, self.seed))
             if space.ruled is None
-            else _allowed(space, self.seed)
+            else different(space, lambda draw: drawn(space, self.seed, draw))
         )
         numbers = tuple(itertools.islice(draws, self.points))
         self._drawn[:] = [(space, numbers)]
@@ -149,13 +146,16 @@ def drawn(space: Space, seed: int, draw: int) -> dict[str, Any] | Excluded | Non
         return None
 
 
-def _allowed(space: Space, seed: int) -> Iterator[int]:
-    """Yield the draws that are points not drawn before; it ends where none are found any more."""
+def different(space: Space, drawn: Callable[[int], dict[str, Any] | Excluded | None]) -> Iterator[int]:
+    """Yield the draws that are points not drawn before; it ends where none are found any more.
+
+    *drawn* returns draw number 0, 1, ...; and for -1, -2, ... all points of a *space* that can be counted.
+    """
     size = space.size()
     seen: set[bytes] = set()
     misses, draw = 0, 0
     while misses < (_MISSES if size is None else _REPEATS):
-        found = drawn(space, seed, draw)
+        found = drawn(draw)
         key = _digest(found) if isinstance(found, dict) else b""
         if key and key not in seen:
             seen.add(key)
@@ -164,7 +164,7 @@ def _allowed(space: Space, seed: int) -> Iterator[int]:
         misses += 1
         draw += 1
     for place in range(size or 0):
-        found = drawn(space, seed, ~place)
+        found = drawn(~place)
         if isinstance(found, dict) and _digest(found) not in seen:
             yield ~place
 

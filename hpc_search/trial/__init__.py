@@ -91,7 +91,6 @@ class _Progress:
     saved: bool = False
     #: The last rung with a verdict.
     rung: int = -1
-    paused: bool = False
     stop_reports: int = 0
     samples: dict[str, Any] | None = None
     used: set[str] = field(default_factory=set)
@@ -132,6 +131,8 @@ class Trial:
         self.threads = spec.threads
         self.history: list[tuple[int, dict[str, float]]] = []
         self.restored: dict[str, Any] = {}
+        #: Whether the trial waits at a rung from its next save on.
+        self.paused = False
         #: Whether the trial asked for its accumulation: only then may a smaller batch take its place.
         self.accumulates = False
         self._slots = checkpoint.Slots(self._layout, spec.run_id, spec.number, spec.attempt, spec.worker)
@@ -191,7 +192,7 @@ class Trial:
             Stopped: The worker has to stop, or the trial is paused, and the trial does not save.
             Pruned: The search gives the trial up.
         """
-        if self._progress.paused:
+        if self.paused:
             # It did not save since: whoever promotes it starts it anew.
             self._stop()
         step = checkpoint.step_of("trial.report", step)
@@ -235,12 +236,7 @@ class Trial:
         self._progress.rung = rung
         if decision == "prune":
             raise Pruned
-        self._progress.paused = decision == "pause"
-
-    @property
-    def paused(self) -> bool:
-        """Whether the trial waits at a rung from its next save on."""
-        return self._progress.paused
+        self.paused = decision == "pause"
 
     def restore(self, /, **objects: Any) -> int:
         """Put back the state of the newest valid checkpoint; return its step, 0 where there is none.

@@ -125,10 +125,12 @@ class Departure:
             self._refill(done, refused=again)
         return False
 
-    def call(self, done: int) -> None:
-        """Send workers for what can be claimed since a moment ago, where SLURM runs this one."""
-        if self._refill is not None and self.is_task and not self._ledger.closed:
+    def opens_stage(self, done: int) -> bool:
+        """Return whether a stage could be opened; where SLURM runs this worker, others are sent for it."""
+        opened = self.staging.advance()
+        if opened and self._refill is not None and self.is_task and not self._ledger.closed:
             self._refill(done, refused=False, stays=True)
+        return opened
 
     def _last_look(self, queue: Sequence[Claimed], *, stopping: bool) -> bool:
         """Return whether there is work left, after what is held has been given back."""

@@ -55,6 +55,10 @@ class Pace:
         """Take the length of an attempt."""
         self._durations.append(seconds)
 
+    def longest(self) -> float:
+        """Return the seconds of the longest attempt of late, 0 before the first."""
+        return max(self._durations[-_RECENT:], default=0.0)
+
     def ahead(self) -> int:
         """Return how many trials to claim: 10 s of work, never more than half of a fair share."""
         if len(self._durations) < _KNOWN_ENDS:

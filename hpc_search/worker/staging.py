@@ -43,7 +43,7 @@ class Staging:
         """Note that there was work."""
         self._idle_since = None
 
-    def comes(self, wait: Callable[[float], object]) -> bool:
+    def comes(self, wait: Callable[[float], object], stopping: Callable[[], str]) -> bool:
         """Stay a while where a stage waits for trials of others; return whether to claim again."""
         if not self._staged or not any(self._waits()) or not self._ledger.left():
             return False
@@ -51,9 +51,9 @@ class Staging:
         self._idle_since = self._idle_since or now
         until = min(self._idle_since + self._patience, now + self._ledger.plan.search.heartbeat)
         seen = self._seen()
-        while time.monotonic() < until and self._seen() == seen:
+        while not stopping() and time.monotonic() < until and self._seen() == seen:
             wait(_LOOK)
-        return time.monotonic() < self._idle_since + self._patience
+        return not stopping() and time.monotonic() < self._idle_since + self._patience
 
     def _waits(self) -> list[int]:
         return list(stages.waits(self._ledger.layout, self._ledger.plan, self._ledger.gates))

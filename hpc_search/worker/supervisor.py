@@ -13,19 +13,11 @@ from typing import Final
 from hpc_search import checkpoint
 from hpc_search.errors import EXIT_DONE, EXIT_TEMPORARY, TemporaryError
 from hpc_search.layout import Layout
-from hpc_search.ledger import (
-    USED_UP,
-    Claimed,
-    Ledger,
-    is_final,
-    library_versions,
-    this_process,
-    used_up,
-)
+from hpc_search.ledger import Claimed, Ledger, is_final, library_versions, this_process
 from hpc_search.ledger.fold import fold
 from hpc_search.ledger.proposing import NotProposedError, Proposed
 from hpc_search.locks import LockUnavailableError
-from hpc_search.planning import amended, load_instance
+from hpc_search.planning import load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
 from hpc_search.steering import Points, Proposer, Referee
@@ -43,12 +35,11 @@ from hpc_search.worker.memory import KillCounter
 from hpc_search.worker.opening import Opener
 from hpc_search.worker.options import EXITS, NOT_PROPOSED, WorkerOptions
 from hpc_search.worker.pace import Pace
+from hpc_search.worker.rungs import Rungs
 from hpc_search.worker.slice import SliceCheck, visible_device
 from hpc_search.worker.verdict import PAUSED, TIME_LIMIT
 from hpc_search.worker.walltime import Walltime
 
-#: Why a worker leaves that finds nothing more in its plan, where there is a newer one.
-AMENDED: Final = "the plan was amended"
 #: Marks wait at most this long for the next claim.
 _FLUSH: Final = 0.5
 #: A worker that looks this share of the lease too late was stopped, or a file server stood still.
@@ -73,8 +64,7 @@ class Supervisor:
         self._options = options
         self._slice = SliceCheck(layout, options.token, options.seat, packed=options.packed)
         self._device = options.device or visible_device()
-        instance = load_instance(layout)
-        self._directory = instance.origin
+        self._directory = load_instance(layout).origin
         self._walltime = Walltime.of_this_job(begins=bool(options.token))
         me = this_process(options.token, options.seat, self._device)
         points = Points(layout, plan)
@@ -98,6 +88,8 @@ class Supervisor:
         self._events = Events()
         self._stopping = ""
         self._stop_signal = 0
+        referee = self._referee
+        self._rungs = Rungs(referee, self._ledger, self._events, self._tick) if referee is not None else None
         self._queue: list[Claimed] = []
         self._last_beat = -float("inf")
         self._last_flush = 0.0
@@ -110,10 +102,13 @@ class Supervisor:
         self._opener = Opener(layout, plan, self._ledger, self._log, self._directory, options.import_limit)
         self._opener.any_packages = options.any_packages
         self._hosting = Hosting(plan, self._opener, self._events)
-        self._allowance = Allowance(layout, plan)
-        #: Whether it left because the run has a newer plan, by which the next worker shall go on.
-        self.amended = False
+        self._allowance = Allowance(layout, plan, one=options.only is not None, few=options.limit is not None)
         self._failures = Failures(self._ledger, self._node)
+
+    @property
+    def amended(self) -> bool:
+        """Whether it left because the run has a newer plan, by which the next worker shall go on."""
+        return self._allowance.amended
 
     # -- the whole life
     def run(self) -> int:
@@ -167,7 +162,7 @@ class Supervisor:
 
     def _work(self) -> str:
         while not self._stopping:
-            if self._may_go_on and self._allowance.over(lambda: amended(self._layout, self._plan)):
+            if self._allowance.over():
                 break
             if not self._queue:
                 try:
@@ -189,16 +184,7 @@ class Supervisor:
                 return leaving
         if self._stopping:
             return self._stopping
-        if self._may_go_on and amended(self._layout, self._plan):
-            self.amended = True
-            return AMENDED
-        if used_up(self._layout):
-            return USED_UP
-        return "stopped" if self._ledger.closed else "no work left"
-
-    @property
-    def _may_go_on(self) -> bool:
-        return self._options.only is None and self._options.limit is None
+        return self._allowance.reason(closed=self._ledger.closed)
 
     def _takes_no_more(self) -> bool:
         """Return whether nothing shall be claimed, whatever there is."""
@@ -211,24 +197,23 @@ class Supervisor:
         # What is found may not be had: a worker that looks again and again beats, and hears its signals.
         self._fruitless += 1
         self._events.wait(min(self._tick(), _FRUITLESS[1] if self._fruitless > _FRUITLESS[0] else 0.0))
-        return found > 0 or self._opens_stage() or self._wait_for_others() or self._wait_for_stage()
-
-    def _opens_stage(self) -> bool:
-        """Return whether a stage could be opened; others are called to work at it."""
-        opened = self._staging.advance()
-        if opened:
-            self._departure.call(self._attempts)
-        return opened
-
-    def _wait_for_stage(self) -> bool:
+        if found > 0 or self._departure.opens_stage(self._attempts):
+            return True
         if self._options.only is not None or self._options.limit is not None:
             return False
-        return self._staging.comes(lambda most: self._events.wait(min(most, self._tick())))
+        return self._wait_for_others() or self._wait_for_more()
+
+    def _wait_for_more(self) -> bool:
+        """Stay where paused trials may go on soon, or a stage may open; return whether it is worth it."""
+        most, wait = self._pace.longest(), self._events.wait
+        if self._rungs is not None and self._rungs.wait(lambda: self._stopping, most, self._attempts):
+            return True
+        return self._staging.comes(lambda most: wait(min(most, self._tick())), lambda: self._stopping)
 
     def _wait_for_others(self) -> bool:
         """Stay a moment where an owner of trials is silent and may be dead; return whether it is worth it."""
         seconds = self._ledger.pause()
-        if seconds <= 0 or self._options.only is not None or self._options.limit is not None:
+        if seconds <= 0:
             return False
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
@@ -273,21 +258,9 @@ class Supervisor:
         if self._walltime.left() <= 0:
             self._stop(TIME_LIMIT, signal.SIGUSR2)
             return []
-        if self._referee is None:
-            return self._ledger.claim(self._pace.ahead() if limit is None else 1)
-        return self._claim_by_rules(self._referee)
-
-    def _claim_by_rules(self, referee: Referee) -> list[Claimed]:
-        """Own a trial that was promoted, else a new one; trials whose point was pruned are ended at once."""
-        while not self._stopping:
-            if promoted := referee.advance():
-                return promoted
-            claimed = self._ledger.claim()
-            kept = referee.sift(claimed)
-            if kept or not claimed:
-                return kept
-            self._events.wait(min(self._tick(), 0.0))
-        return []
+        if self._rungs is not None:
+            return self._rungs.claim(lambda: self._stopping)
+        return self._ledger.claim(self._pace.ahead() if limit is None else 1)
 
     def _propose(self, point: int) -> Proposed | None:
         """Have *point* proposed; None where the worker has to stop before it is."""

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from hpc_search.cli import main
 from hpc_search.ledger import Ledger
+from hpc_search.ledger.gates import Gates
 from hpc_search.records.journal import End
-from hpc_search.steering import Referee
+from hpc_search.steering import Referee, stages
 from hpc_search.worker.attempt import Attempt
 
 
@@ -24,10 +25,10 @@ def _kill_trial(attempt: Attempt) -> None:
 
 
 class Moment:
-    """Counts calls of one method; at the last one does something *before* or after it."""
+    """Counts calls of one method, or function of a module; at the last one acts *before* or after it."""
 
     def __init__(
-        self, of: type, name: str, *, before: bool, when: Callable[..., bool] = lambda *_: True
+        self, of: object, name: str, *, before: bool, when: Callable[..., bool] = lambda *_: True
     ) -> None:
         self.of, self.name, self.before, self.when = of, name, before, when
 
@@ -61,6 +62,10 @@ MOMENTS: Final = {
     "paused, not marked": Moment(Ledger, "finish", before=False, when=_paused),
     "promotion recorded, not owned": Moment(Ledger, "promote", before=True),
     "promoted, not started": Moment(Ledger, "promote", before=False, when=_some),
+    "ended, not sealed": Moment(stages, "seal_results", before=True),
+    "sealed, not derived": Moment(stages, "seal_results", before=False),
+    "derived, not published": Moment(Gates, "publish", before=True),
+    "published": Moment(Gates, "publish", before=False),
     "owned to be ended": Moment(Ledger, "end_paused", before=False, when=_some),
 }
 

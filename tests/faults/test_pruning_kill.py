@@ -13,6 +13,7 @@ import pytest
 
 from hpc_search.fsck import check_run
 from hpc_search.ledger import history
+from hpc_search.mounts import Claiming
 from hpc_search.records import journal as lines
 from tests.faults.site import TIMEOUT, Site
 
@@ -55,7 +56,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(site: Site) -> Outcome:
-    ends = {number: (one.end.state, one.end.value) for number, one in site.results().items()}
+    ends = {number: (str(one.end.state), one.end.value) for number, one in site.results().items()}
     curves: dict[int, dict[int, dict[str, float]]] = {}
     verdicts: set[tuple[int, int, str, float | None]] = set()
     for line in history.lines(site.layout, frozenset({b"report", b"verdict"})):
@@ -102,26 +103,30 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("moment", "count"),
+    ("moment", "count", "claiming"),
     [
-        ("reported, not judged", 1),
-        ("reported, not judged", 6),
-        ("judged, not told", 2),
-        ("judged, not told", 7),
-        ("told", 1),
-        ("told", 5),
-        ("paused, not marked", 1),
-        ("paused, not marked", 3),
-        ("promotion recorded, not owned", 1),
-        ("promoted, not started", 1),
-        ("owned to be ended", 1),
-        ("trial: judged, not told", 2),
-        ("trial: told", 5),
+        ("reported, not judged", 6, "lock"),
+        ("judged, not told", 7, "lock"),
+        ("paused, not marked", 1, "lock"),
+        ("paused, not marked", 3, "exclusive"),
+        ("promotion recorded, not owned", 1, "lock"),
+        ("promoted, not started", 1, "lock"),
+        ("promoted, not started", 1, "exclusive"),
+        ("owned to be ended", 1, "lock"),
+        ("owned to be ended", 1, "exclusive"),
+        ("trial: judged, not told", 2, "lock"),
+        ("trial: told", 5, "lock"),
     ],
 )
 def test_a_kill_changes_no_value_and_no_decision(
-    moment: str, count: int, undisturbed: Outcome, tmp_path: Path
+    moment: str,
+    count: int,
+    claiming: Claiming,
+    undisturbed: Outcome,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HPC_SEARCH_CLAIMING", claiming)
     site = site_of(tmp_path)
     killed(site, moment, count)
     site.work()

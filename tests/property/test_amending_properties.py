@@ -13,6 +13,9 @@ from hpc_search.planning.amending import amendment
 from hpc_search.planning.blocks import blocks_of
 from hpc_search.records.plan import FoldsSpec, Metric, Plan, Search, StrategySpec, TrialSpec, search_id
 from hpc_search.space import Choice, Int, Space, Uniform, canonical
+from hpc_search.space.dimensions import Dimension
+from hpc_search.space.rules import Rules
+from hpc_search.strategies import rest
 
 
 def search(space: Space, strategy: StrategySpec, seeds: tuple[int, ...], folds: int) -> Search:
@@ -86,3 +89,44 @@ def test_numbers_never_move_and_every_wanted_trial_is_there_once(searches: list[
         assert sorted(by_point) == list(range(now.trials))
         assert amendment(now, plan(wanted)) is None
         assert replace(now.search) == wanted
+
+
+@st.composite
+def nested(draw: st.DrawFn) -> tuple[Space, Space]:
+    """Draw a finite space and one with some of its values, or a few others."""
+    outer = [draw(st.permutations(range(draw(st.integers(1, 4))))) for _ in range(draw(st.integers(1, 4)))]
+    inner = [
+        draw(st.lists(st.sampled_from([*values, *[9] * draw(st.integers(0, 1))]), min_size=1, unique=True))
+        for values in outer
+    ]
+    linked = draw(st.booleans())
+    some = [Rules(), Rules(constraints=("a + b < 4",)), Rules(when={"b": "a > 0"}, derived={"q": "a + b"})]
+    rules = draw(st.sampled_from(some)) if len(outer) > 1 else Rules()
+
+    def space(values: list[list[int]]) -> Space:
+        names = "abcd"[: len(values)]
+        dimensions: dict[str, Dimension] = {
+            name: Choice(values=tuple(one)) for name, one in zip(names, values, strict=True)
+        }
+        last = tuple(values[-1])
+        groups = ({names[-1]: last, "z": tuple(-one for one in last)},) if linked else ()
+        if linked:
+            del dimensions[names[-1]]
+        return Space(dimensions=dimensions, linked=groups, rules=rules)
+
+    return space(outer), space(inner)
+
+
+@settings(deadline=None)
+@given(nested())
+def test_what_a_wider_space_has_more_is_what_looking_at_every_point_finds(
+    spaces: tuple[Space, Space],
+) -> None:
+    wider, old = spaces
+    wanted = list(rest.looked_at(wider, (old,)))
+    found = rest.Rest((old,))
+
+    assert found.count(wider) == len(wanted)
+    assert [wider.index(found.point(wider, place)) for place in range(len(wanted))] == wanted
+    numbers = range(old.size() or 0)
+    assert rest.lost(wider, old) == sum(not rest.has(wider, old.point(number)) for number in numbers)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hpc_search.config import Profile, dump_point, dump_profile, dump_search, parse_search, profile_with
 from hpc_search.config.point import parse_point
@@ -18,9 +19,11 @@ from hpc_search.records.plan import (
     DataSpec,
     FoldsSpec,
     Metric,
+    Narrow,
     OomRetry,
     Retry,
     Search,
+    StageSpec,
     StrategySpec,
     TrialSpec,
 )
@@ -39,6 +42,8 @@ from hpc_search.space import (
     Uniform,
     duplicates,
 )
+from hpc_search.strategies import KNOWN
+from hpc_search.strategies.random import Random
 
 #: A busy machine is slow; that is no fault of the text.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
@@ -67,6 +72,9 @@ PIECES = (
     *(
         "strategy: grid\n",
         "strategy: {random: {points: 5}}\n",
+        "strategy: {catalog: {names: [a]}}\n",
+        "catalog: {experiments: {a: {b: 1}}}\n",
+        "points: [{a: 1, b: 0.5, c: 1, d: 2, e: 1}, {csv: a}]\n",
         "folds: {stratified: 5}\n",
         "data: {index: a}\n",
     ),
@@ -253,14 +261,49 @@ BUDGETS = st.builds(Budget, hours=HOURS, gpu_hours=HOURS)
 
 
 @st.composite
+def staged(draw: st.DrawFn, space: Space) -> tuple[StageSpec, ...]:
+    """Draw the stages of a search of *space*, mostly none."""
+    names = draw(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,9}", fullmatch=True), max_size=3, unique=True))
+    most = min(space.size() or 100, 100)
+    return tuple(
+        StageSpec(
+            name=name,
+            strategy=StrategySpec("random", {"points": draw(st.integers(1, most)), "seed": 7}),
+            # Another value could break a rule.
+            fixed={key: draw(VALUES) for key in space.fixed if space.ruled is None and draw(st.booleans())},
+            seeds=draw(st.none() | st.just((3, 5))),
+            narrow=Narrow(stage=names[place - 1], top=0.3) if place and draw(st.booleans()) else None,
+        )
+        for place, name in enumerate(names)
+    )
+
+
+@st.composite
+def started(draw: st.DrawFn, space: Space, points: int) -> tuple[StrategySpec, tuple[dict[str, Any], ...]]:
+    """Return a strategy with its number of points, and points that come first."""
+    kind = draw(st.sampled_from(["random", "sobol", "halton", "tpe", "nsga2"]))
+    known = {name: option.default for name, option in KNOWN[kind].items()}
+    chosen = {"points": points, "seed": draw(st.integers(0, 2**63 - 1))}
+    try:
+        own = Random(points, draw(st.integers(0, 9)))
+        given = [own.point(space, index) for index in range(draw(st.integers(0, min(3, points))))]
+    except UsageError:
+        # Rules of this space leave fewer points than were looked for.
+        given = []
+    return StrategySpec(kind=kind, options=known | chosen), tuple(given)
+
+
+@st.composite
 def searches(draw: st.DrawFn) -> Search:
     space = draw(spaces())
     size = space.size()
     points = draw(st.integers(1, min(size or 1000, 1000)))
-    random = StrategySpec(kind="random", options={"points": points, "seed": draw(st.integers(0, 2**63 - 1))})
     grid = size is not None and size <= 1000 and draw(st.booleans())
+    strategy, given = (StrategySpec(kind="grid"), ()) if grid else draw(started(space, points))
     data, folds = draw(SPLITS)
     heartbeat = draw(SECONDS)
+    stages = draw(staged(space))
+    whole = sum(stage.strategy.options["points"] for stage in stages) or (size if grid else points)
     objectives = draw(OBJECTIVES)
     return Search(
         name=draw(NAMES),
@@ -270,13 +313,16 @@ def searches(draw: st.DrawFn) -> Search:
         objectives=objectives if len(objectives) > 1 else (),
         budget=draw(BUDGETS),
         space=space,
-        strategy=StrategySpec(kind="grid") if grid else random,
+        strategy=strategy,
+        given=() if stages else given,
         seeds=tuple(draw(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=3, unique=True))),
         data=data,
         folds=folds,
         retry=draw(RETRIES),
         threads=draw(st.integers(1, 64)),
-        expect_points=draw(st.sampled_from([None, size if grid else points])),
+        expect_points=draw(st.sampled_from([None, whole])),
+        stages=stages,
+        stop_on_error=draw(st.booleans()),
         heartbeat=heartbeat,
         lease=5 * heartbeat,
         save_interval=draw(SECONDS),
@@ -322,6 +368,28 @@ def test_a_dumped_search_reads_back_equal(search: Search) -> None:
     again = parse_search(dump_search(search).encode(), "f.yaml")
     assert again == search
     assert dump_search(again) == dump_search(search)
+
+
+@PATIENT
+@given(searches(), st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES, max_size=3), min_size=1, max_size=4))
+def test_a_dumped_catalog_reads_back_equal(search: Search, experiments: dict[str, dict[str, Any]]) -> None:
+    columns = {name for values in experiments.values() for name in values} - {"experiment"}
+    defaults = {name: f"default of {name}" for name in columns}
+    rows = [{**defaults, **values} for values in experiments.values()]
+    assume(not duplicates([[row[name] for name in sorted(columns)] for row in rows]))
+    group = {name: tuple(row[name] for row in rows) for name in sorted(columns)}
+    named = StrategySpec("catalog", {"names": list(experiments)})
+    retry = structs.replace(search.retry, oom=None)
+    catalog = structs.replace(
+        search,
+        trial=TrialSpec(callable="m:f"),
+        space=Space({}, (group,) if group else (), {"fixed value": 1}),
+        strategy=named,
+        given=(),
+        expect_points=None,
+        retry=retry,
+    )
+    assert parse_search(dump_search(catalog).encode(), "f.yaml") == catalog
 
 
 @PATIENT

@@ -8,19 +8,34 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_search.space import Choice, Dimension, Int, LogInt, LogUniform, Space, Uniform, canonical
+from hpc_search.space import (
+    Choice,
+    Dimension,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Prior,
+    Quantized,
+    Space,
+    Uniform,
+    canonical,
+)
 from hpc_search.strategies.narrowing import LEAST, Scored, best, narrow, quantile
 
 DIMENSIONS: dict[str, Dimension] = {
-    "choice": Choice(("a", 1, None, 2.5, ("x", "y"))),
+    "choice": Choice(("a", 1, None, 2.5, ("x", "y")), (1, 2, 3, 4, 5)),
     "int": Int(-7, 40),
+    "even": Int(0, 60, 2, Prior(10, 5)),
+    "quantized": Quantized(0, 0.3, 0.05),
+    "normal": Normal(2, 0.5),
     "log_int": LogInt(1, 10**6),
     "uniform": Uniform(-1.0, 3.0),
-    "log_uniform": LogUniform(1e-8, 1e3),
+    "log_uniform": LogUniform(1e-8, 1e3, Prior(1, 10)),
 }
 GROUP = {"left": (1, 2, 3, 4), "right": ("p", "q", "r", "s")}
 SPACE = Space(DIMENSIONS, (GROUP,), {"epochs": 3})
-UNITS = st.floats(0, 1, exclude_max=True)
+UNITS = st.floats(0.001, 0.999)
 
 
 @st.composite
@@ -28,10 +43,7 @@ def points(draw: st.DrawFn) -> dict[str, Any]:
     row = draw(st.integers(0, 3))
     found: dict[str, Any] = {name: column[row] for name, column in GROUP.items()}
     for name, dimension in DIMENSIONS.items():
-        if isinstance(dimension, Uniform | LogUniform):
-            found[name] = dimension.quantile(draw(UNITS))
-        else:
-            found[name] = dimension.value(draw(st.integers(0, dimension.count() - 1)))
+        found[name] = dimension.quantile(draw(UNITS))
     # A conditional parameter is active in some points only.
     for name in draw(st.sets(st.sampled_from(["int", "uniform", "choice"]))):
         del found[name]
@@ -55,8 +67,14 @@ def test_a_narrowed_space_is_inside_its_parent_and_holds_the_best_points(top: li
             assert isinstance(parent, Choice)
             assert {*map(canonical, dimension.values)} == {*map(canonical, active)}
             assert [v for v in parent.values if v in dimension.values] == [*dimension.values]
+            weights = dict(zip(map(canonical, parent.values), parent.weights, strict=True))
+            assert [weights[canonical(value)] for value in dimension.values] == [*dimension.weights]
+        elif isinstance(parent, Normal):
+            assert isinstance(dimension, Uniform)
+            assert dimension.low <= min(active) <= max(active) <= dimension.high
         else:
-            assert not isinstance(parent, Choice)
+            assert not isinstance(parent, Choice | Normal)
+            assert not isinstance(dimension, Choice | Normal)
             assert type(dimension) is type(parent)
             assert parent.low <= dimension.low <= min(active)
             assert max(active) <= dimension.high <= parent.high

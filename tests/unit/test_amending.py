@@ -194,6 +194,7 @@ def test_all_that_is_no_addition_is_told_at_once(base: Path) -> None:
     [
         (GRID, GRID.replace("[0.1, 0.2]", "[0.1, 0.3]"), "3 of the 6 points that are planned"),
         (GRID, GRID.replace("strategy: grid", "strategy: {random: {points: 6}}"), "only more points"),
+        (GRID, GRID + 'constraints: ["lr * width < 0.5"]\n', "constraints: nothing ->"),
         (GRID, GRID.replace("name: example", "name: other"), "name: jobs and results"),
         (RANDOM, RANDOM.replace("seed: 3", "seed: 4"), "only more points"),
         (RANDOM, RANDOM.replace("act: [a, b]", "act: [a, b, c]"), "space.act"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,34 @@ def test_of_two_that_promote_a_trial_one_has_it(run: LedgerRun) -> None:
     assert one.promote(0) == []
     assert run.entries()[0].stalls == 0
     assert run.states()[0] == "done"
+
+
+def test_nobody_gets_what_another_one_owns_and_has_not_written_down_yet(
+    run: LedgerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = run.ledger(), run.ledger()
+    pause(one)
+    own = Ledger._own
+
+    def interrupted(ledger: Ledger, *given: Any) -> list[Claimed]:
+        if ledger is one:
+            assert two.promote(0) == []
+            assert two.end_paused([0]) == []
+        return own(ledger, *given)
+
+    monkeypatch.setattr(Ledger, "_own", interrupted)
+    assert len(one.promote(0)) == 1
+
+
+def test_a_trial_that_is_paused_is_not_given_back_by_whoever_believed_its_owner_dead(run: LedgerRun) -> None:
+    owner, other = run.ledger(), run.ledger()
+    (claimed,) = owner.claim(1)
+    owner.finish(end_of(claimed, "paused", rung=1))
+    owner.flush()
+    other.finish(end_of(claimed, "pending", cause="lost"))
+    other.flush()
+    assert other.claim(1, only=0) == []
+    assert [one.before.rung for one in other.promote(0)] == [1]
 
 
 def test_a_worker_promotes_what_it_has_just_paused(run: LedgerRun) -> None:

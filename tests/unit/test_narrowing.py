@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from hpc_search.space import Choice, Dimension, Int, LogInt, LogUniform, Space, Uniform
+from hpc_search.space import (
+    Choice,
+    Dimension,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Prior,
+    Quantized,
+    Space,
+    Uniform,
+)
 from hpc_search.strategies.narrowing import Scored, best, narrow, quantile
 
 
@@ -35,6 +46,21 @@ def test_a_logarithmic_range_is_widened_by_its_logarithm() -> None:
 def test_integers_go_outwards_to_the_next_one() -> None:
     assert one(Int(0, 100), 10, 11) == Int(7, 14)
     assert one(LogInt(1, 1024), 16, 32) == LogInt(7, 65)
+
+
+def test_steps_stay_steps() -> None:
+    assert one(Int(0, 100, 10), 30, 50) == Int(10, 70, 10)
+    assert one(Quantized(0, 1, 0.1), 0.3, 0.4) == Quantized(0.2, 0.5, 0.1)
+
+
+def test_a_normal_distribution_is_cut_to_the_range() -> None:
+    assert one(Normal(0, 1), 1, 2, 3) == Uniform(0, 4, Prior(0, 1))
+    assert one(Normal(0, 1), 3, 4, 5) == Uniform(2, 6, Prior(2, 1)), "the mean is at the end"
+
+
+def test_what_is_thought_of_a_range_stays() -> None:
+    assert one(Uniform(0, 100, Prior(60, 5)), 40, 50) == Uniform(30, 60, Prior(60, 5))
+    assert one(Choice(("a", "b", "c"), (1, 2, 3)), "c", "a") == Choice(("a", "c"), (1, 3))
 
 
 def test_one_point_tells_no_width() -> None:

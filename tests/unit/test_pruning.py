@@ -135,3 +135,19 @@ def test_a_changed_record_does_not_replay() -> None:
     assert replay(rule, record, "min") == "pause"
     record = recorded(rule, judge(rule, "max", 9, [0.1], others), trial=9, attempt=1, rung=0, step=0)
     assert replay(rule, record, "max") == record.decision == "pause"
+
+
+def test_those_pruned_in_another_fold_count_as_worse() -> None:
+    # Of nine points three came through the first fold; in the second a third of nine goes on, not of three.
+    others = {1: 0.5, 2: 0.9}
+    behind = [3, 4, 5, 6, 7, 8]
+    assert judge(spec("asha"), "max", 0, [0.1], others).decision == "pause"
+    judged = judge(spec("asha"), "max", 0, [0.1], others, behind)
+    assert (judged.decision, judged.seen) == ("continue", tuple(range(1, 9)))
+    record = recorded(spec("asha"), judged, trial=0, attempt=1, rung=0, step=0)
+    assert replay(spec("asha"), record, "max") == "continue"
+    members = [Member(number, "paused", (number / 10,)) for number in range(3)]
+    assert len(promotions(spec("asha"), "max", members, 0, dict.fromkeys(behind, 1))) == 3
+    # They were pruned at the first rung: at the second there are three.
+    members = [Member(number, "paused", (number / 10, number / 10)) for number in range(3)]
+    assert len(promotions(spec("asha"), "max", members, 0, dict.fromkeys(behind, 1))) == 1

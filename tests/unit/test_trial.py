@@ -12,7 +12,8 @@ import pytest
 from hpc_search.errors import DamagedError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.splits import Table, make_split, manifest_csv
-from hpc_search.trial import NonFiniteError, Spec, Stopped, Trial
+from hpc_search.strategies.pruning import Schedule
+from hpc_search.trial import NonFiniteError, Pruned, Spec, Stopped, Trial
 from hpc_search.trial.params import Params
 from hpc_search.trial.split import read_split
 
@@ -25,6 +26,7 @@ class Line:
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.stop = ""
+        self.verdicts: list[str] = []
         self.now = 1000.0
 
     def send(self, kind: str, **content: Any) -> None:
@@ -32,6 +34,9 @@ class Line:
 
     def stop_requested(self) -> str:
         return self.stop
+
+    def verdict(self) -> str:
+        return self.verdicts.pop(0)
 
     def clock(self) -> float:
         return self.now
@@ -388,3 +393,63 @@ def test_a_changed_or_missing_manifest_is_refused(root: Path) -> None:
     path.unlink()
     with pytest.raises(DamagedError, match="cannot be read"):
         read_split(layout, 0)
+
+
+# -- verdicts
+RUNGS = Schedule(rungs=(1, 3))
+
+
+def test_a_report_that_completes_a_rung_waits_for_its_verdict(root: Path, line: Line) -> None:
+    trial = make(root, line, schedule=RUNGS)
+    line.verdicts = ["continue", "continue"]
+    for step in range(5):
+        trial.report(step, acc=0.5)
+    asked = {content["step"]: content["rung"] for _, content in line.sent if "rung" in content}
+    assert asked == {0: 0, 2: 1}
+    assert line.verdicts == []
+
+
+def test_a_pruned_trial_ends_at_its_report(root: Path, line: Line) -> None:
+    line.verdicts = ["prune"]
+    with pytest.raises(Pruned):
+        make(root, line, schedule=RUNGS).report(0, acc=0.5)
+
+
+def test_a_paused_trial_saves_whatever_its_interval_and_stops(root: Path, line: Line) -> None:
+    trial = make(root, line, schedule=RUNGS)
+    line.verdicts = ["pause"]
+    trial.report(0, acc=0.5)
+    with pytest.raises(Stopped):
+        trial.save(1, state={"a": 1})
+    assert trial.paused
+    assert line.kinds()[-2:] == ["saved", "stopping"]
+
+
+def test_a_paused_trial_that_does_not_save_stops_at_its_next_report(root: Path, line: Line) -> None:
+    trial = make(root, line, schedule=RUNGS)
+    line.verdicts = ["pause"]
+    trial.report(0, acc=0.5)
+    with pytest.raises(Stopped):
+        trial.report(1, acc=0.6)
+    assert line.kinds() == ["report", "stopping"]
+
+
+def test_a_report_at_a_rung_must_have_the_metric(root: Path, line: Line) -> None:
+    trial = make(root, line, schedule=RUNGS)
+    with pytest.raises(UsageError, match="compares trials at step 0, and this report has no acc"):
+        trial.report(0, loss=0.5)
+    trial = make(root, line, schedule=Schedule(interval=1))
+    trial.report(0, loss=0.5)
+    line.verdicts = ["continue"]
+    trial.report(1, acc=0.5)
+
+
+def test_reports_of_a_checkpoint_are_not_judged_again(root: Path, line: Line) -> None:
+    trial = make(root, line, schedule=RUNGS, save_interval=0.0)
+    line.verdicts = ["continue"]
+    trial.report(0, acc=0.5)
+    trial.save(1, state={"a": 1})
+    line.sent.clear()
+    again = make(root, line, schedule=RUNGS, attempt=2)
+    assert again.restore(state={"a": 0}) == 1
+    assert [content.get("rung") for kind, content in line.sent if kind == "report"] == [None]

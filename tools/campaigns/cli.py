@@ -15,6 +15,7 @@ from typing import Any, Final
 CAMPAIGNS: Final[tuple[str, ...]] = (
     "flips",
     "kills",
+    "budget",
     "pauses",
     "clocks",
     "disks",

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> Tally:
     draw = random.Random(args.seed)
     for name in args.settings or SETTINGS:
         setting = SETTINGS[name]
-        with _place(setting.mode, Path(args.directory) / name) as place:
+        with mounted(setting.mode, Path(args.directory) / name) as place:
             workload = Workload(
                 points=args.trials, seeds=1, pause=0.01, heartbeat=0.5, lease=6.0, claiming=setting.claiming
             )
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> Tally:
 
 
 @contextmanager
-def _place(mode: str, local: Path) -> Iterator[Path]:
+def mounted(mode: str, local: Path) -> Iterator[Path]:
     """Give a directory on the mounted network file system, or *local* where there is no *mode*."""
     if not mode:
         local.mkdir(parents=True, exist_ok=True)

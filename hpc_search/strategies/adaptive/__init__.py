@@ -71,10 +71,7 @@ class Model:
             UsageError: *space* has fewer points, no number where the method needs one, or a library
                 is missing.
         """
-        check_installed(self.name)
-        if self.name == "cmaes" and not any(isinstance(axis, Number) for axis in axes_of(space)):
-            message = "strategy cmaes moves numbers; the space has no range with more than one value"
-            raise UsageError(message, hint="use tpe, evolution or grid, or give a range such as uniform")
+        _refuse(refusals(self.name, 1, space))
         return self._random.count(space)
 
     def point(self, space: Space, index: int) -> NoReturn:  # noqa: ARG002 - as the others have it
@@ -91,8 +88,7 @@ class Model:
         Raises:
             UsageError: A library is missing, or the method cannot have several goals.
         """
-        check_goals(self.name, len(goals))
-        check_installed(self.name)
+        _refuse(refusals(self.name, len(goals)))
         known = self._memory.look(space, history, goals)
         taken = {seen.key for seen in known}
         if space.free and not self._starting(known, index):
@@ -148,28 +144,26 @@ def make_adaptive(kind: str, options: Mapping[str, int]) -> Model:
     )
 
 
-def check_goals(kind: str, count: int) -> None:
-    """Refuse several goals where the method has one.
-
-    Raises:
-        UsageError: *count* is too many.
-    """
-    if count > 1 and not KINDS[kind].several:
-        able = " or ".join(name for name, kind in KINDS.items() if kind.several)
-        message = f"strategy {kind} has one objective; the search has {count}"
-        raise UsageError(message, hint=f"use {able}, or keep one of the objectives")
-
-
-def check_installed(kind: str) -> None:
-    """Refuse a strategy whose library is missing.
-
-    Raises:
-        UsageError: The extra that brings it is named.
-    """
+def refusals(kind: str, objectives: int = 1, space: Space | None = None) -> list[UsageError]:
+    """Return why the strategy *kind* cannot propose: objectives, a missing library, no number to move."""
+    found = []
+    if objectives > 1 and not KINDS[kind].several:
+        able = " or ".join(name for name, one in KINDS.items() if one.several)
+        message = f"strategy {kind} has one objective; the search has {objectives}"
+        found.append(UsageError(message, hint=f"use {able}, or keep one of the objectives"))
     for module, extra in KINDS[kind].needs:
         if importlib.util.find_spec(module) is None:
             message = f"strategy {kind} needs the Python package {module}, which is not installed here"
-            raise UsageError(message, hint=f"pip install 'hpc_search[{extra}]'")
+            found.append(UsageError(message, hint=f"pip install 'hpc_search[{extra}]'"))
+    if kind == "cmaes" and space is not None and not any(isinstance(axis, Number) for axis in axes_of(space)):
+        message = "strategy cmaes moves numbers; the space has no range with more than one value"
+        found.append(UsageError(message, hint="use tpe, evolution or grid, or give a range such as uniform"))
+    return found
+
+
+def _refuse(found: list[UsageError]) -> None:
+    if found:
+        raise found[0]
 
 
 def sub_seed(seed: int, index: int, attempt: int) -> int:

@@ -56,7 +56,7 @@ def _after(numbers: Sequence[Number], ended: Sequence[Evaluated], population: in
         generation = ended[first : first + population]
         optimizer.tell([(_near(optimizer, numbers, place), loss[0]) for place, loss in generation])
         if first + population < len(ended):
-            # Optuna has stored it meanwhile, with one half of the covariances; equal to the last bit is equal.
+            # Optuna has stored it meanwhile, with one half of the covariances: equal is to the last bit.
             optimizer.__setstate__(optimizer.__getstate__())
     return optimizer
 

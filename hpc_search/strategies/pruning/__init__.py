@@ -5,7 +5,7 @@ from __future__ import annotations
 from hpc_search.strategies.pruning.judging import POINT, Judgement, count, judge, recorded, replay
 from hpc_search.strategies.pruning.promoting import Member, Promotion, promotions, settled
 from hpc_search.strategies.pruning.schedule import PAUSING, Schedule, bracket_of, core, pauses, schedule
-from hpc_search.strategies.pruning.wording import in_words
+from hpc_search.strategies.pruning.wording import in_words, rule_in_words
 
 __all__ = [
     "PAUSING",
@@ -23,6 +23,7 @@ __all__ = [
     "promotions",
     "recorded",
     "replay",
+    "rule_in_words",
     "schedule",
     "settled",
 ]

@@ -32,18 +32,24 @@ class Judgement(NamedTuple):
 
 
 def judge(
-    spec: PruningSpec, goal: str, number: int, values: Sequence[float], others: Mapping[int, float]
+    spec: PruningSpec,
+    goal: str,
+    number: int,
+    values: Sequence[float],
+    others: Mapping[int, float],
+    behind: Sequence[int] = (),
 ) -> Judgement:
     """Return what becomes of trial *number*, whose reports so far gave *values*, against *others*.
 
     *others* are the values at the same rung of those that reached it (asha, hyperband), or at the same
-    step of those that are done (median, percentile).
+    step of those that are done (median, percentile). Those *behind* reached this rung in another fold or with
+    another seed and were pruned there: they count as worse.
 
     ``median`` and ``percentile`` are Optuna's: the best own value so far against the percentile of the
     others' values at this step, interpolated (Vizier takes running averages, which keep a slow start long).
     ``asha`` is that of Li et al. 2020: the best floor(n / eta) of the n at a rung go on.
     """
-    judged = _judge(spec, goal, number, values, others)
+    judged = _judge(spec, goal, number, values, others, behind)
     if spec.kind != "patient" or judged.decision == "continue":
         return judged
     sign, wait = _sign(goal), spec.options["patience"]
@@ -55,16 +61,21 @@ def judge(
 
 
 def _judge(
-    spec: PruningSpec, goal: str, number: int, values: Sequence[float], others: Mapping[int, float]
+    spec: PruningSpec,
+    goal: str,
+    number: int,
+    values: Sequence[float],
+    others: Mapping[int, float],
+    behind: Sequence[int],
 ) -> Judgement:
     rule, sign = core(spec), _sign(goal)
     if rule.kind == "successive_halving":
         return Judgement("pause", values[-1])
-    seen = tuple(sorted(others))
     if pauses(spec):
-        value = values[-1]
-        peers = cut(goal, others, (len(others) + 1) // rule.options["eta"])
-        return Judgement(_at_rung(rule, goal, number, value, len(others), peers), value, seen, peers)
+        value, seen = values[-1], tuple(sorted([*others, *behind]))
+        peers = cut(goal, others, (len(seen) + 1) // rule.options["eta"])
+        return Judgement(_at_rung(rule, goal, number, value, len(seen), peers), value, seen, peers)
+    seen = tuple(sorted(others))
     value = sign * max(sign * one for one in values)
     peers = _around(rule, goal, others)
     return Judgement(_at_step(rule, goal, value, len(others), peers), value, seen, peers)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from hpc_search.records.journal import Verdict
-from hpc_search.strategies.pruning.judging import POINT, count
+from hpc_search.records.plan import PruningSpec
+from hpc_search.strategies.pruning.judging import POINT, count, name
+from hpc_search.strategies.pruning.schedule import core, pauses, schedule
 
 _DONE = {"continue": "goes on", "pause": "waits", "prune": "is pruned", "promote": "is promoted"}
 
@@ -22,3 +24,18 @@ def in_words(verdict: Verdict, metric: str) -> str:
         before, since = verdict.patience
         patience = f"; best before the last reports {before:.6g}, of them {since:.6g}"
     return f"{head}: {own}{limit}; {seen} other trials there{patience}"
+
+
+def rule_in_words(spec: PruningSpec) -> str:
+    """Return the rule and when it looks, on one line."""
+    options, found = core(spec).options, schedule(spec)
+    if pauses(spec):
+        steps = ", ".join(map(str, found.rungs))
+        when = f"after {steps} of {options['max_steps']} steps one of {options['eta']} goes on"
+    else:
+        every = "report" if found.interval == 1 else f"{found.interval} steps"
+        kept = "" if core(spec).kind == "median" else f"the best {options['keep']:g} percent go on; "
+        when = f"{kept}every {every} after {found.warmup} steps, once {options['startup']} trials are done"
+    waits = f", where {spec.options['patience']} reports brought nothing better" if spec.inner else ""
+    first = "1: reports count from 1" if found.first_step else "0: reports count from 0"
+    return f"{name(spec)}: {when}{waits} (first_step {first})"
