@@ -12,6 +12,7 @@ from msgspec import structs
 from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
+from hpc_search.config.rules import what_is_wrong
 from hpc_search.config.scalars import INT_HIGH
 from hpc_search.records.plan import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
 from hpc_search.space import (
@@ -115,6 +116,9 @@ def _stage_count(
         space = part.given["space"].with_fixed(stage.fixed)
     except ValueError as error:
         keys["fixed"].add(f"the rules of the search cannot be used with these: {error}")
+        return None
+    if stage.fixed and (wrong := what_is_wrong(space)):
+        keys["fixed"].add(f"with these values {wrong}", hint="change them, or the rules of the search")
         return None
     _proposes(place, part, space, stage.strategy)
     points = _top(place, stage.strategy, earlier) if stage.strategy.kind == "top" else None

@@ -172,6 +172,17 @@ def check_rules(space: Space, found: ReadRules) -> None:
             )
 
 
+def what_is_wrong(space: Space) -> str:
+    """Return what the rules of *space* make impossible, "" for nothing."""
+    if space.ruled is None:
+        return ""
+    audit = space.audit()
+    if audit.failures:
+        failure = audit.failures[0]
+        return f"{failure.path} has no value: {failure.message}, for {told(failure.values)}"
+    return "the constraints exclude everything" if audit.empty else ""
+
+
 def _empty(audit: Audit, found: ReadRules) -> None:
     excluded = {**audit.excluded}
     for component, tally in audit.components:

@@ -109,6 +109,11 @@ def _component(component: Component, tally: Tally, lines: Lines) -> Iterator[str
         yield from _rule("excluded", path, count, lines)
     for path, count in tally.changed.items():
         yield from _rule("changed", path, count, lines)
+    found = {*tally.excluded, *tally.changed}
+    idle = {"constraint": "excludes nothing", "normalise": "changes nothing"}
+    for step in component.steps:
+        if step.kind in idle and step.path not in found:
+            yield f"  {_place(step.path, lines)}: {idle[step.kind]}"
     for path, count in tally.conditions.items():
         absent = count.number - count.held
         yield f"  {_place(path, lines)}: absent in {number(absent)} of {number(count.number)}"

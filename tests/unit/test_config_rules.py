@@ -201,6 +201,20 @@ def test_a_constraint_that_no_draw_satisfies_is_refused() -> None:
     assert "no point is left of all of 1,000 draws" in told(HEAD + text)
 
 
+@pytest.mark.parametrize(
+    ("fixed", "words"),
+    [
+        ("{a: 3}", "with these values the constraints exclude everything"),
+        ("{b: 0}", "with these values derived.c has no value: division by zero, for a 1, b 0"),
+    ],
+)
+def test_what_a_stage_fixes_has_to_leave_points(fixed: str, words: str) -> None:
+    text = AB + "constraints: [a < 3]\nderived: {c: a / b}\nstages:\n"
+    text += "  - {name: one, strategy: {random: {points: 2}}}\n"
+    message = told(HEAD + text + f"  - {{name: two, strategy: {{random: {{points: 2}}}}, fixed: {fixed}}}\n")
+    assert f"s.yaml:10: stages[1].fixed: {words}" in message
+
+
 # -- what the plan says
 def test_the_plan_lists_what_became_equal_and_what_was_excluded_with_lines(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
@@ -221,6 +235,13 @@ def test_the_plan_shows_eight_examples_and_the_number_of_the_rest() -> None:
     text = space_lines(space)
     assert len([line for line in text if line.startswith("        a ")]) == 8
     assert "... and 28 more" in text[-1]
+
+
+def test_the_plan_says_which_rules_do_nothing() -> None:
+    text = AB + "constraints: [a + b < 9]\nnormalise: {a: {if: b == 9, to: 1}}\n"
+    lines = space_lines(read(GRID + text).space, {"constraints[0]": 6})
+    assert "      constraints[0] (line 6): excludes nothing" in lines
+    assert "      normalise.a: changes nothing" in lines
 
 
 def test_the_plan_says_how_many_draws_a_constraint_lets_through() -> None:
