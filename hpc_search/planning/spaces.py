@@ -92,13 +92,9 @@ def _count(space: Space, audit: Audit) -> str:
     if audit.points is None or audit.raw is None:
         why = "a dimension is continuous" if space.continuous else "too many to be counted"
         return f"without number: {why}"
-    if audit.points == audit.raw:
-        return f"{_product(space)} = {number(audit.points)}; the rules leave out none"
-    return f"{_product(space)} = {number(audit.points)} of {number(audit.raw)} combinations"
-
-
-def _product(space: Space) -> str:
-    return product(count for _, count in space.counts() or ())
+    text = product(count for _, count in space.counts() or ())
+    points = f"{text} = {number(audit.points)}" if " " in text or "^" in text else number(audit.points)
+    return f"{points} of {number(audit.raw)} combinations"
 
 
 def _component(component: Component, tally: Tally, lines: Lines) -> Iterator[str]:

@@ -223,7 +223,7 @@ def test_the_plan_lists_what_became_equal_and_what_was_excluded_with_lines(tmp_p
     lines = rule_lines(path, search)[""]
     assert lines == {"normalise.n_kv_heads": 10, "normalise.n_kv_heads[0]": 10, "constraints[0]": 12}
     text = "\n".join(space_lines(search.space, lines))
-    assert "44 = 44 of 60 combinations" in text
+    assert "    44 of 60 combinations" in text
     assert "normalise.n_kv_heads (line 10): " in text
     assert "n_head 4, n_kv_heads 3 -> null" in text
     assert "constraints[0] (line 12): 5 excluded" in text
