@@ -48,8 +48,6 @@ def read_rules(
 ) -> ReadRules:
     """Return the rules in *section* about these parameters; *conditions* are those of sub-spaces."""
     found = ReadRules(when=dict(conditions))
-    book = next((cursor.book for cursor in section.values()), None)
-    before = len(book) if book is not None else 0
     if "when" in section:
         _when(section["when"], searched, found)
     for name, text, cursor in _texts(section.get("derived"), "derived"):
@@ -63,9 +61,8 @@ def read_rules(
         if constraint is not None:
             found.places[rule_path("constraints", "", len(found.constraints))] = item
             found.constraints.append(constraint)
-    if book is not None and len(book) == before:
-        _note(found, faults(found.rules, searched, fixed))
-        _note(found, _fixed_only(found, fixed))
+    _note(found, faults(found.rules, searched, fixed))
+    _note(found, _fixed_only(found, fixed))
     return found
 
 

@@ -27,7 +27,21 @@ from hpc_search.records.plan import (
     StrategySpec,
     TrialSpec,
 )
-from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform, duplicates
+from hpc_search.space import (
+    Choice,
+    Dimension,
+    Int,
+    LogInt,
+    LogUniform,
+    Normal,
+    Normalise,
+    Prior,
+    Quantized,
+    Rules,
+    Space,
+    Uniform,
+    duplicates,
+)
 from hpc_search.strategies import KNOWN
 from hpc_search.strategies.random import Random
 
@@ -46,6 +60,12 @@ PIECES = (
     *(
         "  a: [1, 2]\n",
         "  b: {log_uniform: [1e-5, 1]}\n",
+        "  g: {h: {quantized: [0, 1, 0.5], prior: {at: 0, sd: 1}}}\n",
+        "  m: {subspaces: {x: {n: [1]}, y: }}\n",
+        "when: {b: 'a == 1'}\n",
+        "constraints: ['a + b < 3']\n",
+        "derived: {z: '1 / a'}\n",
+        "normalise: {a: {if: 'b > 1', to: 1}}\n",
         "linked: [{c: [1], d: [2, 3]}]\n",
         "fixed: {e: 1}\n",
     ),
@@ -126,12 +146,38 @@ def ranges(kind: Callable[[Any, Any], Any], numbers: st.SearchStrategy[Any]) -> 
     return pairs(numbers).map(lambda pair: kind(*pair))
 
 
+DIGITS = st.integers(1, 9)
 DIMENSIONS = st.one_of(
     st.lists(VALUES, min_size=1, max_size=4).filter(different).map(lambda values: Choice(tuple(values))),
     ranges(Uniform, st.floats(-(2**63), 2**63)),
     ranges(LogUniform, st.floats(0, 2**63, exclude_min=True)),
     ranges(Int, INTS),
     ranges(LogInt, st.integers(1, 2**63 - 1)),
+    st.builds(Normal, st.floats(-(2**63), 2**63), st.floats(0, 2**63, exclude_min=True)),
+    st.builds(lambda low, step, n: Quantized(low, low + step * n, step), *[st.integers(1, 9)] * 3),
+    st.builds(
+        lambda low, step, n: Int(low, low + step * n, step), st.integers(-9, 9), *[st.integers(1, 9)] * 2
+    ),
+    st.just(Choice(("a", 1), (3, 0.5))),
+    st.builds(lambda at, sd: LogUniform(1, 10, Prior(at, sd)), st.floats(1, 10), st.floats(1.5, 9)),
+    st.builds(lambda at, sd: Quantized(0, 2, 0.25, Prior(at, sd)), st.floats(0, 2), st.floats(0.1, 9)),
+)
+
+
+RULED: dict[str, Dimension] = {
+    "r": Choice((1, 2, None)),
+    "s t": Int(1, 4),
+    "t.u": Choice(("x", "y")),
+    "w": Choice((1, None)),
+}
+RULES = Rules(
+    when={"t.u": "r != 2", "w": "`s t` > 1"},
+    constraints=("`s t` <= 3", 'r == 1 or t.u != "y"'),
+    derived={"v": "`s t` * 2", "t.w": "t.u + ': # {'"},
+    normalise={
+        "r": (Normalise("`s t` % r == 0", None, unless=True), Normalise("`s t` == 3", None)),
+        "w": (Normalise("w == 1 and `s t` == 2", [1, {"a": None}]),),
+    },
 )
 
 
@@ -148,7 +194,10 @@ def spaces(draw: st.DrawFn) -> Space:
     names = draw(st.lists(NAMES, max_size=7, unique=True))
     dimensions = {name: draw(DIMENSIONS) for name in names[:3]}
     linked = (draw(groups(names[3:5])),) if len(names) > 3 else ()
-    return Space(dimensions, linked, {name: draw(VALUES) for name in names[5:]})
+    fixed = {name: draw(VALUES) for name in names[5:]}
+    if {*RULED, *RULES.derived} & {*names} or not draw(st.booleans()):
+        return Space(dimensions, linked, fixed)
+    return Space(dimensions | RULED, linked, fixed, RULES)
 
 
 FILES = st.lists(st.sampled_from(["a.py", "src/**/*.py", "./a b/c.txt", "\u00e9.csv"]), max_size=3).map(tuple)

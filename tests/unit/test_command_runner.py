@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -54,6 +55,10 @@ def spec(**params: Any) -> Spec:
     )
 
 
+def structs(made: Spec) -> dict[str, Any]:
+    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+
+
 def filled(argv: list[str], **params: Any) -> list[str]:
     return command.arguments(argv, spec(**params), Path("files"))
 
@@ -102,6 +107,13 @@ def test_double_braces_are_braces() -> None:
 )
 def test_values_are_written_so_that_they_read_back(value: object, text: str) -> None:
     assert filled(["{x}"], x=value) == [text]
+
+
+def test_an_argument_of_a_parameter_that_the_point_does_not_have_is_left_out_with_its_option() -> None:
+    argv = ["t", "--lr={lr}", "--momentum", "{momentum}", "--m={momentum}", "-v", "{head.layers}"]
+    absent = Spec(**{**structs(spec(lr=0.1, **{"head.layers": 2})), "implied": {"momentum": ("optimizer",)}})
+    assert command.arguments(argv, absent, Path("files")) == ["t", "--lr=0.1", "-v", "2"]
+    assert filled(argv, lr=0.1, momentum=0.9, **{"head.layers": 2})[2:5] == ["--momentum", "0.9", "--m=0.9"]
 
 
 def test_an_unknown_placeholder_and_a_nul_byte_are_named() -> None:

@@ -57,11 +57,6 @@ def told(text: str) -> str:
 
 def test_the_example_of_the_design_is_understood() -> None:
     search = read(DESIGN)
-    assert search.space.rules == Rules(
-        when={"momentum": "optimizer == 'sgd'"},
-        constraints=("layers * dim_model <= 256",),
-        derived={"ffn": "4 * dim_model"},
-    )
     assert search.space.dimensions == {
         "learning_rate": LogUniform(1e-5, 1e-2),
         "layers": Int(1, 4),
@@ -70,6 +65,11 @@ def test_the_example_of_the_design_is_understood() -> None:
     }
     assert search.space.linked == ({"dim_model": (64, 128), "n_head": (4, 8)},)
     assert search.space.fixed == {"epochs": 10}
+    assert search.space.rules == Rules(
+        when={"momentum": "optimizer == 'sgd'"},
+        constraints=("layers * dim_model <= 256",),
+        derived={"ffn": "4 * dim_model"},
+    )
     assert search.strategy == StrategySpec(kind="random", options={"points": 200, "seed": 0})
     assert search.folds == FoldsSpec(kind="stratified", n=5)
     assert search.retry.error == 1
@@ -176,7 +176,7 @@ def test_keys_of_later_versions_are_named_as_such(key: str) -> None:
         ("space: {a: {int: [1.5, 4]}}", "space.a.int[0]: is not an integer"),
         ("space: {a: {int: [1, 1e3]}}", "write 1000"),
         ("space: {a: {log_unifrom: [1, 2]}}", "did you mean 'log_uniform'?"),
-        ("space: {a: {quantized: [1, 2]}}", "has no step"),
+        ("space: {a: {quantized: [1, 2]}}", "space.a.quantized: has no step"),
         ("space: {a: {int: [1, 2], uniform: [1, 2]}}", "a range has one kind"),
         ("space: [1]", "space: is not a mapping"),
         ('space: {"": [1]}', "has no usable name"),

@@ -86,6 +86,40 @@ def test_reading_by_name_counts_and_iterating_does_not() -> None:
     assert params.read == {"a", "b"}
 
 
+def test_a_group_gives_its_parameters_and_reads_count_for_each() -> None:
+    values = {
+        "head.layers": 2,
+        "head.width": 64,
+        "head.norm.kind": "rms",
+        "model": "cnn",
+        "model.cnn.kernel": 3,
+    }
+    params = Params(values)
+    head = params["head"]
+    assert head == {"layers": 2, "width": 64, "norm": {"kind": "rms"}}
+    assert dict(**head) == head
+    assert params.read == set()
+    assert (head["layers"], head["norm"]["kind"]) == (2, "rms")
+    assert (params["model"], params["model.cnn"]["kernel"]) == ("cnn", 3)
+    assert params.read == {"head.layers", "head.norm.kind", "model", "model.cnn.kernel"}
+    assert "head" in params
+    assert "tail" not in params
+    assert params.get("head")["width"] == 64
+    with pytest.raises(KeyError, match="no hyperparameter 'depth'; the search has: layers, width, norm"):
+        head["depth"]
+
+
+def test_who_asks_for_an_absent_parameter_has_read_it(root: Path, line: Line) -> None:
+    more = {"params": {"optimizer": "adamw", "width": 4, "ffn": 16}, "sampled": ("optimizer", "width")}
+    trial = make(root, line, **more, implied={"momentum": ("optimizer",), "ffn": ("width",)})
+    with pytest.raises(KeyError, match="this point has no 'momentum': its condition"):
+        trial.params["momentum"]
+    assert trial.params.get("momentum", 0) == 0
+    assert trial.unread == ["width"]
+    assert trial.params["ffn"] == 16
+    assert trial.unread == []
+
+
 def test_an_unknown_parameter_is_named_with_the_ones_there_are() -> None:
     with pytest.raises(KeyError, match="no hyperparameter 'learning_rat'; the search has: learning_rate"):
         Params({"learning_rate": 1})["learning_rat"]
