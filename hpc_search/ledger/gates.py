@@ -7,7 +7,7 @@ itself. Each is published once. A plan of one block that waits for nothing is ne
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from hpc_search import durable
@@ -92,15 +92,14 @@ class Gates:
         """Return whether trial *number* may not be claimed now."""
         return number >= self.end or any(number in one for one in self.closed)
 
-    def claimable(self, first: int, end: int) -> Iterator[range]:
-        """Yield what is not closed of the trials *first* to *end* - 1 of the plan, in order."""
-        end = min(end, self.end)
+    def claimable(self, first: int, end: int) -> Sequence[range]:
+        """Return what is not closed of the trials *first* to *end* - 1 of the plan, in order."""
+        found: list[range] = []
         for one in self.closed:
-            if first < min(one.start, end):
-                yield range(first, min(one.start, end))
+            found.append(range(first, min(one.start, end, self.end)))
             first = max(first, one.stop)
-        if first < end:
-            yield range(first, end)
+        found.append(range(first, min(end, self.end)))
+        return [part for part in found if part]
 
     def lowest_since(self, before: tuple[range, ...]) -> int | None:
         """Return the lowest trial that may be claimed now and could not when *before* was closed."""

@@ -65,6 +65,7 @@ class Numbering:
             params=strategy.point(block.space, block.start + local) if known else {},
             block=block.digest,
             known=known,
+            waits_for=self._blocks[block.needs or 0].stage_name if place in self._waiting else "",
         )
 
     def of_point(self, point: int) -> list[int]:

@@ -277,6 +277,15 @@ class PlannedTrial(NamedTuple):
     block: str = ""
     #: False where its stage waits, or nobody has proposed the point: ``params`` is empty then.
     known: bool = True
+    #: Name of the stage whose end its own waits for; "" where it waits for none.
+    waits_for: str = ""
+
+    @property
+    def unknown(self) -> str:
+        """Why its parameters are not known, "" where they are."""
+        if self.known:
+            return ""
+        return f"waits for stage {self.waits_for}" if self.waits_for else "not proposed yet"
 
 
 class Plan(Struct, kw_only=True):

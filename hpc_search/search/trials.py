@@ -301,9 +301,9 @@ def standalone(run: Run, view: TrialView) -> str:
 
 def _refuse_unknown(trial: PlannedTrial) -> None:
     if not trial.known:
-        message = f"trial {trial.number}: point {trial.point} is not proposed yet, so it has no parameters"
+        message = f"trial {trial.number}: point {trial.point} has no parameters: {trial.unknown}"
         raise UsageError(
-            message, hint="it is proposed when a worker claims it; `status RUN` says how far it is"
+            message, hint="it gets them when a worker claims it; `status RUN` says how far it is"
         )
 
 

@@ -30,7 +30,7 @@ def as_text(
     ]
     if result is not None:
         rows.extend(_result(plan, result))
-    rows.append("parameters" if trial.known else "parameters: not proposed yet")
+    rows.append("parameters" if trial.known else f"parameters: {trial.unknown}")
     width = max(map(len, trial.params), default=0)
     rows.extend(f"  {name:<{width}}  {value!r}" for name, value in trial.params.items())
     rows.extend(_attempts(records, plan.part(plan.block_at(trial.number)).metric.name))

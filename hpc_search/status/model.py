@@ -37,13 +37,13 @@ class BestPoint(msgspec.Struct, frozen=True):
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of one search ("" where there is only one), and the best of it so far.
 
-    ``state``: waiting (for the stage before it), running (it may be worked at), finished, or stopped (its
+    ``state``: waiting (for the stage before it), open (its trials may run), finished, or stopped (its
     search has).
     """
 
     search: str
     stage: str
-    state: Literal["waiting", "running", "finished", "stopped"]
+    state: Literal["waiting", "open", "finished", "stopped"]
     trials: int
     finished: int
     done: int

@@ -19,7 +19,7 @@ from hpc_search.steering import stages
 _FREE = (codec.PENDING, codec.PAUSED)
 
 
-State = Literal["waiting", "running", "finished", "stopped"]
+State = Literal["waiting", "open", "finished", "stopped"]
 
 
 class Staged(NamedTuple):
@@ -91,7 +91,7 @@ def _state(*, finished: bool, stopped: bool, waits: bool) -> State:
         return "finished"
     if stopped:
         return "stopped"
-    return "waiting" if waits else "running"
+    return "waiting" if waits else "open"
 
 
 def best_of(plan: Plan, entries: Sequence[Entry | None]) -> tuple[Best | None, BestPoint | None]:

@@ -125,7 +125,7 @@ _STYLES: Final[dict[str, Style]] = {
 }
 _STAGE_STYLES: Final[dict[str, Style]] = {
     "waiting": "dim",
-    "running": "",
+    "open": "",
     "finished": "good",
     "stopped": "bad",
 }
@@ -226,7 +226,7 @@ def _rest(rows: list[Line], total: int, shown: int, what: str) -> list[Line]:
 
 def _stages(status: Status, width: int, shown: int) -> list[Line]:
     # Those that are worked at come before those that have ended, and those that wait.
-    order = {"running": 0, "stopped": 1, "finished": 2, "waiting": 3}
+    order = {"open": 0, "stopped": 1, "finished": 2, "waiting": 3}
     chosen = sorted(status.stages, key=lambda one: order[one.state])[: max(shown, _STAGES)]
     kept = [one for one in status.stages if one in chosen]
     rows = [Line(row, _STAGE_STYLES[one.state]) for one in kept for row in flow(_stage(one), width, "    ")]

@@ -179,7 +179,7 @@ def test_a_trial_whose_point_is_not_proposed_is_shown_and_not_run_again(run: Run
     text = trialtext.as_text(opened.plan, view.trial, view.entry, view.records, view.result)
     assert "not proposed yet" in text
     for refused in (lambda: search.rerun(opened, 4), lambda: search.standalone(opened, view)):
-        with pytest.raises(UsageError, match="point 4 is not proposed yet"):
+        with pytest.raises(UsageError, match="point 4 has no parameters: not proposed yet"):
             refused()
     shown = search.view_trial(opened, 3)
     assert any(isinstance(record, lines.Propose) for _, record in shown.records)
