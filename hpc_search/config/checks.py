@@ -111,7 +111,11 @@ def _stage_count(
 ) -> Count | None:
     keys = {key.text: value for key, value in cursor.entries() or ()}
     place = keys.get("strategy") or part.section["strategy"]
-    space = part.given["space"].with_fixed(stage.fixed)
+    try:
+        space = part.given["space"].with_fixed(stage.fixed)
+    except ValueError as error:
+        keys["fixed"].add(f"the rules of the search cannot be used with these: {error}")
+        return None
     _proposes(place, part, space, stage.strategy)
     points = _top(place, stage.strategy, earlier) if stage.strategy.kind == "top" else None
     if stage.strategy.kind != "top":

@@ -13,7 +13,7 @@ from hpc_search import strategies
 from hpc_search.errors import UsageError
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Part, Search, StageSpec
-from hpc_search.space import point_hash
+from hpc_search.space import Excluded, Space, point_hash
 
 
 def blocks_of(search: Search) -> tuple[Block, ...]:
@@ -67,7 +67,7 @@ def stages_of(part: Part) -> tuple[StageSpec, ...]:
 def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> Block:
     space = part.space.with_fixed(stage.fixed)
     # Points that the user gives come first in the search, not again in every stage.
-    given = () if place else _given(part, stage)
+    given = () if place else _given(part, space)
     block = Block(
         first=0,
         first_point=0,
@@ -86,10 +86,24 @@ def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> 
     return structs.replace(block, digest=digest_of(block))
 
 
-def _given(part: Part, stage: StageSpec) -> tuple[dict[str, Any], ...]:
-    """Return the points that the user gives as *stage* runs them, each once."""
-    points = [point | stage.fixed for point in part.given]
-    return tuple({point_hash(point): point for point in reversed(points)}.values())[::-1]
+def _given(part: Part, space: Space) -> tuple[dict[str, Any], ...]:
+    """Return the points that the user gives as they are in *space*, of the first stage; each once.
+
+    Raises:
+        UsageError: What the stage fixes makes one of them none.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for number, point in enumerate(part.given):
+        try:
+            own = space.resolve({name: point[name] for name in space.searched if name in point})
+            why = f"excluded by {own.path}: {own.text}" if isinstance(own, Excluded) else ""
+        except ValueError as error:
+            why = str(error)
+        if why or isinstance(own, Excluded):
+            message = f"points[{number}] is no point of the first stage: {why}"
+            raise UsageError(message, hint="change what the stage fixes, or leave the point out")
+        found.setdefault(point_hash(own), own)
+    return tuple(found.values())
 
 
 def digest_of(block: Block) -> str:

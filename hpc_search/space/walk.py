@@ -225,7 +225,7 @@ class Walk:
                 if found is not None:
                     yield number, found[1]
             while stack and stack[-1].digit == self._count(stack[-1].place):
-                stack.pop()
+                self._restore(stack.pop())
             if not stack:
                 return
             frame = stack[-1]
@@ -242,9 +242,13 @@ class Walk:
             for name, value in zip(self._units[place].names, values, strict=True):
                 self._env[name] = self._raw[name] = value
         frame.digit += 1
-        if frame.before:
-            self._env.update(zip(self._schedule.resets[place], frame.before, strict=True))
+        self._restore(frame)
         return self._settled(place, frame.left, frame.times)
+
+    def _restore(self, frame: _Frame) -> None:
+        """Undo what the rules after a unit made of parameters that were bound before it."""
+        if frame.before:
+            self._env.update(zip(self._schedule.resets[frame.place], frame.before, strict=True))
 
     def _settled(self, place: int, left: tuple[int, ...], times: int) -> tuple[tuple[int, ...], int] | None:
         """Apply what can be decided now; return what is left to bind, or None where it is excluded."""

@@ -1,4 +1,4 @@
-"""Waiting for trials of others to reach rungs, where paused ones may then go on."""
+"""Claiming where trials are ended early, and waiting for those of others to reach rungs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from hpc_search.ledger import Claimed, Ledger
 from hpc_search.steering import Referee
 from hpc_search.worker.events import Events
 
@@ -17,18 +18,30 @@ _BETWEEN: Final = (0.25, 10.0)
 
 
 class Rungs:
-    """One worker's patience where it has no work, and trials of others may soon let a paused one go on.
+    """One worker's way to its next trial: one that was promoted, else a new one, else some patience.
 
-    If it left, what is promoted later would be left to the last ones that run, one by one. It stays for
-    twice the longest attempt that it saw since it last had work: an idle slot costs no more than that.
+    If it left at once where it has no work, what is promoted later would be left to the last ones that run,
+    one by one. It stays for twice its longest attempt since it last had work, while trials of others may let
+    a paused one go on: an idle slot costs no more than that.
     """
 
-    def __init__(self, referee: Referee, events: Events, tick: Callable[[], float]) -> None:
-        """Look by *referee*; meanwhile wait for *events* and do what is due in *tick*."""
+    def __init__(self, referee: Referee, ledger: Ledger, events: Events, tick: Callable[[], float]) -> None:
+        """Decide by *referee*; wait for *events* and do what is due in *tick* meanwhile."""
         self._referee = referee
+        self._ledger = ledger
         self._events = events
         self._tick = tick
         self._since = (-1, 0.0)
+
+    def claim(self, stopping: Callable[[], str]) -> list[Claimed]:
+        """Own the next trial; those whose point was pruned are ended at once."""
+        while not stopping():
+            claimed = self._referee.advance() or self._ledger.claim()
+            kept = self._referee.sift(claimed)
+            if kept or not claimed:
+                return kept
+            self._events.wait(min(self._tick(), 0.0))
+        return []
 
     def wait(self, stopping: Callable[[], str], longest: float, attempts: int) -> bool:
         """Stay while it is worth it; return whether to claim again.

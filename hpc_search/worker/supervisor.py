@@ -88,8 +88,8 @@ class Supervisor:
         self._events = Events()
         self._stopping = ""
         self._stop_signal = 0
-        stays = None if options.limit is not None else self._referee
-        self._rungs = Rungs(stays, self._events, self._tick) if stays is not None else None
+        referee = self._referee
+        self._rungs = Rungs(referee, self._ledger, self._events, self._tick) if referee is not None else None
         self._queue: list[Claimed] = []
         self._last_beat = -float("inf")
         self._last_flush = 0.0
@@ -258,19 +258,9 @@ class Supervisor:
         if self._walltime.left() <= 0:
             self._stop(TIME_LIMIT, signal.SIGUSR2)
             return []
-        if self._referee is None:
-            return self._ledger.claim(self._pace.ahead() if limit is None else 1)
-        return self._claim_by_rules(self._referee)
-
-    def _claim_by_rules(self, referee: Referee) -> list[Claimed]:
-        """Own a trial that was promoted, else a new one; trials whose point was pruned are ended at once."""
-        while not self._stopping:
-            claimed = referee.advance() or self._ledger.claim()
-            kept = referee.sift(claimed)
-            if kept or not claimed:
-                return kept
-            self._events.wait(min(self._tick(), 0.0))
-        return []
+        if self._rungs is not None:
+            return self._rungs.claim(lambda: self._stopping)
+        return self._ledger.claim(self._pace.ahead() if limit is None else 1)
 
     def _propose(self, point: int) -> Proposed | None:
         """Have *point* proposed; None where the worker has to stop before it is."""

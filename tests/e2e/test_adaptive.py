@@ -50,7 +50,6 @@ machinery.PathFinder.find_spec = staticmethod(
     ("goal", "strategy"),
     [
         (ONE, "{tpe: {points: 12, seed: 3, startup: 4}}"),
-        (ONE, "{cmaes: {points: 10, population: 4}}"),
         (SEVERAL, "{nsga2: {points: 10, population: 4}}"),
     ],
 )
@@ -117,3 +116,42 @@ def test_a_machine_without_the_library_is_told_its_name_and_loses_nothing(tmp_pa
 
     assert desk("work", "run").code == 0
     assert len(history.results(Layout(tmp_path / "run"))) == 4
+
+
+STAGED = """
+name: staged
+trial: train.py:train
+metric: {name: loss, goal: min}
+space: {x: {uniform: [-5, 10]}, y: {uniform: [0, 15]}}
+strategy: {tpe: {points: 10}}
+pruning: {median: {startup: 3, warmup: 0}}
+stages:
+  - {name: coarse, strategy: {tpe: {points: 10, startup: 4}}}
+  - {name: fine, narrow: {stage: coarse, top: 0.3}, strategy: {tpe: {points: 8, startup: 3}}, seeds: [0, 1]}
+heartbeat: 0.5
+lease: 10
+"""
+CURVE = """
+def train(trial):
+    loss = (trial.params["x"] - 2) ** 2 + (trial.params["y"] - 3) ** 2
+    for step in range(4):
+        trial.report(step, loss=loss * (1 + 1 / (step + 1)))
+    return {"loss": loss}
+"""
+
+
+def test_stages_that_narrow_and_trials_that_are_pruned_are_proposed_again_too(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("train.py", CURVE)
+    desk.write("search.yaml", STAGED)
+    assert desk("plan", "search.yaml", "--run", "run").code == 0
+    said = desk("submit", "run", "--launcher", "local", "--workers", "2", "--wait")
+    assert said.code == 0, said.all
+    layout = Layout(tmp_path / "run")
+    plan = load_plan(layout)
+    assert len(history.results(layout)) == plan.trials == 10 + 8 * 2
+    found = replay(layout, plan)
+    assert [one.equal for one in found] == [True] * 18
+    # Pruned points were seen, and each stage saw its own only.
+    assert any("pruned" in one.entry.seen for one in found)
+    assert found[10].entry.seen == ""

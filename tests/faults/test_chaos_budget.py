@@ -8,6 +8,7 @@ import pytest
 from tools.campaigns import budget
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("strategy", "claiming", "points", "kills"), [("tpe", "", 60, 6), ("evolution", "exclusive", 40, 4)]
 )
@@ -16,7 +17,7 @@ def test_killed_workers_propose_as_many_points_as_asked_for_and_none_twice(
 ) -> None:
     args = argparse.Namespace(
         seed=1, directory=tmp_path, points=points, workers=4, kills=kills, pause=0.5,
-        strategy=strategy, claiming=claiming, patience=100.0,
+        strategy=strategy, claiming=claiming, patience=250.0,
     )  # fmt: skip
 
     tally = budget.run(args)

@@ -15,14 +15,15 @@ from hpc_search.config.point import parse_point
 from hpc_search.config.profile import parse_profile
 from hpc_search.errors import ConfigError, UsageError
 from hpc_search.records.plan import (
-    ADAPTIVE,
     Budget,
     DataSpec,
     FoldsSpec,
     Metric,
+    Narrow,
     OomRetry,
     Retry,
     Search,
+    StageSpec,
     StrategySpec,
     TrialSpec,
 )
@@ -211,9 +212,27 @@ BUDGETS = st.builds(Budget, hours=HOURS, gpu_hours=HOURS)
 
 
 @st.composite
+def staged(draw: st.DrawFn, space: Space) -> tuple[StageSpec, ...]:
+    """Draw the stages of a search of *space*, mostly none."""
+    names = draw(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,9}", fullmatch=True), max_size=3, unique=True))
+    most = min(space.size() or 100, 100)
+    return tuple(
+        StageSpec(
+            name=name,
+            strategy=StrategySpec("random", {"points": draw(st.integers(1, most)), "seed": 7}),
+            # Another value could break a rule.
+            fixed={key: draw(VALUES) for key in space.fixed if space.ruled is None and draw(st.booleans())},
+            seeds=draw(st.none() | st.just((3, 5))),
+            narrow=Narrow(stage=names[place - 1], top=0.3) if place and draw(st.booleans()) else None,
+        )
+        for place, name in enumerate(names)
+    )
+
+
+@st.composite
 def started(draw: st.DrawFn, space: Space, points: int) -> tuple[StrategySpec, tuple[dict[str, Any], ...]]:
     """Return a strategy with its number of points, and points that come first."""
-    kind = draw(st.sampled_from(["random", "sobol", "halton", *ADAPTIVE]))
+    kind = draw(st.sampled_from(["random", "sobol", "halton", "tpe", "nsga2"]))
     known = {name: option.default for name, option in KNOWN[kind].items()}
     chosen = {"points": points, "seed": draw(st.integers(0, 2**63 - 1))}
     try:
@@ -234,6 +253,8 @@ def searches(draw: st.DrawFn) -> Search:
     strategy, given = (StrategySpec(kind="grid"), ()) if grid else draw(started(space, points))
     data, folds = draw(SPLITS)
     heartbeat = draw(SECONDS)
+    stages = draw(staged(space))
+    whole = sum(stage.strategy.options["points"] for stage in stages) or (size if grid else points)
     objectives = draw(OBJECTIVES)
     return Search(
         name=draw(NAMES),
@@ -244,13 +265,15 @@ def searches(draw: st.DrawFn) -> Search:
         budget=draw(BUDGETS),
         space=space,
         strategy=strategy,
-        given=given,
+        given=() if stages else given,
         seeds=tuple(draw(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=3, unique=True))),
         data=data,
         folds=folds,
         retry=draw(RETRIES),
         threads=draw(st.integers(1, 64)),
-        expect_points=draw(st.sampled_from([None, size if grid else points])),
+        expect_points=draw(st.sampled_from([None, whole])),
+        stages=stages,
+        stop_on_error=draw(st.booleans()),
         heartbeat=heartbeat,
         lease=5 * heartbeat,
         save_interval=draw(SECONDS),

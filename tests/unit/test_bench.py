@@ -49,3 +49,14 @@ def test_the_checkpoint_bench_prints_ratios_to_the_bare_calls_and_to_torch(tmp_p
     assert re.search(r"raw, 64 KiB a write +[\d.]+ \([\d.]+-[\d.]+, n=2\) m?s +[\d.]+\n", shown)
     assert re.search(r"saving 2 MB, durable, checksummed, read back: [\d.]+ of raw \(asked: >= 0.8", shown)
     assert re.search(r"loading 2 MB with verification: [\d.]+ of torch.load \(asked: >= 0.9", shown)
+
+
+def test_the_strategies_bench_prints_what_is_found_and_when_beside_optuna(tmp_path: Path) -> None:
+    shown = bench(
+        tmp_path, "strategies", "--kinds", "evolution", "--functions", "branin", "--workers", "1,3",
+        "--points", "30", "--repeats", "3", "--long", "40",
+    )  # fmt: skip
+
+    row = r"evolution branin +W=\d +ours [\d.]+ \([\d.]+-[\d.]+\) in [\d.]+ ms +optuna [\d.]+ .* p\(ours"
+    assert len(re.findall(row, shown)) == 2
+    assert re.search(r"evolution: a proposal after 40 points: [\d.]+ ms \(asked: < 100 ms\)", shown)

@@ -206,6 +206,21 @@ def test_points_with_failed_folds_are_listed_below_and_never_best(tmp_path: Path
     assert table(layout, "attempts.csv")[6]["detail"] == "RuntimeError: CUDA out of memory"
 
 
+def test_a_trial_that_was_skipped_before_its_point_was_proposed_hides_no_parameters(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run")
+    # Fold 0 of point 1 and all of point 2; fold 1 of point 1 was proposed and run later.
+    for trial in (1, 2, 6):
+        run.end(trial, state="pruned", params={})
+    run.end(5, 0.5)
+    layout = run.write()
+    collect(layout, run.plan)
+
+    rows = {row["trial"]: row["param_width"] for row in table(layout, "results.csv")}
+    assert rows == {"1": "", "2": "", "5": "1", "6": ""}
+    points = {row["point"]: row["param_width"] for row in table(layout, "summary.csv")}
+    assert points == {"1": "1", "2": ""}
+
+
 def test_no_complete_point_gives_the_reason_instead_of_a_best(tmp_path: Path) -> None:
     run = RunBuilder(tmp_path / "run")
     run.end(0, 0.5)

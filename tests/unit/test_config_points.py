@@ -10,6 +10,7 @@ import pytest
 
 from hpc_search.config import Asked, Elsewhere, dump_search, parse_search
 from hpc_search.errors import ConfigError, UsageError
+from hpc_search.planning.blocks import blocks_of
 from hpc_search.records.plan import Search
 from hpc_search.strategies import make
 
@@ -196,3 +197,33 @@ def test_search_that_cannot_be_read_is_a_problem_of_its_line() -> None:
     message = told("  - {run: broken}", elsewhere=Elsewhere(ranked))
     assert "f.yaml:8: points[0].run: it is broken" in message
     assert "mend it" in message
+
+
+STAGED = """\
+name: x
+trial: train.py:train
+metric: {name: acc, goal: max}
+space: {width: [8, 16], depth: [1, 2, 3]}
+derived: {units: "width * depth * epochs"}
+constraints: ["units <= 400"]
+fixed: {epochs: 10}
+points: [{width: 8, depth: 1}, {width: 16, depth: 2}]
+stages:
+  - {name: coarse, strategy: {random: {points: 4}}, fixed: {epochs: 3}}
+  - {name: fine, strategy: {random: {points: 4}}}
+"""
+
+
+def test_given_points_run_in_the_first_stage_as_it_fixes_and_derives() -> None:
+    first, second = blocks_of(parse_search(STAGED.encode(), "f.yaml"))
+    assert first.given == (
+        {"width": 8, "depth": 1, "epochs": 3, "units": 24},
+        {"width": 16, "depth": 2, "epochs": 3, "units": 96},
+    )
+    assert (first.points, second.given) == (4, ())
+
+
+def test_given_point_that_the_first_stage_excludes_is_refused() -> None:
+    text = STAGED.replace("{points: 4}}, fixed: {epochs: 3}", "{points: 3}}, fixed: {epochs: 20}")
+    with pytest.raises(UsageError, match=r"points\[1\] is no point .* by constraints\[0\]: units 640"):
+        blocks_of(parse_search(text.encode(), "f.yaml"))

@@ -12,7 +12,7 @@ from hpc_search.config import dump_search, load_search, parse_search
 from hpc_search.config.search import LATER_KEYS
 from hpc_search.errors import ConfigError, UsageError
 from hpc_search.records.plan import FoldsSpec, OomRetry, Search, StrategySpec
-from hpc_search.space import Choice, Int, LogInt, LogUniform, Uniform
+from hpc_search.space import Choice, Int, LogInt, LogUniform, Rules, Uniform
 
 HEAD = "name: x\ntrial: train.py:train\nmetric: {name: acc, goal: max}\n"
 GRID = HEAD + "strategy: grid\n"
@@ -55,13 +55,13 @@ def told(text: str) -> str:
     return str(refused(text))
 
 
-def test_the_example_of_the_design_is_refused_only_for_what_comes_later() -> None:
-    assert [problem.path for problem in refused(DESIGN).problems] == ["when", "constraints", "derived"]
-
-
-def test_the_rest_of_the_example_is_understood() -> None:
-    lines = [line for line in DESIGN.splitlines() if not line.startswith(("when", "constr", "deriv"))]
-    search = read("\n".join(lines))
+def test_the_example_of_the_design_is_understood() -> None:
+    search = read(DESIGN)
+    assert search.space.rules == Rules(
+        when={"momentum": "optimizer == 'sgd'"},
+        constraints=("layers * dim_model <= 256",),
+        derived={"ffn": "4 * dim_model"},
+    )
     assert search.space.dimensions == {
         "learning_rate": LogUniform(1e-5, 1e-2),
         "layers": Int(1, 4),
@@ -176,7 +176,7 @@ def test_keys_of_later_versions_are_named_as_such(key: str) -> None:
         ("space: {a: {int: [1.5, 4]}}", "space.a.int[0]: is not an integer"),
         ("space: {a: {int: [1, 1e3]}}", "write 1000"),
         ("space: {a: {log_unifrom: [1, 2]}}", "did you mean 'log_uniform'?"),
-        ("space: {a: {quantized: [1, 2]}}", "does not have the range 'quantized' yet"),
+        ("space: {a: {quantized: [1, 2]}}", "has no step"),
         ("space: {a: {int: [1, 2], uniform: [1, 2]}}", "a range has one kind"),
         ("space: [1]", "space: is not a mapping"),
         ('space: {"": [1]}', "has no usable name"),

@@ -168,6 +168,31 @@ def test_journals_may_be_folded_while_they_are_followed(run: LedgerRun, follower
     assert sorted(follower.ends) == [0, 1, 2, 3, 4]
 
 
+def test_a_worker_that_was_folded_as_gone_and_wakes_is_followed_on(
+    run: LedgerRun, follower: Follower
+) -> None:
+    zombie = run.mortal()
+    (claimed,) = zombie.claim()
+    follower.refresh()
+    other = run.ledger()
+    other.recover()
+    (again,) = other.claim(only=0)
+    assert fold(run.layout, other.me, many=1) == 1
+    follower.refresh()
+    assert follower.live == {0}
+
+    # Its journal has no name any more: it goes on with another segment.
+    zombie.finish(end_of(claimed, value=0.1))
+    assert run.layout.journal(zombie.id, 2).exists()
+    assert follower.refresh() == {0}
+    other.finish(end_of(again, value=0.2))
+    other.flush()
+    follower.refresh()
+
+    assert follower.ends[0] == history.results(run.layout)[0].end
+    assert follower.live == set()
+
+
 def test_a_new_follower_sees_what_one_that_followed_saw(run: LedgerRun, follower: Follower) -> None:
     for number in range(9):
         ledger = run.ledger()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,19 @@ import pytest
 
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
-from hpc_search.ledger import names
+from hpc_search.ledger import names, proposals
 from hpc_search.ledger.proposals import Proposals
-from hpc_search.records.proposals import PACK, Entry, encode_entries
+from hpc_search.records.proposals import Entry, encode_entries
 from tests.ledger_run import flip
+
+#: Entries of a pack here.
+PACK = 16
 
 
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     monkeypatch.setattr(names, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(proposals, "PACK", PACK)
     (tmp_path / "ledger").mkdir()
     return Layout(tmp_path)
 
@@ -131,9 +137,8 @@ def test_an_entry_that_is_created_after_its_pack_is_none(layout: Layout) -> None
 
     assert published is not None
     assert published.entry == PACK + 2
-    assert stored(layout) == [f"{PACK + number:07d}" for number in range(3)] + [
-        "packed.0000000-0000128.jsonl"
-    ]
+    singles = [f"{PACK + number:07d}" for number in range(3)]
+    assert stored(layout) == [*singles, layout.proposal_pack(0, PACK).name]
     assert late.of(5) == entry(5, entry=5, after=published_mark(layout, 4))
 
 
@@ -212,6 +217,27 @@ class Hidden(Proposals):
     def _make_sure(self) -> list[str]:
         self.hides = self.hides and not self.changes
         return super()._make_sure()
+
+
+def test_where_there_are_no_hard_links_it_is_the_same(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    first, second = Proposals(layout), Proposals(layout)
+    second.read()
+    mine = first.publish(entry(0, "first"))
+    assert second.publish(entry(0, "second")) == mine
+    # Killed between the guard and the name: whoever comes next gives it the name.
+    layout.proposal(0).unlink()
+    third = Proposals(layout)
+    assert third.publish(entry(0, "third")) == mine
+    fill(layout, PACK + 1)
+    packs = [path.name for path in layout.proposals.glob("packed*")]
+    assert [name for name in stored(layout) if name not in packs and ".guard" not in name] == [f"{PACK:07d}"]
+    assert not layout.proposal(0).with_name("0000000.guard").exists()
 
 
 def test_a_pack_outranks_the_names_beside_it(layout: Layout) -> None:

@@ -96,6 +96,11 @@ def test_no_more_wait_than_the_work_left_needs() -> None:
     assert refill.missing(1200, 5, Seats(0, 2), 120, 1) == 3
 
 
+def test_one_that_goes_on_is_there_and_takes_no_place_beside_itself() -> None:
+    assert refill.missing(4, 8, Seats(0, 2), 4, 1) == 1, "one that ends counts in SLURM for a moment"
+    assert refill.missing(4, 8, Seats(0, 2), 4, 1, ends=False) == 2
+
+
 # -- the protocol
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:

@@ -24,8 +24,6 @@ from hpc_search.strategies.history import History, Observation
 from tools.benchmarks.common import Report, machine, numbers, quantile
 
 Params = dict[str, Any]
-#: History at which a proposal is timed.
-_LONG: Final = 1000
 
 
 class Problem(NamedTuple):
@@ -100,6 +98,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=numbers, default=[1, 8], metavar="1,8", help="simulated")
     parser.add_argument("--points", type=int, default=100, help="of each search")
     parser.add_argument("--repeats", type=int, default=11, help="seeds")
+    parser.add_argument("--long", type=int, default=1000, help="points after which a proposal is timed")
 
 
 def run(given: argparse.Namespace, report: Report) -> None:
@@ -114,7 +113,7 @@ def run(given: argparse.Namespace, report: Report) -> None:
                 _compare(report, kind, name, workers, given)
     for kind in given.kinds.split(","):
         if kind != "gp":
-            _time(report, kind)
+            _time(report, kind, given.long)
 
 
 def _compare(report: Report, kind: str, name: str, workers: int, given: argparse.Namespace) -> None:
@@ -173,12 +172,12 @@ def _verdict(found: dict[str, list[float]]) -> str:
     return f"p(ours worse) {p:.3f}" + ("  WORSE" if p < 0.05 else "")
 
 
-def _time(report: Report, kind: str) -> None:
-    """Print the time of a proposal after ``_LONG`` points, beside Optuna's ask and suggest."""
+def _time(report: Report, kind: str, points: int) -> None:
+    """Print the time of a proposal after so many *points*, beside Optuna's ask and suggest."""
     problem = PROBLEMS["training"]
-    ours, peer = Ours(kind, problem, 2 * _LONG, 0), Optunas(kind, problem, 0)
+    ours, peer = Ours(kind, problem, 2 * points, 0), Optunas(kind, problem, 0)
     for contender in (ours, peer):
-        simulate(contender, problem, 1, _LONG, 0)
+        simulate(contender, problem, 1, points, 0)
     middles = []
     for contender in (ours, peer):
         seconds = []
@@ -187,7 +186,7 @@ def _time(report: Report, kind: str) -> None:
             contender.ask()
             seconds.append(time.perf_counter() - started)
         middles.append(1000 * statistics.median(seconds))
-    report.figure(f"{kind}: a proposal after {_LONG:,} points", middles[0], 100, "ms", at_least=False)
+    report.figure(f"{kind}: a proposal after {points:,} points", middles[0], 100, "ms", at_least=False)
     report.say(f"        optuna {middles[1]:.1f} ms, ratio {middles[0] / middles[1]:.2f}")
 
 
