@@ -198,6 +198,7 @@ class Ledger:
         Of several that promote it, one has it. It goes on beyond ``before.rung`` of the claim whoever runs
         it then: it is pending, not paused, where its attempt is given back or its owner dies.
         """
+        self.gates.refresh()
         return [] if self.closed or self.gates.shut(number) else self._own_paused([number], to_end=False)
 
     def end_paused(self, numbers: Sequence[int]) -> list[Claimed]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -84,7 +84,7 @@ class ExclusiveBook:
         if only is not None:
             if not self._gates.shut(only):
                 self._claim_of(only)
-            wanted = [only] if self._in_hand(only) and not self._has_result(only) else []
+            wanted = [only] if only in self._in_hand() and not self._has_result(only) else []
         else:
             # What was owned before this call may have been taken over, or ended by a zombie.
             self.let_go()
@@ -97,7 +97,7 @@ class ExclusiveBook:
         """Return up to *limit* trials of own blocks, claim one where there is none."""
         size = 1 if self._plan.flexible else max(1, min(limit, _MOST))
         while True:
-            found = list(islice(filter(self._in_hand, self._held.pool), limit))
+            found = list(islice(self._in_hand(), limit))
             # Once trials were skipped, one may have ended that nobody else ever owned.
             for number in filter(self._has_result, found) if os.path.exists(self._skipped) else ():
                 self._held.drop(number)
@@ -106,9 +106,11 @@ class ExclusiveBook:
                 # A block that was inherited may have nothing to hand out yet.
                 return wanted
 
-    def _in_hand(self, number: int) -> bool:
-        """Return whether trial *number* can be handed out."""
-        return number in self._held.pool and not self._gates.shut(number)
+    def _in_hand(self) -> Iterable[int]:
+        """Return the trials of own blocks that can be handed out."""
+        if not self._gates.closed:
+            return self._held.pool
+        return (number for number in self._held.pool if not self._gates.shut(number))
 
     @property
     def waits(self) -> float:
@@ -292,7 +294,7 @@ class ExclusiveBook:
                     touched += self._take_over(superblock, superblock.block(index), generation)
         self._superblocks.tidy()
         self._writer.flush()
-        return touched + sum(map(self._in_hand, self._held.pool))
+        return touched + sum(1 for _ in self._in_hand())
 
     def _take_over(self, superblock: Superblock, block: Block, generation: int) -> int:
         undone = self._again.trials(superblock.undone(block))

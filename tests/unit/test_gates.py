@@ -77,12 +77,16 @@ def test_a_block_that_opens_is_claimed_by_whoever_looks_next(run: LedgerRun, new
 
 def test_what_another_worker_decided_holds_at_the_next_claim(run: LedgerRun) -> None:
     ledger, other = run.ledger(), run.ledger()
-    assert [one.trial.number for one in ledger.claim(1)] == [0]
+    (paused,) = ledger.claim(1)
+    ledger.finish(end_of(paused, "paused", rung=1))
+    ledger.flush()
     other.gates.stop_part(0, "every trial of it fails")
-    assert ledger.promote(1) == []
+    assert ledger.promote(0) == []
     assert [one.trial.number for _ in range(9) for one in ledger.claim(1)] == [3, 4, 5]
     other.gates.publish(opening(run, 3))
     assert [one.trial.number for _ in range(9) for one in ledger.claim(1)] == [8, 9]
+    start_parts(run.layout)
+    assert len(ledger.promote(0)) == 1
 
 
 def test_a_block_that_never_runs_leaves_nothing_to_do(run: LedgerRun) -> None:
