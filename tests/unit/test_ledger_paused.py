@@ -202,6 +202,21 @@ def test_a_run_that_uses_the_index_keeps_what_is_paused_when_it_goes_on_without_
     run.close()
 
 
+def test_what_was_paused_by_the_index_after_another_worker_left_it_is_not_claimed(tmp_path: Path) -> None:
+    run = LedgerRun(tmp_path / "run", blocks=(Waits(TRIALS), Waits(1, needs=0)))
+    first, late = run.ledger(), run.ledger()
+    late.beat()
+    mode.require_exclusive(run.layout, "the locks lie")
+    first.beat()
+    assert first.claim(1) == [], "the other one may still claim by the index"
+    pause(late)
+    assert isinstance(first._book, exclusive.ExclusiveBook)
+    first._book._not_before = 0.0
+    assert [one.trial.number for _ in range(9) for one in first.claim(1)] == [1, 2, 3]
+    assert [one.before.rung for one in first.promote(0)] == [1]
+    run.close()
+
+
 def test_names_are_a_few_for_each_paused_trial_and_go_when_all_have_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
