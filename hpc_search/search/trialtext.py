@@ -27,11 +27,9 @@ def as_text(
     fold = f", fold {trial.fold}" if trial.fold is not None else ""
     block = plan.block_at(trial.number)
     metric = plan.part(block).metric.name
-    where = "".join(f", {what} {name}" for what, name in _place(block).items())
-    rows = [
-        f"trial {trial.number} of {plan.search.name}{where}: "
-        f"point {trial.point}{fold}, seed {trial.seed}: {state}"
-    ]
+    of = "".join(f", {what} {name}" for what, name in _place(block).items())
+    whole = f"point {trial.point}{fold}, seed {trial.seed}: {state}"
+    rows = [f"trial {trial.number} of {plan.search.name}{of}: {whole}"]
     if result is not None:
         rows.extend(_result(metric, result))
     rows.append("parameters" if trial.known else f"parameters: {trial.unknown}")
