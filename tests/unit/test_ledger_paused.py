@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpc_search.ledger import Claimed, Ledger, history, mode
+from hpc_search.ledger import Claimed, Ledger, exclusive, history, mode, superblocks, vacant
 from hpc_search.mounts import Claiming
 from hpc_search.records import journal as lines
 from tests.ledger_run import LedgerRun, Waits, end_of, without_times
@@ -198,6 +199,45 @@ def test_a_run_that_uses_the_index_keeps_what_is_paused_when_it_goes_on_without_
     assert found == [0, 3], "neither what is paused nor what waits"
     assert [len(worker.promote(number)) for worker, number in ((other, 1), (live, 2))] == [1, 1]
     assert [len(live.promote(1)), len(other.promote(2))] == [0, 0]
+    run.close()
+
+
+def test_what_was_paused_by_the_index_after_another_worker_left_it_is_not_claimed(tmp_path: Path) -> None:
+    run = LedgerRun(tmp_path / "run", blocks=(Waits(TRIALS), Waits(1, needs=0)))
+    first, late = run.ledger(), run.ledger()
+    late.beat()
+    mode.require_exclusive(run.layout, "the locks lie")
+    first.beat()
+    assert first.claim(1) == [], "the other one may still claim by the index"
+    pause(late)
+    assert isinstance(first._book, exclusive.ExclusiveBook)
+    first._book._not_before = 0.0
+    assert [one.trial.number for _ in range(9) for one in first.claim(1)] == [1, 2, 3]
+    assert [one.before.rung for one in first.promote(0)] == [1]
+    run.close()
+
+
+def test_names_are_a_few_for_each_paused_trial_and_go_when_all_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (superblocks, exclusive, vacant):
+        monkeypatch.setattr(module, "SUPERBLOCK", 16)
+    run = LedgerRun(tmp_path / "run", claiming="exclusive", blocks=(Waits(64), Waits(1, needs=0)))
+    ledger = run.ledger()
+    # As in successive halving: a third goes on from each rung.
+    for rung, step in ((1, 1), (2, 3), (3, 9)):
+        for number in range(0, 64, step):
+            for one in ledger.claim(1, only=number) if rung == 1 else ledger.promote(number):
+                ledger.finish(end_of(one, "paused", rung=rung, step=rung))
+        ledger.flush()
+    paused = run.states().count("paused")
+    assert paused == 64
+    assert sum(len(names) for _, _, names in os.walk(run.layout.open)) <= 4 * paused
+    for one in ledger.end_paused(range(64)):
+        ledger.finish(end_of(one, "pruned"))
+    ledger.flush()
+    ledger.recover()
+    assert len(os.listdir(run.layout.open)) == 4
     run.close()
 
 

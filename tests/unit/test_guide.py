@@ -1,0 +1,30 @@
+"""The guide of the search language is true: each of its blocks is read, on top of a small search."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import hpc_search
+from hpc_search.config import parse_search
+
+GUIDE: Final = (Path(hpc_search.__file__).parent / "docs/search-language.md").read_text()
+BLOCKS: Final = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
+#: What a block is put on top of, and keys of which any one takes a line's place.
+BASE: Final = {
+    "name: guide": (),
+    "trial: train.py:train": (),
+    "metric: {name: acc, goal: max}": ("metric", "objectives"),
+    "space: {lr: {log_uniform: [1e-5, 1e-2]}}": ("space", "catalog"),
+    "strategy: {random: {points: 5}}": ("strategy", "stages"),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.split("\n")[0][:30] for block in BLOCKS])
+def test_every_block_of_the_guide_is_read(block: str) -> None:
+    keys = re.findall(r"^(\w+):", block, flags=re.MULTILINE)
+    base = [line for line, others in BASE.items() if not set(others) & set(keys)]
+    parse_search(("\n".join(base) + "\n" + block).encode(), "search.yaml")
