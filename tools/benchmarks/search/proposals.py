@@ -33,20 +33,18 @@ def measure(given: argparse.Namespace, report: Report, place: Path) -> None:
     layout, plan, points = _filled(place / "ours", problem, given.trials)
     report.say(f"a proposal after {given.trials:,} finished trials x {_REPORTS} reports, 5 parameters")
     firsts = [_first(layout, plan, len(points)) for _ in range(5)]
-    for words, seconds in zip(
-        ("reading the journals", "the whole first proposal"), zip(*firsts, strict=True)
-    ):
+    for part, words in enumerate(("reading the journals", "the whole first proposal")):
+        seconds = [first[part] for first in firsts]
         report.say(f"  a new worker, {words}: {common.spread(seconds, 's')}")
     slowest = max(whole for _, whole in firsts)
     report.figure("history rebuilt from the journals and proposed from", slowest, 1.0, "s", at_least=False)
-    _beside(given, report, place, layout, plan, points)
+    _beside(report, place, layout, plan, points)
     for kind in (kind for kind in given.kinds if kind in ("cmaes", "evolution")):
         ours = _told(Ours(kind, problem, 2 * given.trials, 0), points)
         theirs = _told(Optunas(kind, problem, 0), points)
         times = _turns({"ours": ours.ask, "optuna": theirs.ask})
-        report.say(
-            f"  {kind}: ours {common.spread(times['ours'], 's')}, Optuna {common.spread(times['optuna'], 's')}"
-        )
+        shown = ", ".join(f"{words} {common.spread(seconds, 's')}" for words, seconds in times.items())
+        report.say(f"  {kind}: {shown}")
 
 
 def _filled(place: Path, problem: Problem, trials: int) -> tuple[Layout, Plan, list[Params]]:
@@ -71,9 +69,7 @@ def _first(layout: Layout, plan: Plan, point: int) -> tuple[float, float]:
     return read, time.perf_counter() - started
 
 
-def _beside(
-    given: argparse.Namespace, report: Report, place: Path, layout: Layout, plan: Plan, points: list[Params]
-) -> None:
+def _beside(report: Report, place: Path, layout: Layout, plan: Plan, points: list[Params]) -> None:
     problem = PROBLEMS[_PROBLEM]
     proposer = Proposer(layout, plan)
     in_memory = _told(Optunas("tpe", problem, 0), points)

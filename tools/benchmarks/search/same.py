@@ -1,11 +1,11 @@
 """One worker through our ledger beside Optuna's own study: the same seeds, the same points, to the last bit.
 
-Optuna's samplers draw from generators that go on from question to question. Before each question the study gets
-a sampler of its own with our seed for that number; the one of CMA-ES, which keeps its distribution, is kept,
-and its generator answers with our seed. The first points, which are random, are given to the study (a
-question that has a prior point: `enqueue_trial`), and so are the categories of CMA-ES, which Optuna draws
-at random and we take from TPE. A CMA-ES of a space with conditions, and a Gaussian process of one, have no equal in
-Optuna, which draws conditional parameters at random there.
+Optuna's samplers draw from generators that go on from question to question. Before each question the study
+gets a new sampler with our seed for that number; the one of CMA-ES, which keeps its distribution, is kept, and
+its generator answers with our seed. The first points, which are random, are given to the study
+(`enqueue_trial`), and so are the categories of CMA-ES, which Optuna draws at random and we take from TPE.
+CMA-ES and a Gaussian process over a space with conditions have no equal in Optuna, which draws conditional
+parameters at random there.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class _Peer:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._cmaes = sampler(kind, 0, n_startup_trials=1, independent_sampler=self._told)
-            self._cmaes._cma_rng = self._drawn = _Drawn()
+            self._drawn = _Drawn()
+            vars(self._cmaes)["_cma_rng"] = self._drawn
 
     def take(self, params: Params) -> None:
         """Run a point that is given."""
@@ -117,7 +118,7 @@ class _Peer:
 
 
 class _Drawn:
-    """The generator of Optuna's CMA-ES: it adds the number of the trial to 16 bits; here to our seed less that."""
+    """The generator of Optuna's CMA-ES, which adds the number of the trial to what is drawn."""
 
     seed = number = 0
 
@@ -134,9 +135,9 @@ def _told() -> Any:
     from optuna.samplers import RandomSampler
 
     class Told(RandomSampler):
-        ours: Params = {}
+        ours: Params
 
-        def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+        def sample_independent(self, _study: Any, _trial: Any, name: str, _distribution: Any) -> Any:
             return self.ours[name]
 
     return Told()
