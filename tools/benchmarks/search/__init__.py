@@ -51,6 +51,7 @@ def run(given: argparse.Namespace, report: Report) -> None:
     if unknown:
         raise RuntimeError(f"there is no part {', '.join(sorted(unknown))}; parts: {', '.join(_PARTS)}")
     warnings.filterwarnings("ignore", module="optuna")
+    regrets.alone(torch="gp" in given.kinds)
     with common.workplace(given, report) as place:
         for part in given.parts:
             started = time.perf_counter()

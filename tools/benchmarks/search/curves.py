@@ -53,7 +53,7 @@ def configuration(number: int) -> Configuration:
 
 def cached(place: Path | None = None) -> tuple[Table, str]:
     """Return the table, made where *place* (default: the user's cache) has none yet, and what was done."""
-    path = (place or default_place()) / _NAME
+    path = path_in(place or default_place())
     if path.exists():
         return np.load(path), f"read from {path}"
     started = time.perf_counter()
@@ -63,6 +63,11 @@ def cached(place: Path | None = None) -> tuple[Table, str]:
     np.save(partial, table)
     partial.replace(path)
     return table, f"made in {time.perf_counter() - started:.0f} s into {path}"
+
+
+def path_in(place: Path) -> Path:
+    """Return the file of the table in *place*."""
+    return place / _NAME
 
 
 def default_place() -> Path:

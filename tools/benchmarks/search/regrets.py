@@ -7,6 +7,7 @@ import multiprocessing
 import statistics
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 
 from tools.benchmarks.common import Report, quantile
@@ -52,21 +53,22 @@ def measure(given: argparse.Namespace, report: Report) -> None:
 
 def _pairs(rows: list[Row], repeats: int, processes: int) -> Iterator[tuple[Row, list[Pair]]]:
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=alone) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=partial(alone, torch=any(row.kind == _FEW for row in rows))
+    ) as pool:
         asked = {row: [pool.submit(pair, row, seed) for seed in range(repeats)] for row in rows}
         for row, waiting in asked.items():
             yield row, [one.result() for one in waiting]
 
 
-def alone() -> None:
-    """Let the libraries of this process use one core: the other processes have theirs."""
-    import warnings
-
-    import torch
+def alone(*, torch: bool) -> None:
+    """Let the libraries of this process use one core: two threads that wait for each other are slower."""
     from threadpoolctl import threadpool_limits
 
-    warnings.filterwarnings("ignore", module="optuna")
-    torch.set_num_threads(1)
+    if torch:
+        from torch import set_num_threads
+
+        set_num_threads(1)
     threadpool_limits(1)
 
 

@@ -1,8 +1,8 @@
 """One worker through our ledger beside Optuna's own study: the same seeds, the same points, to the last bit.
 
 Optuna's samplers draw from generators that go on from question to question. Before each question the study
-gets a new sampler with our seed for that number; the one of CMA-ES, which keeps its distribution, is kept, and
-its generator answers with our seed. The first points, which are random, are given to the study
+gets a new sampler with our seed for that number; the one of CMA-ES, which keeps its distribution, is kept,
+and its generator answers with our seed. The first points, which are random, are given to the study
 (`enqueue_trial`), and so are the categories of CMA-ES, which Optuna draws at random and we take from TPE.
 CMA-ES and a Gaussian process over a space with conditions have no equal in Optuna, which draws conditional
 parameters at random there.
