@@ -126,6 +126,8 @@ def _modes(cursor: Cursor, found: _Experiments) -> dict[str, list[str]]:
         names = read_names(value) or []
         for item, name in zip(value.items() or (), names, strict=False):
             _check_known(item, name, found.rows, "experiment")
+        if key.text == FULL:
+            value.add(f"the mode {FULL!r} is always there: all experiments", hint="call it otherwise")
         modes[key.text] = names
     return modes
 
@@ -140,7 +142,8 @@ def _asked(
     """Return the names asked for: by the command line, else by the file; all where neither does."""
     cursor = section["strategy"]
     mode = chosen.mode if chosen else spec.options.get("mode", "")
-    names = list(chosen.names) if chosen else list(spec.options.get("names", ()))
+    # Named twice on the command line it is meant once; a file with a name twice was refused.
+    names = list(dict.fromkeys(chosen.names)) if chosen else list(spec.options.get("names", ()))
     if mode:
         known = {FULL: list(found.rows), **modes}
         _check_known(cursor, mode, known, "mode")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from hpc_search import space
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar, Sequence
-from hpc_search.config.problems import Book, shown
+from hpc_search.config.problems import Book, shown, words
 from hpc_search.config.ranges import is_range, read_range, values_of
 from hpc_search.config.reader import MOST_NAME, Cursor, not_printed
 from hpc_search.config.rules import check_rules, read_rules
@@ -49,8 +49,9 @@ class _Names:
         """Return the name that *key* gives a parameter of *group*, after noting what is wrong with it."""
         name = f"{group}{key.text}"
         note = value.book.add
-        if not key.text.strip() or len(name) > MOST_NAME or any(map(not_printed, name)):
-            expected = f"a name of 1 to {MOST_NAME} printable characters"
+        nameless = not all(part.strip() for part in name.split("."))
+        if nameless or len(name) > MOST_NAME or any(map(not_printed, name)):
+            expected = f"a name of 1 to {MOST_NAME} printable characters, and no dot at either end"
             note(key.line, value.path, "a parameter has no usable name", found=shown(name), expected=expected)
         elif name in self.seen:
             line, path = self.seen[name]
@@ -152,4 +153,13 @@ def _row(cursor: Cursor) -> tuple[Any, ...] | None:
 
 def _fixed(cursor: Cursor, names: _Names) -> dict[str, Any]:
     entries = cursor.entries("a mapping from parameters to values")
-    return {names.take(key, value): value.plain() for key, value in entries or ()}
+    fixed: dict[str, Any] = {}
+    for key, value in entries or ():
+        name = names.take(key, value)
+        fixed[name] = value.plain()
+        inside = [one for one in names.seen if one.startswith(f"{name}.")]
+        if inside and isinstance(fixed[name], dict):
+            # `params["head"]` would be the mapping, and what the search has in its group could not be read.
+            hint = f"write {name}.NAME: VALUE for each of its own"
+            value.add(f"is a value, but {shown(name)} is a group, which has {words(inside[:5])}", hint=hint)
+    return fixed

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MOST_PROBLEMS: Final = 100
 
 _SHOWN: Final = 60
+#: Parameters of a group that are named.
+_MOST_OF_GROUP: Final = 5
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -89,9 +91,15 @@ def below(path: str, key: str) -> str:
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` for the known word nearest to *word*, or nothing."""
+    """Return ``did you mean 'x'?`` for the known word nearest to *word*, or nothing.
+
+    Of a group of parameters those that it has.
+    """
     import difflib
 
+    known = list(known)
+    if inside := [name for name in known if word and name.startswith(f"{word}.")]:
+        return f"it is a group, which has {words(inside[:_MOST_OF_GROUP])}"
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word[:_SHOWN].lower(), by_lower, n=1, cutoff=0.6)
     return f"did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -161,11 +161,13 @@ def check_rules(space: Space, found: ReadRules) -> None:
     if audit.empty:
         _empty(audit, found)
         return
+    listed = {path for _, tally in audit.components for path in tally.conditions}
     for path, always in shares(audit):
         place = found.places.get(path)
         if place is not None:
             name = path.removeprefix("when.")
             message = f"the condition {'always holds' if always else 'never holds'}"
+            message += "" if path in listed else f", as far as {audit.draws:,} draws show"
             hint = f"remove it: {name} is always there" if always else f"remove {name}, or mend the condition"
             place.add(
                 message, expected="a condition that holds for some points and not for others", hint=hint
@@ -184,12 +186,11 @@ def what_is_wrong(space: Space) -> str:
 
 
 def _empty(audit: Audit, found: ReadRules) -> None:
-    excluded = {**audit.excluded}
+    excluded, tried = {**audit.excluded}, f"{audit.draws:,} draws"
     for component, tally in audit.components:
         if not component.table:
-            excluded = dict(tally.excluded)
+            excluded, tried = dict(tally.excluded), f"all {component.raw:,} combinations"
             break
-    words = f"all {audit.raw:,} combinations" if audit.raw is not None else f"all of {audit.draws:,} draws"
     hint = "loosen it, or widen the space"
     paths = [path for path in excluded if path in found.places]
     for path in paths:
@@ -197,6 +198,6 @@ def _empty(audit: Audit, found: ReadRules) -> None:
         shown_names = (
             f", such as {told(excluded[path].examples[0].values)}" if excluded[path].examples else ""
         )
-        message = f"excludes everything: no point is left of {words}{both}"
+        message = f"excludes everything: no point is left of {tried}{both}"
         place = found.places[path]
         place.add(message, found=shown(getattr(place.node, "value", "")) + shown_names, hint=hint)

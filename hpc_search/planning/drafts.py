@@ -88,9 +88,10 @@ def check_trial(part: Part, base: Path) -> None:
         return
     file = base / what.rpartition(":")[0]
     if file.suffix == ".py" and not file.is_file():
-        raise UsageError(
-            f"{_of(part)}trial: there is no file {file}", hint="the path is relative to the search file"
-        )
+        hint = "the path is relative to the search file"
+        if (base / "plan.json").is_file():
+            hint += "; that of a run is planned again after copying it to where the code is"
+        raise UsageError(f"{_of(part)}trial: there is no file {file}", hint=hint)
     reference = code.parse_reference(what)
     source = code.find_source(reference, base)
     if source is not None:

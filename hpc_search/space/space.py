@@ -254,7 +254,7 @@ class Space(msgspec.Struct, frozen=True, dict=True):
             return found
         missing = [name for name in self.searched if name not in params and self._present(name, found)]
         if missing:
-            raise ValueError(f"not a point of the space: missing {missing}, unknown []")
+            raise ValueError(f"not a point of the space: lacks {', '.join(map(repr, missing))}")
         for name in self._rules.derived:
             if name in params and canonical(params[name]) != canonical(found[name]):
                 raise ValueError(f"{name}: {params[name]!r} is not the derived value {found[name]!r}")
@@ -324,7 +324,9 @@ class Space(msgspec.Struct, frozen=True, dict=True):
         missing = [name for name in self.searched if name not in params and name not in self.conditional]
         unknown = [str(name) for name in params if name not in self.names]
         if missing or unknown:
-            raise ValueError(f"not a point of the space: missing {missing}, unknown {unknown}")
+            faults = {"lacks ": missing, "the space has no ": unknown}
+            told = [f"{what}{', '.join(map(repr, names))}" for what, names in faults.items() if names]
+            raise ValueError(f"not a point of the space: {'; '.join(told)}")
         for name, value in self.fixed.items():
             if name in params and canonical(params[name]) != canonical(value):
                 raise ValueError(f"{name}: {params[name]!r} is not the fixed value {value!r}")

@@ -343,10 +343,14 @@ class Trial:
         raise Stopped
 
     def used(self, *names: str) -> None:
-        """Say that the hyperparameters *names* are used where they are not read by name."""
-        if unknown := [name for name in names if name not in self.params]:
+        """Say that the hyperparameters *names* are used where they are not read by name.
+
+        A group stands for all that it has; one that this point does not have may be named too.
+        """
+        meant = {name: self.params.meant(name) for name in names}
+        if unknown := [name for name, found in meant.items() if not found]:
             raise UsageError(f"trial.used: no hyperparameter {', '.join(map(repr, unknown))}")
-        self._progress.used.update(names)
+        self._progress.used.update(name for found in meant.values() for name in found)
 
     @property
     def unread(self) -> list[str]:

@@ -60,6 +60,11 @@ class Params(dict[str, Any]):
             raise KeyError(f"this point has no {name!r}: its condition in the search does not hold")
         raise KeyError(f"no hyperparameter {name!r}; the search has: {', '.join(self)}")
 
+    def meant(self, name: str) -> list[str]:
+        """Return the parameters that *name* stands for, absent ones too: itself, or all of a group."""
+        known = (*self._values, *self._absent)
+        return [name] if name in known else [one for one in known if one.startswith(f"{name}.")]
+
     def get(self, name: str, default: Any = None) -> Any:
         """Return a value, *default* where the search, or this point, does not have it."""
         return self[name] if name in self else default  # noqa: SIM401 - it would call itself

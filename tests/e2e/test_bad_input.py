@@ -174,6 +174,13 @@ def test_the_same_file_again_is_already_planned_and_changes_nothing(here: Desk) 
     assert (here.root / "runs/my-search/plan.json").read_bytes() == before
 
 
+def test_the_search_file_of_a_run_is_the_same_search_where_its_code_is(here: Desk) -> None:
+    text = (here.root / "runs/my-search/search.yaml").read_text()
+    assert "copying it to where the code is" in here.refused("plan", "runs/my-search/search.yaml")
+    here.write("again.yaml", text)
+    assert "already planned" in here.good("plan", "again.yaml")
+
+
 def test_another_search_in_the_place_of_a_run_is_refused_with_the_difference(here: Desk) -> None:
     here.write("other.yaml", SEARCH.replace("[1, 2, 3]", "[1, 2, 4]"))
     said = here.refused("plan", "other.yaml")

@@ -79,6 +79,7 @@ def test_command_line_chooses_in_place_of_the_file() -> None:
     for chosen, names in [
         (Chosen(mode="full"), 10),
         (Chosen(names=("iqa_only",)), 1),
+        (Chosen(names=("iqa_only", "low_lr", "iqa_only")), 2),
         (Chosen(), 3),
     ]:
         assert len(points(read(RANKER, "{catalog: {mode: quick}}", chosen))) == names
@@ -142,6 +143,7 @@ def test_what_is_wrong_in_a_table_is_told_with_its_line(tmp_path: Path, table: s
             "catalog",
             "catalog.modes.quick[0]: the catalog has no",
         ),
+        (RANKER.replace("{quick:", "{full:"), "catalog", "modes.full: the mode 'full' is always there"),
         (RANKER + "space: {a: [1]}\n", "catalog", "space cannot stand beside a catalog"),
         (RANKER + "linked: [{a: [1], b: [2]}]\n", "catalog", "linked cannot stand beside a catalog"),
         (RANKER + "points: [{lr: 1}]\n", "catalog", "points cannot stand beside a catalog"),

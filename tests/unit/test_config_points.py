@@ -118,6 +118,8 @@ strategy: {random: {points: 5}}
     }.items():
         with pytest.raises(ConfigError, match=r"points\[1\]"):
             parse_search(text.replace(found, words).encode(), "f.yaml")
+    with pytest.raises(ConfigError, match="not a point of the space: lacks 'momentum'"):
+        parse_search(text.replace("momentum: 0.9, ", "").encode(), "f.yaml")
 
 
 def table(base: Path, text: str) -> dict[str, Any]:

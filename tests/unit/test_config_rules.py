@@ -138,6 +138,8 @@ def test_an_exact_count_is_asked_for_after_the_rules() -> None:
         ("space: {a: {subspaces: {x: }, weights: [1]}}", "does not belong to sub-spaces"),
         ("space: {a: {b: 3}}", "space.a.b: is neither a list nor a range"),
         ("space: {a: {b: [1]}, a.b: [2]}", "the parameter 'a.b' is also on line"),
+        ("space: {a.: [1]}", "space['a.']: a parameter has no usable name"),
+        ("space: {a: {b: [1]}}\nfixed: {a: {c: 2}}", "'a' is a group, which has a.b"),
         (AB + "when: {c: a == 1}", "when.c: unknown parameter 'c'"),
         (AB + "when: {b: aa == 1}", "when.b: unknown parameter 'aa'; did you mean 'a'?"),
         (AB + "when: {b: a == 7}", "the condition never holds"),
@@ -196,9 +198,19 @@ def test_more_samples_than_distinct_points_are_refused_with_the_true_number() ->
     assert "60 points cannot be drawn without replacement from 44" in message
 
 
+def test_a_condition_that_no_draw_meets_is_refused_with_what_was_tried() -> None:
+    text = "space: {a: {uniform: [0, 1]}, b: [1, 2]}\nwhen: {b: a > 2}\n"
+    assert "the condition never holds, as far as 1,000 draws show" in told(HEAD + text)
+
+
 def test_a_constraint_that_no_draw_satisfies_is_refused() -> None:
     text = "space: {a: {uniform: [0, 1]}, b: [1, 2]}\nconstraints: [a > b]\n"
-    assert "no point is left of all of 1,000 draws" in told(HEAD + text)
+    assert "no point is left of 1,000 draws" in told(HEAD + text)
+    # What stands in no table was drawn, too: nothing is known of all combinations.
+    text = "space: {a: {int: [1, 2000]}, b: {int: [1, 2000]}}\nconstraints: [a + b == 2]\n"
+    assert "no point is left of 1,000 draws" in told(HEAD + text)
+    text = "space: {a: [1, 2], b: {uniform: [0, 1]}, c: [1, 2]}\nconstraints: [a > 2]\n"
+    assert "no point is left of all 2 combinations" in told(HEAD + text)
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,7 @@ def test_a_trial_names_a_module_or_a_file(trial: str) -> None:
         ("[]", "needs at least one value"),
         ("[python, 3]", 'write it in quotes: "3"'),
         ("[python, '{learning_rat}']", "unknown parameter 'learning_rat'; did you mean 'learning_rate'?"),
+        ("[python, '{head}']", "unknown parameter 'head'; it is a group, which has head.a and head.b"),
         ("[python, '{']", "a brace without its other half"),
         ("[python, '{}']", "unknown parameter ''"),
         ('[""]', "the program to run"),
@@ -283,7 +284,7 @@ def test_a_trial_names_a_module_or_a_file(trial: str) -> None:
 )
 def test_a_wrong_command_is_refused(command: str, words: str) -> None:
     text = f"name: x\ncommand: {command}\nmetric: {{name: a, goal: max}}\nstrategy: grid\n"
-    assert words in told(f"{text}space: {{learning_rate: [1]}}\n")
+    assert words in told(f"{text}space: {{learning_rate: [1], head: {{a: [1], b: [2]}}}}\n")
 
 
 @pytest.mark.parametrize("missing", ["name", "trial", "metric", "strategy"])

@@ -115,7 +115,7 @@ def test_space_of_fixed_values_has_one_point() -> None:
         ({"layers": 1.5}, "layers: 1.5 is not an integer"),
         ({"dim": 64, "heads": 8}, "dim, heads: "),
         ({"epochs": 11}, "epochs: 11 is not the fixed value 10"),
-        ({"nix": 1}, "unknown \\['nix'\\]"),
+        ({"nix": 1}, "the space has no 'nix'"),
     ],
 )
 def test_what_is_not_a_point_has_no_number(change: dict[str, object], message: str) -> None:
@@ -126,7 +126,7 @@ def test_what_is_not_a_point_has_no_number(change: dict[str, object], message: s
 def test_absent_parameter_is_not_a_null_one() -> None:
     space = Space({"clip": Choice((None, 1.0))})
     assert space.index({"clip": None}) == 0
-    with pytest.raises(ValueError, match=r"missing \['clip'\]"):
+    with pytest.raises(ValueError, match="lacks 'clip'"):
         space.index({})
 
 

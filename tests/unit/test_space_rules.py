@@ -177,9 +177,9 @@ def test_what_is_excluded_says_by_which_constraint() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": "sgd"}, r"missing \['momentum'\]"),
+        ({"optimizer": "sgd"}, "lacks 'momentum'"),
         ({"optimizer": "adam"}, "optimizer: 'adam' is not one of"),
-        ({"momentun": 1}, r"unknown \['momentun'\]"),
+        ({"momentun": 1}, "the space has no 'momentun'"),
         ({"ffn": 255}, "ffn: 255 is not the derived value 256"),
         ({"epochs": 11}, "epochs: 11 is not the fixed value"),
         ({"n_head": 8}, "dim_model, n_head"),

@@ -139,6 +139,19 @@ def test_only_names_that_exist_can_be_said_to_be_used(root: Path, line: Line) ->
         make(root, line).used("widht", "lr")
 
 
+def test_a_group_is_used_with_all_it_has_and_a_parameter_that_the_point_does_not_have_may_be_named(
+    root: Path, line: Line
+) -> None:
+    values = {"head.layers": 2, "head.width": 64, "optimizer": "adamw", "model": "cnn", "model.cnn.kernel": 3}
+    trial = make(root, line, params=values, sampled=tuple(values), implied={"momentum": ("optimizer",)})
+    trial.used("head")
+    assert trial.unread == ["optimizer", "model", "model.cnn.kernel"]
+    trial.used("momentum")
+    # It is a parameter and not a group: what belongs to its sub-space has to be named too.
+    trial.used("model")
+    assert trial.unread == ["model.cnn.kernel"]
+
+
 def test_the_accumulation_is_noticed_when_it_is_read(root: Path, line: Line) -> None:
     trial = make(root, line, accumulation=4)
     assert not trial.accumulates
