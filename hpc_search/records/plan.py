@@ -15,6 +15,8 @@ PLAN_VERSION: Final = 1
 #: Strategies whose points depend on results, and rules that let a trial wait at a rung.
 ADAPTIVE: Final = ("tpe", "cmaes", "gp", "evolution", "nsga2")
 PAUSING: Final = ("asha", "hyperband", "successive_halving")
+#: Fields of a search that were no part of the first version's ids.
+_LATER: Final = ("objectives", "given", "pruning", "stages", "searches", "stop_on_error", "budget")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
@@ -362,8 +364,15 @@ def canonical_json(value: object) -> bytes:
 
 
 def search_id(search: Search) -> str:
-    """Return 12 hexadecimal digits that name the content of *search*."""
-    return hashlib.blake2b(canonical_json(search), digest_size=6).hexdigest()
+    """Return 12 hexadecimal digits that name the content of *search*.
+
+    A file that says nothing of a key that a later version brought has the id that it had before.
+    """
+    content: dict[str, Any] = msgspec.to_builtins(search)
+    for field in msgspec.structs.fields(Search):
+        if field.name in _LATER and getattr(search, field.name) == field.default:
+            del content[field.name]
+    return hashlib.blake2b(canonical_json(content), digest_size=6).hexdigest()
 
 
 def encode_plan(plan: Plan) -> bytes:
