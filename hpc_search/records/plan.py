@@ -325,11 +325,6 @@ class Plan(Struct, kw_only=True):
         """The metric that the search selects by."""
         return self.search.metric
 
-    @property
-    def objectives(self) -> tuple[Metric, ...]:
-        """Every metric that a trial has to return, the one that selects first."""
-        return self.search.objectives or (self.search.metric,)
-
     def objectives_of(self, block: Block) -> tuple[Metric, ...]:
         """Return the metrics that a trial of *block* has to return, the one that selects first."""
         part = self.part(block)
@@ -364,14 +359,10 @@ def canonical_json(value: object) -> bytes:
 
 
 def search_id(search: Search) -> str:
-    """Return 12 hexadecimal digits that name the content of *search*.
-
-    A file that says nothing of a key that a later version brought has the id that it had before.
-    """
-    content: dict[str, Any] = msgspec.to_builtins(search)
-    for field in msgspec.structs.fields(Search):
-        if field.name in _LATER and getattr(search, field.name) == field.default:
-            del content[field.name]
+    """Return 12 hexadecimal digits that name the content of *search*, as before there were later keys."""
+    fields = [one for one in msgspec.structs.fields(Search) if one.name in _LATER]
+    unsaid = {one.name for one in fields if getattr(search, one.name) == one.default}
+    content = {name: value for name, value in msgspec.to_builtins(search).items() if name not in unsaid}
     return hashlib.blake2b(canonical_json(content), digest_size=6).hexdigest()
 
 

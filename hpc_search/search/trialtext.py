@@ -25,27 +25,27 @@ def as_text(
     """Return parameters, attempts and curve of a trial."""
     state = codec.STATES[entry.state] if entry is not None else "unknown"
     fold = f", fold {trial.fold}" if trial.fold is not None else ""
-    rows = [
-        f"trial {trial.number} of {plan.search.name}: point {trial.point}{fold}, seed {trial.seed}: {state}"
-    ]
+    block = plan.block_at(trial.number)
+    metric = plan.part(block).metric.name
+    where = f", search {block.part}" * bool(block.part) + f", stage {block.stage_name}" * bool(block.stage_name)
+    of = f"{plan.search.name}{where}"
+    rows = [f"trial {trial.number} of {of}: point {trial.point}{fold}, seed {trial.seed}: {state}"]
     if result is not None:
-        rows.extend(_result(plan, result))
+        rows.extend(_result(metric, result))
     rows.append("parameters" if trial.known else f"parameters: {trial.unknown}")
     width = max(map(len, trial.params), default=0)
     rows.extend(f"  {name:<{width}}  {value!r}" for name, value in trial.params.items())
-    rows.extend(_attempts(records, plan.part(plan.block_at(trial.number)).metric.name))
+    rows.extend(_attempts(records, metric))
     rows.extend(_curve(records))
     return "\n".join(rows)
 
 
-def _result(plan: Plan, result: Result) -> list[str]:
+def _result(metric: str, result: Result) -> list[str]:
     end = result.end
     if end.state == "done":
         where = f"attempt {end.attempt}, {end.seconds:.2f} s on {end.node}"
-        rows = [f"result: {plan.metric.name} = {end.value!r}, {where}"]
-        rows.extend(
-            f"  {name} = {value!r}" for name, value in end.metrics.items() if name != plan.metric.name
-        )
+        rows = [f"result: {metric} = {end.value!r}, {where}"]
+        rows.extend(f"  {name} = {value!r}" for name, value in end.metrics.items() if name != metric)
     else:
         rows = [f"result: {end.state}" + (f" ({end.cause})" if end.cause else "")]
         rows.extend(f"  {line}" for line in end.detail.rstrip().splitlines()[-12:])
