@@ -80,6 +80,10 @@ def test_one_submit_goes_through_all_stages_of_all_searches(desk: Desk) -> None:
     assert set(states(desk).values()) == {"finished"}
 
     collected = json.loads(desk.good("collect", "runs/staged", "--json"))
+    assert "all of it verifies" in desk.good("fsck", "runs/staged")
+    shown = desk.good("show", "runs/staged", "4")
+    assert "of staged, search right, stage sanity: point 4" in shown
+    assert "result: loss = " in shown
     best = {one["name"]: one["best"] for one in collected["searches"]}
     assert {name: one["stage"] for name, one in best.items()} == {"left": "again", "right": "again"}
     results = Layout(desk.root / "runs/staged").results
