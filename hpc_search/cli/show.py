@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> int:
     if given.yaml:
         sys.stdout.write(search.standalone(found, view))
     elif given.json:
-        print(trialtext.as_json(view.trial, view.entry, view.records))
+        print(trialtext.as_json(found.plan, view.trial, view.entry, view.records))
     elif given.log:
         sys.stdout.write(search.last_log(found, view))
     else:

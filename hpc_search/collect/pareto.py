@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -56,6 +57,23 @@ def fronts(scores: Sequence[PointScore], objectives: tuple[Metric, ...]) -> Fron
             means[score.point] = tuple(mean([row[one.name] for row in rows]) for one in objectives)
     ranks = pareto.ranks([*means.values()], [one.goal for one in objectives])
     return Fronts(objectives, means, dict(zip(means, ranks, strict=True)))
+
+
+def settled(scores: list[PointScore], objectives: tuple[Metric, ...]) -> list[PointScore]:
+    """Return *scores*, best first by the first objective; of equal ones those of a better front come first.
+
+    So the best point is one of the Pareto front.
+    """
+    ranks = fronts(scores, objectives).ranks
+    if not ranks:
+        return scores
+    equal = groupby(scores, key=lambda score: (score.complete, score.mean))
+    found = [
+        one for _, same in equal for one in sorted(same, key=lambda score: ranks.get(score.point, len(ranks)))
+    ]
+    for rank, score in enumerate(found, start=1):
+        score.rank = rank
+    return found
 
 
 def rank_column(found: Fronts, points: Sequence[int]) -> list[Column]:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from hpc_search.collect.columns import Column
+from hpc_search.collect.pareto import settled
 from hpc_search.collect.reading import Attempt
 from hpc_search.records.plan import Block, Part, Plan
-from hpc_search.stats import Goal, PointScore, rank_points
+from hpc_search.stats import PointScore, rank_points
 
 
 def ranked(plan: Plan, blocks: Sequence[Block], ends: Sequence[Attempt]) -> list[PointScore]:
@@ -23,12 +24,12 @@ def ranked(plan: Plan, blocks: Sequence[Block], ends: Sequence[Attempt]) -> list
         groups.setdefault((block.part, block.stage), []).append(block)
     expected = _Expected(blocks)
     if len(groups) == 1:
-        return rank_points(ends, _goal(plan, blocks[0]), expected)
+        return _best_first(plan, blocks[0], ends, expected)
     found = _split(blocks, ends)
     scores: list[PointScore] = []
     for part in dict.fromkeys(block.part for block in blocks):
         stages = sorted((key for key in groups if key[0] == part), key=lambda key: -key[1])
-        mine = [rank_points(found[key], _goal(plan, groups[key][0]), expected) for key in stages]
+        mine = [_best_first(plan, groups[key][0], found[key], expected) for key in stages]
         whole = [score for stage in mine for score in stage if score.complete]
         rest = [score for stage in mine for score in stage if not score.complete]
         for rank, score in enumerate([*whole, *rest], start=1):
@@ -37,8 +38,9 @@ def ranked(plan: Plan, blocks: Sequence[Block], ends: Sequence[Attempt]) -> list
     return scores
 
 
-def _goal(plan: Plan, block: Block) -> Goal:
-    return plan.part(block).metric.goal
+def _best_first(plan: Plan, block: Block, ends: Sequence[Attempt], expected: _Expected) -> list[PointScore]:
+    part = plan.part(block)
+    return settled(rank_points(ends, part.metric.goal, expected), part.objectives)
 
 
 class _Expected:

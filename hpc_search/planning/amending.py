@@ -288,12 +288,14 @@ class _Stage:
             for one in known:
                 grown.append(replace(one, seeds=seeds), one.first_point)
             count = sum(one.points for one in known)
-            grown.news.append(
-                f"{self._where}seeds {words(map(str, seeds))} for the {count:,} points there are"
-            )
+            self._add_news(f"seeds {words(map(str, seeds))} for the {count:,} points there are")
         if block is not None:
             grown.append(block)
-            grown.news.append(f"{self._where}{news}")
+            self._add_news(news)
+
+    def _add_news(self, text: str) -> None:
+        where = self._where.rstrip(".")
+        self._grown.news.append(f"{where}: {text}" if where else text)
 
     def _seeds(self) -> tuple[int, ...]:
         """Return the seeds that are new."""

@@ -16,7 +16,8 @@ from hpc_search.records import plan as records
 from hpc_search.records.plan import Plan
 from hpc_search.records.provenance import Provenance
 
-_LATER: Final = re.compile(r"plan\.(\d{3,})\.json")
+#: What stands beside an amended plan is written after it: where that is there, the plan was.
+_LATER: Final = re.compile(r"(?:plan|digests)\.(\d{3,})\.json|search\.(\d{3,})\.yaml")
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -42,7 +43,8 @@ def load_plan(layout: Layout) -> Plan:
         DamagedError: The plan does not verify.
     """
     try:
-        found = [int(match[1]) for name in os.listdir(layout.root) if (match := _LATER.fullmatch(name))]
+        matches = map(_LATER.fullmatch, os.listdir(layout.root))
+        found = [int(match[1] or match[2]) for match in matches if match is not None]
     except OSError:
         # What is wrong is said of plan.json.
         found = []
@@ -65,6 +67,9 @@ def load_numbered(layout: Layout, number: int) -> Plan:
     try:
         content = durable.read_bytes(path)
     except FileNotFoundError:
+        if number > 1:
+            hint = f"`hpc-search fsck {layout} --repair` puts it back"
+            raise DamagedError(f"{path} is missing: the run was amended", hint=hint) from None
         message = f"{layout.root} is not a run: it has no plan.json"
         raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one") from None
     except OSError as error:

@@ -15,6 +15,8 @@ PLAN_VERSION: Final = 1
 #: Strategies whose points depend on results, and rules that let a trial wait at a rung.
 ADAPTIVE: Final = ("tpe", "cmaes", "gp", "evolution", "nsga2")
 PAUSING: Final = ("asha", "hyperband", "successive_halving")
+#: Fields of a search that were no part of the first version's ids.
+_LATER: Final = ("objectives", "given", "pruning", "stages", "searches", "stop_on_error", "budget")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
@@ -323,11 +325,6 @@ class Plan(Struct, kw_only=True):
         """The metric that the search selects by."""
         return self.search.metric
 
-    @property
-    def objectives(self) -> tuple[Metric, ...]:
-        """Every metric that a trial has to return, the one that selects first."""
-        return self.search.objectives or (self.search.metric,)
-
     def objectives_of(self, block: Block) -> tuple[Metric, ...]:
         """Return the metrics that a trial of *block* has to return, the one that selects first."""
         part = self.part(block)
@@ -362,8 +359,11 @@ def canonical_json(value: object) -> bytes:
 
 
 def search_id(search: Search) -> str:
-    """Return 12 hexadecimal digits that name the content of *search*."""
-    return hashlib.blake2b(canonical_json(search), digest_size=6).hexdigest()
+    """Return 12 hexadecimal digits that name the content of *search*, as before there were later keys."""
+    fields = [one for one in msgspec.structs.fields(Search) if one.name in _LATER]
+    unsaid = {one.name for one in fields if getattr(search, one.name) == one.default}
+    content = {name: value for name, value in msgspec.to_builtins(search).items() if name not in unsaid}
+    return hashlib.blake2b(canonical_json(content), digest_size=6).hexdigest()
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -12,7 +12,7 @@ from hpc_search.ledger.history import Result
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
-from hpc_search.records.plan import Plan, PlannedTrial
+from hpc_search.records.plan import Block, Plan, PlannedTrial
 from hpc_search.strategies.pruning import in_words
 
 Records = Sequence[tuple[str, lines.AnyRecord]]
@@ -25,27 +25,32 @@ def as_text(
     """Return parameters, attempts and curve of a trial."""
     state = codec.STATES[entry.state] if entry is not None else "unknown"
     fold = f", fold {trial.fold}" if trial.fold is not None else ""
-    rows = [
-        f"trial {trial.number} of {plan.search.name}: point {trial.point}{fold}, seed {trial.seed}: {state}"
-    ]
+    block = plan.block_at(trial.number)
+    metric = plan.part(block).metric.name
+    of = "".join(f", {what} {name}" for what, name in _place(block).items())
+    whole = f"point {trial.point}{fold}, seed {trial.seed}: {state}"
+    rows = [f"trial {trial.number} of {plan.search.name}{of}: {whole}"]
     if result is not None:
-        rows.extend(_result(plan, result))
+        rows.extend(_result(metric, result))
     rows.append("parameters" if trial.known else f"parameters: {trial.unknown}")
     width = max(map(len, trial.params), default=0)
     rows.extend(f"  {name:<{width}}  {value!r}" for name, value in trial.params.items())
-    rows.extend(_attempts(records, plan.part(plan.block_at(trial.number)).metric.name))
+    rows.extend(_attempts(records, metric))
     rows.extend(_curve(records))
     return "\n".join(rows)
 
 
-def _result(plan: Plan, result: Result) -> list[str]:
+def _place(block: Block) -> dict[str, str]:
+    found = {"search": block.part, "stage": block.stage_name}
+    return {what: name for what, name in found.items() if name}
+
+
+def _result(metric: str, result: Result) -> list[str]:
     end = result.end
     if end.state == "done":
         where = f"attempt {end.attempt}, {end.seconds:.2f} s on {end.node}"
-        rows = [f"result: {plan.metric.name} = {end.value!r}, {where}"]
-        rows.extend(
-            f"  {name} = {value!r}" for name, value in end.metrics.items() if name != plan.metric.name
-        )
+        rows = [f"result: {metric} = {end.value!r}, {where}"]
+        rows.extend(f"  {name} = {value!r}" for name, value in end.metrics.items() if name != metric)
     else:
         rows = [f"result: {end.state}" + (f" ({end.cause})" if end.cause else "")]
         rows.extend(f"  {line}" for line in end.detail.rstrip().splitlines()[-12:])
@@ -98,10 +103,11 @@ def _curve(records: Records) -> list[str]:
     return [f"curve ({len(order)} reports)", *rows]
 
 
-def as_json(trial: PlannedTrial, entry: Entry | None, records: Records) -> str:
+def as_json(plan: Plan, trial: PlannedTrial, entry: Entry | None, records: Records) -> str:
     """Return the trial as one JSON object."""
     content = {
         "trial": trial.number,
+        **_place(plan.block_at(trial.number)),
         "point": trial.point,
         "fold": trial.fold,
         "seed": trial.seed,

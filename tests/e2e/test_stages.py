@@ -80,6 +80,10 @@ def test_one_submit_goes_through_all_stages_of_all_searches(desk: Desk) -> None:
     assert set(states(desk).values()) == {"finished"}
 
     collected = json.loads(desk.good("collect", "runs/staged", "--json"))
+    assert "all of it verifies" in desk.good("fsck", "runs/staged")
+    shown = desk.good("show", "runs/staged", "4")
+    assert "of staged, search right, stage sanity: point 4" in shown
+    assert "result: loss = " in shown
     best = {one["name"]: one["best"] for one in collected["searches"]}
     assert {name: one["stage"] for name, one in best.items()} == {"left": "again", "right": "again"}
     results = Layout(desk.root / "runs/staged").results
@@ -95,6 +99,13 @@ def test_one_submit_goes_through_all_stages_of_all_searches(desk: Desk) -> None:
     assert epochs == {"sanity": "3", "coarse": "10", "again": "10"}
     assert "already planned" in desk.good("plan", "search.yaml")
     assert "nothing is left to do" in desk.good("submit", "runs/staged", "--launcher", "local")
+    assert "all of it verifies" in desk.good("fsck", "runs/staged"), "the results of each search are known"
+
+    shown = desk.good("show", "runs/staged", rows[-1]["trial"])
+    assert f"trial {rows[-1]['trial']} of staged, search right, stage again: " in shown
+    assert f"result: loss = {rows[-1]['value']}" in shown, "the metric is that of its search"
+    told = json.loads(desk.good("show", "runs/staged", "0", "--json"))
+    assert (told["search"], told["stage"]) == ("left", "sanity")
 
 
 def test_a_search_that_fails_stops_alone_and_goes_on_when_it_was_put_right(desk: Desk) -> None:

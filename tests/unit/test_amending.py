@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hpc_search import planning
-from hpc_search.errors import UsageError
+from hpc_search.errors import DamagedError, UsageError
 from hpc_search.fsck.check import examine
 from hpc_search.layout import Layout
 from hpc_search.planning import Numbering, amended, load_plan
@@ -260,3 +260,15 @@ def test_fsck_puts_back_what_an_amendment_wrote(base: Path) -> None:
     cases = {case.finding.path: case.content for case in found.cases}
     assert cases["plan.002.json"] == right[layout.later_plan(2)]
     assert "seeds: [0, 1]" in cases["search.002.yaml"].decode()
+
+
+def test_a_run_whose_amended_plan_is_missing_is_not_taken_for_what_it_was_before(base: Path) -> None:
+    layout = planned(base, GRID)
+    planning.amend(draft(base, GRID.replace("seeds: [0]", "seeds: [0, 1]")), layout)
+    layout.later_plan(2).unlink()
+
+    with pytest.raises(DamagedError, match=r"plan\.002\.json is missing"):
+        load_plan(layout)
+    layout.later_digests(2).unlink()
+    with pytest.raises(DamagedError, match=r"plan\.002\.json is missing"):
+        planning.amend(draft(base, GRID.replace("seeds: [0]", "seeds: [0, 2]")), layout)

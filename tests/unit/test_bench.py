@@ -8,6 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from tools.benchmarks.search import curves, testing
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -51,12 +56,53 @@ def test_the_checkpoint_bench_prints_ratios_to_the_bare_calls_and_to_torch(tmp_p
     assert re.search(r"loading 2 MB with verification: [\d.]+ of torch.load \(asked: >= 0.9", shown)
 
 
-def test_the_strategies_bench_prints_what_is_found_and_when_beside_optuna(tmp_path: Path) -> None:
+def test_the_search_bench_prints_equal_proposals_and_regrets_beside_optunas(tmp_path: Path) -> None:
     shown = bench(
-        tmp_path, "strategies", "--kinds", "evolution", "--functions", "branin", "--workers", "1,3",
-        "--points", "30", "--repeats", "3", "--long", "40",
+        tmp_path, "search", "--parts", "same,regrets", "--kinds", "cmaes,evolution", "--functions",
+        "branin,network", "--workers", "3", "--points", "30", "--repeats", "4",
     )  # fmt: skip
 
-    row = r"evolution branin +W=\d +ours [\d.]+ \([\d.]+-[\d.]+\) in [\d.]+ ms +optuna [\d.]+ .* p\(ours"
+    assert re.search(r"cmaes +branin +59 of 59 points equal", shown)
+    row = r"evolution (branin|network) +W=3 +30 points +ours [\d.]+ \([\d.]+-[\d.]+\) +optuna [\d.]+ .* p \d"
     assert len(re.findall(row, shown)) == 2
-    assert re.search(r"evolution: a proposal after 40 points: [\d.]+ ms \(asked: < 100 ms\)", shown)
+    assert re.search(r"worse than Optuna's \(one-sided Wilcoxon, Holm over all rows.* of 4 rows", shown)
+
+
+def test_the_search_bench_prints_epochs_beside_optunas_pruners(tmp_path: Path) -> None:
+    place, kept = tmp_path / "place", tmp_path / "kept"
+    rng = np.random.default_rng(0)
+    ends, speeds = rng.random((150, 1)), rng.random((150, 1)) / 4
+    kept.mkdir()
+    np.save(curves.path_in(kept), ends + np.exp(-speeds * np.arange(1, 82)))
+    place.mkdir()
+
+    shown = bench(place, "search", "--parts", "stopping", "--repeats", "4", "--curves", str(kept))
+
+    assert "150 trainings x 81 epochs, read from" in shown
+    for name in ("asha W=1,", "asha W=16,", "hyperband W=1,", "hyperband W=16,"):
+        assert name in shown
+    assert len(re.findall(r"epochs until the same result +ours [\d.e+]+ .* p [\d.]+", shown)) == 4
+
+
+def test_the_search_bench_prints_times_of_reports_and_proposals_beside_optunas(tmp_path: Path) -> None:
+    shown = bench(tmp_path, "search", "--parts", "proposals,reporting", "--kinds", "tpe", "--trials", "24")
+
+    assert re.search(r"history rebuilt from the journals and proposed from: [\d.]+ s", shown)
+    assert re.search(r"tpe: a proposal over Optuna's in memory: [\d.]+ times \(asked: < 1.3 times\)", shown)
+    assert len(re.findall(r": over Optuna's journal: [\d.,]+ times \(asked: >= 10 times\)", shown)) == 4
+
+
+def test_pairs_beyond_chance_are_found_and_several_tests_are_corrected() -> None:
+    ours = [float(number) for number in range(20)]
+    assert testing.worse([value + 1 for value in ours], ours) < 0.001
+    assert testing.worse(ours, [value + 1 for value in ours]) > 0.999
+    assert testing.worse(ours, ours) == 1.0
+    # Holm's own example of three: the smallest times three, the next one times two, none below one before.
+    assert testing.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_the_same_training_has_the_same_curve_and_learns() -> None:
+    one, again = curves.made(2, 5), curves.made(2, 5)
+    assert (one == again).all()
+    assert one.shape == (2, 5)
+    assert min(row[-1] / row[0] for row in one) < 1

@@ -74,6 +74,30 @@ def test_of_several_objectives_the_points_that_no_other_beats_are_the_front(tmp_
     assert "point 1: val_acc = 0.8, seconds = 3.5" in collected.text()
 
 
+def test_of_points_equal_in_the_first_objective_the_best_is_one_that_no_other_beats(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run")
+    several = (Metric(name="val_acc", goal="max"), Metric(name="seconds", goal="min"))
+    run.plan = msgspec.structs.replace(
+        run.plan, search=msgspec.structs.replace(run.plan.search, objectives=several)
+    )
+    run.layout.plan.write_bytes(encode_plan(run.plan))
+    for trial in range(run.plan.trials):
+        acc, seconds = [(0.5, 1.0), (0.9, 3.0), (0.9, 2.0), (0.9, 2.5)][trial % 4]
+        run.end(trial, acc, metrics={"val_acc": acc, "seconds": seconds})
+    layout = run.write()
+
+    collect(layout)
+
+    assert document(layout, "best_hyperparams.json")["point"] == 2
+    rows = table(layout, "summary.csv")
+    assert [(row["point"], row["rank"], row["pareto"]) for row in rows] == [
+        ("2", "1", "0"),
+        ("3", "2", "1"),
+        ("1", "3", "2"),
+        ("0", "4", "0"),
+    ]
+
+
 def test_with_one_objective_there_is_no_front(tmp_path: Path) -> None:
     layout = finished(tmp_path / "run").write()
 

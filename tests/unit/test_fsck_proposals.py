@@ -73,7 +73,7 @@ def test_a_log_as_it_should_be_is_no_damage(run: Run) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])
-@pytest.mark.parametrize("damage", ["a bit", "cut", "removed", "another"])
+@pytest.mark.parametrize("damage", ["a bit", "cut", "removed", "another", "more"])
 def test_an_entry_is_made_again_from_the_journal_of_its_worker(run: Run, number: int, damage: str) -> None:
     path = run.layout.proposal(number)
     before = log(run.layout)
@@ -83,6 +83,8 @@ def test_an_entry_is_made_again_from_the_journal_of_its_worker(run: Run, number:
         path.write_bytes(path.read_bytes()[:50])
     elif damage == "removed":
         path.unlink()
+    elif damage == "more":
+        path.write_bytes(path.read_bytes() + b"of another file\n")
     else:
         path.write_bytes(run.layout.proposal((number + 1) % 4).read_bytes())
 

@@ -131,6 +131,13 @@ def test_a_file_that_is_a_link_out_of_the_run_is_found(run: FsckRun, tmp_path: P
     assert (tmp_path / "elsewhere").is_file()
 
 
+def test_the_results_of_one_search_of_several_belong_there(run: FsckRun) -> None:
+    results = run.layout.results
+    shutil.copytree(results, results / "coarse-2_x", ignore=shutil.ignore_patterns("coarse-2_x"))
+
+    assert not run.check().findings
+
+
 FOLDERS = (
     "ledger", "workers", "ledger/archive", "ledger/seals", "ledger/submits", "samples", "checkpoints",
     "checkpoints/000003", "vault", "splits", "splits/fold_00", "results", "quarantine", "cache",

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 import hpc_search
-from hpc_search.config import parse_search
+from hpc_search.config import load_search, parse_search
 
 GUIDE: Final = (Path(hpc_search.__file__).parent / "docs/search-language.md").read_text()
 BLOCKS: Final = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
@@ -28,3 +28,9 @@ def test_every_block_of_the_guide_is_read(block: str) -> None:
     keys = re.findall(r"^(\w+):", block, flags=re.MULTILINE)
     base = [line for line, others in BASE.items() if not set(others) & set(keys)]
     parse_search(("\n".join(base) + "\n" + block).encode(), "search.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((Path(hpc_search.__file__).parents[1] / "configs").glob("*.yaml")))
+def test_every_configuration_that_comes_along_is_read(path: Path) -> None:
+    search = load_search(path)
+    assert search.expect_points is not None

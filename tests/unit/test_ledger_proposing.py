@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hpc_search.ledger import Ledger, history
 from hpc_search.ledger.liveness import read_beat
 from hpc_search.ledger.proposals import Proposals
 from hpc_search.ledger.proposing import NotProposedError, Proposed
+from hpc_search.locks import IndexLock
 from hpc_search.records import journal as lines
 from hpc_search.steering import Points
 from tests.adaptive_run import AdaptiveRun, Lowest
@@ -174,6 +177,47 @@ def test_a_worker_that_is_told_to_stop_while_it_proposes_gives_the_trial_back(ru
     assert ledger.claim() == []
     assert run.states() == ["pending"] * 12
     assert log(run) == {}
+
+
+def locked(run: AdaptiveRun) -> list[str]:
+    """Return the locks of the run that another process finds held."""
+    program = (
+        "import sys; from pathlib import Path; from hpc_search.locks import tried_lock\n"
+        "for path in map(Path, sys.argv[1:]):\n"
+        "    with tried_lock(path) as free:\n"
+        "        print('' if free else path.name)\n"
+    )
+    paths = [run.layout.claims_lock, *sorted(run.layout.root.rglob("*.lock"))]
+    argv = [sys.executable, "-c", program, *map(str, dict.fromkeys(paths))]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_no_lock_is_held_while_a_point_is_proposed(run: AdaptiveRun) -> None:
+    others: list[list[int]] = []
+    held: list[list[str]] = []
+
+    def slow(_: int) -> None:
+        held.append(locked(run))
+        # Others claim, propose and end trials meanwhile.
+        other = run.ledger()
+        (claimed,) = other.claim()
+        other.finish(end_of(claimed))
+        other.flush()
+        others.append([claimed.trial.number])
+
+    (claimed,) = run.ledger(Lowest(run.layout, slow)).claim()
+
+    assert claimed.trial.number == 0
+    assert held[0] == []
+    assert others[0] == [1]
+
+
+def test_a_lock_that_is_held_is_found(run: AdaptiveRun) -> None:
+    lock = IndexLock(run.layout.claims_lock)
+    lock.acquire()
+    assert locked(run) == ["claims.lock"]
+    lock.close()
+    assert locked(run) == []
 
 
 def test_the_heartbeat_names_a_trial_whose_point_is_being_proposed(run: AdaptiveRun) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hpc_search.errors import DamagedError
 from hpc_search.records.plan import (
     Block,
+    Budget,
     FoldsSpec,
     Metric,
     OomRetry,
@@ -94,6 +95,13 @@ def test_the_identity_of_a_search_is_its_content() -> None:
     assert search_id(SEARCH) == search_id(msgspec.json.decode(msgspec.json.encode(SEARCH), type=Search))
     assert search_id(SEARCH) != search_id(msgspec.structs.replace(SEARCH, seeds=(0,)))
     assert len(search_id(SEARCH)) == 12
+
+
+def test_a_search_has_the_id_that_it_had_before_there_were_objectives_stages_and_budgets() -> None:
+    # As of commit 2e6186b. Trials have their random numbers from it.
+    assert search_id(SEARCH) == "7b30b9399d21"
+    assert search_id(msgspec.structs.replace(SEARCH, budget=Budget(hours=1.0))) != "7b30b9399d21"
+    assert search_id(msgspec.structs.replace(SEARCH, stop_on_error=True)) != "7b30b9399d21"
 
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:

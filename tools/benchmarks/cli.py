@@ -15,10 +15,10 @@ from tools.benchmarks import (
     packing,
     plan,
     restart,
+    search,
     slots,
     startup,
     status_collect,
-    strategies,
 )
 from tools.benchmarks.common import Report, add_common
 
@@ -57,8 +57,8 @@ _BENCHES: Final = {
     "packing": Bench(
         "1, 2, 4 and 8 workers on one GPU, with and without MPS: needs a GPU", packing.add, packing.run
     ),
-    "strategies": Bench(
-        "what tpe, cmaes, gp and evolution find, beside Optuna's own: minutes", strategies.add, strategies.run
+    "search": Bench(
+        "strategies, early stopping and their cost, beside Optuna's own: 25 minutes", search.add, search.run
     ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }

@@ -168,7 +168,14 @@ def _opener(layouts: list[Layout], plan: Plan, *, sync: bool, ahead: int) -> win
 
 
 def one_trial(
-    ledger: Ledger, queue: list[Claimed], sample: Sample, node: str, *, sync: bool, ahead: int = 1
+    ledger: Ledger,
+    queue: list[Claimed],
+    sample: Sample,
+    node: str,
+    *,
+    sync: bool,
+    ahead: int = 1,
+    reports: int = synthetic.REPORTS,
 ) -> bool:
     """Do with the ledger what a worker does for one trial; False where nothing is left."""
     clock = time.perf_counter
@@ -182,7 +189,7 @@ def one_trial(
     trial, attempt = claimed.trial, claimed.attempt
     started = time.time()
     ledger.start(claimed, 7, 0)
-    for step in range(synthetic.REPORTS):
+    for step in range(reports):
         ledger.report(trial.number, attempt, step, {"score": 0.1 * step})
         if sync:
             ledger.journal.sync()
@@ -197,7 +204,7 @@ def one_trial(
         block=trial.block,
         value=0.5,
         metrics={"score": 0.5},
-        step=synthetic.REPORTS,
+        step=reports,
         seconds=0.01,
         started=started,
         node=node,

@@ -15,14 +15,14 @@ PARAMETERS: Final = 9
 def opener(kind: str, place: Path) -> Opener:
     """Return what opens Optuna's storage *kind* ("journal" or "sqlite") below *place* in a process."""
     place.mkdir(parents=True)
-    _study(kind, place)
+    study(kind, place)
 
     def opened(sample: Sample) -> tuple[Callable[[], bool], Callable[[], None]]:
         del sample
-        study = _study(kind, place)
+        mine = study(kind, place)
 
         def one() -> bool:
-            one_trial(study)
+            one_trial(mine)
             return True
 
         return one, lambda: None
@@ -30,17 +30,18 @@ def opener(kind: str, place: Path) -> Opener:
     return opened
 
 
-def one_trial(study: Any) -> None:
+def one_trial(asked: Any, reports: int = REPORTS) -> None:
     """Ask, suggest, report and tell one trial."""
-    trial = study.ask()
+    trial = asked.ask()
     for number in range(PARAMETERS):
         trial.suggest_float(f"parameter_{number}", 0.0, 1.0)
-    for step in range(REPORTS):
+    for step in range(reports):
         trial.report(0.1 * step, step)
-    study.tell(trial, 0.5)
+    asked.tell(trial, 0.5)
 
 
-def _study(kind: str, place: Path) -> Any:
+def study(kind: str, place: Path) -> Any:
+    """Return the study in Optuna's storage *kind* below *place*, made where there is none."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
