@@ -23,7 +23,6 @@ from hpc_search.planning.reading import load_plan
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Budget, Part, Plan, Retry, Search, StageSpec
 from hpc_search.space import Space
-from hpc_search.strategies.rest import Rest, lost
 
 #: Settings that no result depends on.
 FREE: Final = (
@@ -338,6 +337,8 @@ class _Stage:
 
     def _wider(self, old: Space, new: Space) -> tuple[Block | None, str]:
         """Return a block of the combinations of the grid *new* that *old* does not have."""
+        from hpc_search.strategies.rest import Rest, lost
+
         size, gone = old.size() or 0, lost(new, old)
         if gone:
             changes = [f"{self._where}{name}: {change}" for name, change in _differences(old, new)]

@@ -12,7 +12,8 @@ from hpc_search.cli import main
 from hpc_search.ledger import Ledger
 from hpc_search.ledger.gates import Gates
 from hpc_search.records.journal import End
-from hpc_search.steering import Referee, stages
+from hpc_search.steering import stages
+from hpc_search.steering.referee import Referee
 from hpc_search.worker.attempt import Attempt
 
 
