@@ -124,6 +124,7 @@ NAMES = st.text(CHARACTERS, min_size=1, max_size=12).filter(lambda text: text.st
 WORDS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True)
 INTS = st.integers(-(2**63), 2**63 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+PARAMETERS = NAMES.filter(lambda name: all(part.strip() for part in name.split(".")))
 SCALARS = st.one_of(st.none(), st.booleans(), INTS, FLOATS, st.text(CHARACTERS, max_size=12))
 VALUES = st.recursive(
     SCALARS,
@@ -191,7 +192,9 @@ def groups(draw: st.DrawFn, names: list[str]) -> dict[str, tuple[Any, ...]]:
 
 @st.composite
 def spaces(draw: st.DrawFn) -> Space:
-    names = draw(st.lists(NAMES, max_size=7, unique=True))
+    names = draw(st.lists(PARAMETERS, max_size=7, unique=True))
+    # What has a fixed mapping is no group.
+    assume(not any(name.startswith(f"{group}.") for name in names for group in names))
     dimensions = {name: draw(DIMENSIONS) for name in names[:3]}
     linked = (draw(groups(names[3:5])),) if len(names) > 3 else ()
     fixed = {name: draw(VALUES) for name in names[5:]}
