@@ -266,7 +266,9 @@ BUDGETS = st.builds(Budget, hours=HOURS, gpu_hours=HOURS)
 @st.composite
 def staged(draw: st.DrawFn, space: Space) -> tuple[StageSpec, ...]:
     """Draw the stages of a search of *space*, mostly none."""
-    names = draw(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,9}", fullmatch=True), max_size=3, unique=True))
+    names = draw(
+        st.lists(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,8}", fullmatch=True), max_size=3, unique=True)
+    )
     most = min(space.size() or 100, 100)
     return tuple(
         StageSpec(
@@ -389,6 +391,7 @@ def test_a_dumped_catalog_reads_back_equal(search: Search, experiments: dict[str
         space=Space({}, (group,) if group else (), {"fixed value": 1}),
         strategy=named,
         given=(),
+        stages=(),
         expect_points=None,
         retry=retry,
     )
