@@ -22,7 +22,9 @@ def already(active: Mapping[str, ActiveJobs], pending: int) -> str:
     reasons: Counter[str] = Counter()
     for jobs in active.values():
         reasons.update(jobs.reasons)
-    why = f" ({', '.join(sorted(filter(None, reasons)))})" if any(reasons) else ""
+    # SLURM's "None" says that it has not looked at the job yet.
+    named = sorted(reasons.keys() - {"", "None"})
+    why = f" ({', '.join(named)})" if named else ""
     workers = f"{running} running and {waiting} waiting{why} workers for {pending} trials"
     return f"already submitted: {workers}; nothing was sent"
 

@@ -19,6 +19,8 @@ from hpc_search.ledger import (
     read_state,
     this_process,
 )
+from hpc_search.ledger.gates import Gates
+from hpc_search.planning.blocks import source_of
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.search.launch import Wish, submit
@@ -90,7 +92,19 @@ def _retried(run: Run, found: list[int], given: Sequence[int], entries: Sequence
     more = f"; {_named(open_already)} had not ended" if open_already else ""
     if not found:
         return f"no failed trial is left that this names{more or '; nothing was changed'}"
-    return f"{_named(found)} will run again{more}; {_next(run)}"
+    return f"{_named(found)} will run again{more}; {_next(run)}{_derived_already(run, found)}"
+
+
+def _derived_already(run: Run, found: Sequence[int]) -> str:
+    """Return which stages were opened by the other results of a stage with a trial of *found*."""
+    blocks, gates = run.plan.blocks, Gates(run.layout, run.plan)
+    sources = {blocks.index(run.plan.block_at(number)) for number in found}
+    names = [
+        f"{block.part} {block.stage_name}".lstrip()
+        for place, block in enumerate(blocks)
+        if source_of(blocks, block) in sources and gates.opened(place) is not None
+    ]
+    return f"\nwhat was derived without them stays as it is: stage {', '.join(names)}" if names else ""
 
 
 def _next(run: Run) -> str:

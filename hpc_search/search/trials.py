@@ -34,18 +34,30 @@ class TrialView(NamedTuple):
 
 def view_trial(run: Run, number: int) -> TrialView:
     """Return what the plan, the index and the journals say of trial *number*."""
-    trial = Points(run.layout, run.plan)(number)
+    planned = Points(run.layout, run.plan)(number)
     needle = b'"trial":%d,' % number
     found: list[tuple[str, lines.AnyRecord]] = []
     for line in history.lines(run.layout):
         if needle in line.data or lines.kind(line.data) == b"propose":
             record = lines.parse_line(line.data)
-            about = record.point == trial.point if isinstance(record, lines.Propose) else False
+            about = record.point == planned.point if isinstance(record, lines.Propose) else False
             if record is not None and (about or getattr(record, "trial", None) == number):
                 found.append((line.worker, record))
     found.sort(key=lambda pair: (getattr(pair[1], "attempt", 0) or 0, pair[1].t, pair[1].n))
     result = history.results(run.layout).get(number)
-    return TrialView(trial, read_trial(run.layout, run.plan.trials, number), result, found)
+    return TrialView(
+        _as_run(planned, result, found), read_trial(run.layout, run.plan.trials, number), result, found
+    )
+
+
+def _as_run(
+    planned: PlannedTrial, result: history.Result | None, records: list[tuple[str, lines.AnyRecord]]
+) -> PlannedTrial:
+    """Return the trial with the parameters that it ran with: its stage may have to be opened anew."""
+    of_result = (result.end.params,) if result is not None else ()
+    of_claims = (record.params for _, record in reversed(records) if isinstance(record, lines.Claim))
+    params = next(filter(None, (*of_result, *of_claims)), None)
+    return planned if params is None else planned._replace(params=params, known=True)
 
 
 def read_log(run: Run, worker: str, span: tuple[int, int]) -> str:
@@ -109,11 +121,11 @@ def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Rer
     """
     from hpc_search.worker import Supervisor, WorkerOptions
 
-    planned = Points(run.layout, run.plan)(number)
+    recorded = history.results(run.layout).get(number)
+    planned = _as_run(Points(run.layout, run.plan)(number), recorded, [])
     if params is None:
         _refuse_unknown(planned)
     changed = params is not None and canonical(dict(params)) != canonical(planned.params)
-    recorded = history.results(run.layout).get(number)
     code = snapshots.code_of_worker(run.layout, recorded.worker) if recorded is not None else ""
     layout = _clone(run, number, code)
     override = planned._replace(params=dict(params), known=True) if params is not None else planned

@@ -180,3 +180,43 @@ def test_what_is_left_out_makes_another_search(desk: Desk) -> None:
     )
     assert "staged: 8 points, 10 trials" in out
     assert "left" not in out
+
+
+def test_what_was_derived_stays_when_earlier_failures_run_again(desk: Desk) -> None:
+    desk.write(
+        "search.yaml",
+        """
+        name: staged
+        trial: train.py:left
+        metric: {name: acc, goal: max}
+        space: {x: {uniform: [0, 1]}}
+        stages:
+          - {name: coarse, strategy: {random: {points: 5}}}
+          - {name: fine, narrow: {stage: coarse, top: 0.5}, strategy: {random: {points: 2}}}
+        """,
+    )
+    desk.write(
+        "train.py",
+        """
+        import os
+
+        def left(trial):
+            if os.path.exists("bad") and trial.number < 3 and trial.params["x"]:
+                raise ValueError("bad environment")
+            return {"acc": trial.params["x"]}
+        """,
+    )
+    desk.write("bad", "")
+    desk.good("plan", "search.yaml")
+    assert desk("work", "runs/staged").code == 0
+    (desk.root / "bad").unlink()
+    assert "what was derived without them stays as it is: stage fine" in desk.good("retry", "runs/staged")
+    desk.good("work", "runs/staged")
+
+    ran = desk.good("show", "runs/staged", "6")
+    Layout(desk.root / "runs/staged").stage(1).write_text("damaged")
+    desk.good("fsck", "runs/staged", "--repair")
+    assert desk.good("show", "runs/staged", "6") == ran, "it shows what ran, not what waits for the stage"
+    desk.good("submit", "runs/staged", "--launcher", "local")
+    assert desk.good("show", "runs/staged", "6") == ran, "nor what would be derived now"
+    assert "equal to the last bit" in desk.good("rerun", "runs/staged", "6")
