@@ -63,9 +63,7 @@ def test_the_search_bench_prints_equal_proposals_and_regrets_beside_optunas(tmp_
     )  # fmt: skip
 
     assert re.search(r"cmaes +branin +59 of 59 points equal", shown)
-    row = (
-        r"evolution (branin|network) +W=3 +30 points +ours [\d.]+ \([\d.]+-[\d.]+\) +optuna [\d.]+ .* p \d"
-    )
+    row = r"evolution (branin|network) +W=3 +30 points +ours [\d.]+ \([\d.]+-[\d.]+\) +optuna [\d.]+ .* p \d"
     assert len(re.findall(row, shown)) == 2
     assert re.search(r"worse than Optuna's \(one-sided Wilcoxon, Holm over all rows.* of 4 rows", shown)
 
