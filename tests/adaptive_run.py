@@ -16,7 +16,7 @@ from hpc_search.ledger.proposing import Proposed, Proposer
 from hpc_search.mounts import Claiming
 from hpc_search.records.plan import Plan, StrategySpec, encode_plan
 from hpc_search.space import Choice, Space
-from hpc_search.steering import Points
+from hpc_search.steering.points import Points
 from tests.ledger_run import LedgerRun
 
 #: Values of the one parameter.

@@ -22,7 +22,7 @@ from hpc_search.ledger.proposing import Proposing
 from hpc_search.planning import load_plan
 from hpc_search.records import journal as lines
 from hpc_search.records.proposals import PACK
-from hpc_search.steering import Points
+from hpc_search.steering.points import Points
 from tests.adaptive_run import Lowest
 
 #: Steps of a claim, in order.

@@ -250,6 +250,7 @@ def _search_found(layout: Layout, found: Outcome) -> SearchFound:
         best=_best(found),
         reason=found.reason,
         results=str(_shown(layout.result(part.name))),
+        pareto=tuple(documents.front_points(found)),
     )
 
 

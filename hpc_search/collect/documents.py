@@ -59,7 +59,12 @@ class Outcome(NamedTuple):
 
     @property
     def best(self) -> PointScore | None:
-        """The best complete point of the last stage that has one, None where none is complete."""
+        """The best complete point of the last stage that has one, None where none is complete.
+
+        Of several searches there is none: their metrics may differ.
+        """
+        if self.part is None:
+            return None
         return self.scores[0] if self.scores and self.scores[0].complete else None
 
     @property

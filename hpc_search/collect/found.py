@@ -59,6 +59,8 @@ class SearchFound(msgspec.Struct, frozen=True, kw_only=True):
     best: Best | None
     reason: str
     results: str
+    #: The points that no other complete one dominates, where it has several objectives.
+    pareto: tuple[ParetoPoint, ...] = ()
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +95,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """Return the whole in words: counts, the best hyperparameters, which files to look at."""
         best = [row for one in self.searches for row in _best_rows(one)] if self.searches else self._best()
-        parts = [*self._counts(), *map(_stage_row, self.stages), "", *best, *self._front()]
+        parts = [*self._counts(), *map(_stage_row, self.stages), "", *best, *_front(self.pareto, "", "")]
         return "\n".join([*parts, "", *self._where(), *self.notes])
 
     def json(self) -> str:
@@ -127,19 +129,6 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
         )
         return [head, *_params(best)]
 
-    def _front(self) -> list[str]:
-        if not self.pareto:
-            return []
-        count = len(self.pareto)
-        shown = "1 point that no" if count == 1 else f"{count} points that no"
-        head = f"Pareto front: {shown} other one beats (as good in every objective, better in one)"
-        rows = [
-            f"  point {one.point}: " + ", ".join(f"{name} = {value:.6g}" for name, value in one.means.items())
-            for one in self.pareto[:_FRONT]
-        ]
-        more = [f"  ... and {count - _FRONT} more (pareto_front.json)"] if count > _FRONT else []
-        return ["", head, *rows, *more]
-
     def _over(self, n: int) -> str:
         if self.folds and self.folds * self.seeds == n:
             folds = f"{self.folds} folds" if self.folds > 1 else "1 fold"
@@ -151,6 +140,19 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
         rows = [f"  {name:{width}}  {FILES[name]}" for name in self.files]
         rows += [f"  {'NAME/':{width}}  the same of each search"] if self.searches else []
         return [f"files in {self.results}:", *rows]
+
+
+def _front(points: tuple[ParetoPoint, ...], search: str, directory: str) -> list[str]:
+    if not points:
+        return []
+    shown = "1 point that no" if len(points) == 1 else f"{len(points)} points that no"
+    head = f"{search}Pareto front: {shown} other one beats (as good in every objective, better in one)"
+    rows = [
+        f"  point {one.point}: " + ", ".join(f"{name} = {value:.6g}" for name, value in one.means.items())
+        for one in points[:_FRONT]
+    ]
+    more = f"  ... and {len(points) - _FRONT} more ({directory}pareto_front.json)"
+    return ["", head, *rows, *[more] * (len(points) > _FRONT)]
 
 
 def _params(best: Best) -> list[str]:
@@ -166,7 +168,10 @@ def _best_rows(one: SearchFound) -> list[str]:
     stage = f" of stage {best.stage}" if best.stage else ""
     over = "one value" if best.n == 1 else f"over {best.n} values"
     value = f"{one.metric} = {best.mean:.6g}{spread} ({over}; {one.goal})"
-    return [f"{one.name}: best: point {best.point}{stage}, {value}", *_params(best)]
+    several = " by the first objective" if one.pareto else ""
+    front = _front(one.pareto, f"{one.name}: ", f"{one.name}/")
+    head = f"{one.name}: best{several}: point {best.point}{stage}, {value}"
+    return [head, *_params(best), *front, *[""] * bool(front)]
 
 
 def _stage_row(one: StageFound) -> str:

@@ -12,7 +12,7 @@ from hpc_search.config.nodes import Scalar, Sequence
 from hpc_search.config.problems import Book, shown, words
 from hpc_search.config.ranges import is_range, read_range, values_of
 from hpc_search.config.reader import MOST_NAME, Cursor, not_printed
-from hpc_search.config.rules import check_rules, read_rules
+from hpc_search.config.rules import check_rules, of_subspace, read_rules
 
 #: Parameters of one search.
 MOST_PARAMETERS: Final = 1000
@@ -101,7 +101,7 @@ def _subspaces(
         if not key.text.strip() or any(map(not_printed, key.text)):
             value.book.add(key.line, value.path, "a sub-space has no usable name", found=shown(key.text))
         inside = [] if value.is_null else _dimensions(value, f"{name}.{key.text}.", names, found)
-        condition = f"{space.quoted(name)} == {key.text!r}"
+        condition = of_subspace(name, key.text)
         names.conditions.update((one, condition) for one in inside if one not in names.conditions)
         added += inside
     return added

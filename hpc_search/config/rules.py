@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,7 +10,19 @@ from typing import Final
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.problems import shown
 from hpc_search.config.reader import Cursor
-from hpc_search.space import Audit, Fault, Normalise, Rules, Space, faults, names_in, rule_path, shares, told
+from hpc_search.space import (
+    Audit,
+    Fault,
+    Normalise,
+    Rules,
+    Space,
+    faults,
+    names_in,
+    quoted,
+    rule_path,
+    shares,
+    told,
+)
 
 #: Rules of one search.
 MOST_RULES: Final = 1000
@@ -163,15 +176,31 @@ def check_rules(space: Space, found: ReadRules) -> None:
         return
     listed = {path for _, tally in audit.components for path in tally.conditions}
     for path, always in shares(audit):
-        place = found.places.get(path)
-        if place is not None:
-            name = path.removeprefix("when.")
+        place, name = found.places.get(path), path.removeprefix("when.")
+        if place is not None and not _of_subspace(name, found.when[name]):
             message = f"the condition {'always holds' if always else 'never holds'}"
             message += "" if path in listed else f", as far as {audit.draws:,} draws show"
             hint = f"remove it: {name} is always there" if always else f"remove {name}, or mend the condition"
             place.add(
                 message, expected="a condition that holds for some points and not for others", hint=hint
             )
+
+
+def of_subspace(name: str, kind: str) -> str:
+    """Return the condition of what sub-space *kind* of the parameter *name* has."""
+    return f"{quoted(name)} == {kind!r}"
+
+
+def _of_subspace(name: str, condition: str) -> bool:
+    """Return whether *condition* is that of the sub-space *name* is in: search.yaml spells them out.
+
+    The only sub-space there is has one that always holds.
+    """
+    dots = [place for place, letter in enumerate(name) if letter == "."]
+    return any(
+        condition == of_subspace(name[:first], name[first + 1 : last])
+        for first, last in itertools.combinations(dots, 2)
+    )
 
 
 def what_is_wrong(space: Space) -> str:

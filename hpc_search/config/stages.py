@@ -17,7 +17,7 @@ from hpc_search.records.plan import Narrow, PruningSpec, StageSpec, StrategySpec
 #: Stages of a search, and searches of a plan, that one file may have.
 MOST: Final = 100
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-_NAME_WORDS: Final = "a name that a directory can have: at most 64 letters, digits, _ and -"
+_NAME_WORDS: Final = "a name that a directory can have: at most 64 letters, digits, _ and -, no - in front"
 _STAGES: Final = "a list of stages such as [{name: coarse, strategy: {tpe: {points: 20}}}]"
 _SEARCHES: Final = "searches by name such as {criteria: {trial: train.py:criteria}}"
 _NARROW: Final = "{stage: coarse, top: 0.25}"

@@ -7,23 +7,21 @@ addition. All that is not is told at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from hpc_search import config, durable
-from hpc_search.config.problems import shown, words
+from hpc_search.config.problems import words
 from hpc_search.errors import TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning.blocks import blocks_of, digest_of, stages_of
+from hpc_search.planning.differences import differences, strategy_text
 from hpc_search.planning.digests import encode_digests
 from hpc_search.planning.reading import load_plan
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Budget, Part, Plan, Retry, Search, StageSpec
 from hpc_search.space import Space
-from hpc_search.strategies.rest import Rest, lost
 
 #: Settings that no result depends on.
 FREE: Final = (
@@ -314,7 +312,7 @@ class _Stage:
         if grid and old != new:
             return self._wider(old, new)
         grown = self._grown
-        for name, change in _differences(old, new):
+        for name, change in differences(old, new):
             grown.reasons.append(
                 f"{self._where}{name}: {change}; the points that are planned would be others"
             )
@@ -323,7 +321,7 @@ class _Stage:
         count = after.options.get("points", 0) - before.options.get("points", 0)
         others = {**before.options, "points": 0} != {**after.options, "points": 0}
         if before.kind != after.kind or others or before.kind in ("top", "points", "catalog"):
-            change = f"{_shown(before)} -> {_shown(after)}"
+            change = f"{strategy_text(before)} -> {strategy_text(after)}"
             grown.reasons.append(f"{self._where}strategy: {change}; only more points can be asked for")
         elif count < 0:
             asked = f"{after.options['points']} instead of {before.options['points']}"
@@ -332,15 +330,25 @@ class _Stage:
             )
         else:
             start = sum(one.points for one in grown.distinct(self._whole))
-            block = replace(self._whole, points=self._whole.points - start, start=start)
+            block = self._block(self._whole.points - start, start=start)
             return block, f"{count:,} points more of {before.kind}"
         return None, ""
 
+    def _block(self, points: int, **more: Any) -> Block:
+        """Return a block of *points* that goes on as the one that is planned: it needs the same one.
+
+        Its space has the same order, on which the points of a number depend, and their digest does not.
+        """
+        block = self._grown.distinct(self._whole)[0]
+        return replace(block, points=points, seeds=self._whole.seeds, strategy=self._whole.strategy, **more)
+
     def _wider(self, old: Space, new: Space) -> tuple[Block | None, str]:
         """Return a block of the combinations of the grid *new* that *old* does not have."""
+        from hpc_search.strategies.rest import Rest, lost
+
         size, gone = old.size() or 0, lost(new, old)
         if gone:
-            changes = [f"{self._where}{name}: {change}" for name, change in _differences(old, new)]
+            changes = [f"{self._where}{name}: {change}" for name, change in differences(old, new)]
             changes[-1] += f"; {gone:,} of the {size:,} points that are planned would not be in it"
             self._grown.reasons += changes
             return None, ""
@@ -350,7 +358,7 @@ class _Stage:
             )
             return None, ""
         count = Rest((old,)).count(new)
-        block = replace(self._whole, points=count, without=(old,)) if count else None
+        block = self._block(count, space=self._whole.space, without=(old,)) if count else None
         return block, f"{count:,} combinations more of the grid"
 
 
@@ -368,24 +376,3 @@ def _named(names: list[str]) -> str:
 
 def _changed(old: Search | Part, new: Search | Part, why: dict[str, str]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in why.items() if getattr(old, name) != getattr(new, name)]
-
-
-def _differences(old: Space, new: Space) -> Iterator[tuple[str, str]]:
-    """Yield the parameters, or other parts, in which two spaces differ."""
-    before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    empty: dict[str, Any] = {}
-    for key in {**before, **after}:
-        one, other = before.get(key, empty), after.get(key, empty)
-        place = {"dimensions": "space.", "rules": ""}.get(key, f"{key}.")
-        if not isinstance(one, dict):
-            if one != other:
-                yield key, f"{_shown(one)} -> {_shown(other)}"
-            continue
-        for name in {**one, **other}:
-            if one.get(name) != other.get(name) or (name in one) != (name in other):
-                changes = (_shown(side[name]) if name in side else "nothing" for side in (one, other))
-                yield f"{place}{name}", " -> ".join(changes)
-
-
-def _shown(value: object) -> str:
-    return shown(msgspec.to_builtins(value))

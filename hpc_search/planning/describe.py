@@ -9,9 +9,8 @@ from typing import Any, Final
 from hpc_search.planning.drafts import Draft
 from hpc_search.planning.spaces import Lines, space_lines
 from hpc_search.records import index
-from hpc_search.records.plan import Block, Part, Plan, StrategySpec
+from hpc_search.records.plan import Block, Part, Plan, PruningSpec, StrategySpec
 from hpc_search.space import word
-from hpc_search.strategies.pruning import rule_in_words
 
 #: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).
 _JOURNAL_BYTES: Final = 2000
@@ -54,7 +53,7 @@ def _part(plan: Plan, part: Part, lines: Lines) -> list[str]:
         f"  trial      {part.trial.callable or ' '.join(part.trial.command)}",
         f"  metric     {objectives}",
         *(_stages(plan, blocks) if part.stages else [f"  strategy   {_strategy(part.strategy)}"]),
-        *([f"  pruning    {rule_in_words(part.pruning)}"] if part.pruning and not part.stages else []),
+        *([f"  pruning    {_pruning(part.pruning)}"] if part.pruning and not part.stages else []),
         *([f"  points     {len(part.given):,} given ones come first"] if part.given else []),
         *space_lines(part.space, lines),
     ]
@@ -79,8 +78,15 @@ def _stage(plan: Plan, block: Block) -> str:
     if len(block.seeds) > 1:
         parts.append(f"seeds {', '.join(map(str, block.seeds))}")
     if block.pruning is not None:
-        parts.append(f"pruning {rule_in_words(block.pruning)}")
+        parts.append(f"pruning {_pruning(block.pruning)}")
     return "; ".join(parts)
+
+
+def _pruning(rule: PruningSpec) -> str:
+    # Loaded where it is used, as most plans have none.
+    from hpc_search.strategies.pruning import rule_in_words
+
+    return rule_in_words(rule)
 
 
 def _strategy(spec: StrategySpec) -> str:

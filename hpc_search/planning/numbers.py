@@ -11,7 +11,6 @@ from hpc_search.errors import UsageError
 from hpc_search.records.plan import Block, Plan, PlannedTrial
 from hpc_search.space import Space
 from hpc_search.strategies import Strategy, make
-from hpc_search.strategies.rest import Rest
 
 
 class Numbering:
@@ -99,7 +98,12 @@ def is_derived(block: Block) -> bool:
 
 
 def _strategy(block: Block) -> Strategy:
-    return Rest(block.without) if block.without else make(block.strategy, block.given)
+    if not block.without:
+        return make(block.strategy, block.given)
+    # Only grids that were amended need it.
+    from hpc_search.strategies.rest import Rest
+
+    return Rest(block.without)
 
 
 def trials_beside(block: Block, number: int) -> list[int]:

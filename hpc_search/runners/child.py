@@ -159,11 +159,23 @@ def load(reference: str, roots: Sequence[str]) -> Callable[[Trial], object]:
     return function
 
 
+#: What is said of a trial whose loop had nothing left to do when it resumed.
+_NO_STEP_LEFT: Final = (
+    "it resumed after its last step, and had no step left that gives the value\n"
+    "  next: save the metrics with the rest: metrics = {}, trial.restore(..., metrics=metrics), "
+    "trial.save(..., metrics=metrics), return metrics"
+)
+
+
 def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], object]) -> dict[str, Any]:
     """Call *function* and return the content of the end message."""
     trial = Trial(spec, channel)
     try:
-        returned = function(trial)
+        try:
+            returned = function(trial)
+        finally:
+            # Whatever a trial returns or raises that caught what it was told: its training is not whole.
+            trial.obey()
         # Raises where nobody is left to take the result: then the last state is not saved either.
         channel.stop_requested()
         trial.finish()
@@ -184,7 +196,8 @@ def outcome(spec: Spec, channel: SocketChannel, function: Callable[[Trial], obje
     except BaseException as error:  # noqa: BLE001 - the border around the user's code
         sys.stderr.write(printable(trace(error)))
         cause = "oom" if is_out_of_memory(error) else "error"
-        return {**_failure(cause, trace(error)), "accumulates": trial.accumulates}
+        hint = _NO_STEP_LEFT if isinstance(error, UnboundLocalError) and trial.idle else ""
+        return {**_failure(cause, trace(error) + hint), "accumulates": trial.accumulates}
     finally:
         trial.settle()
 

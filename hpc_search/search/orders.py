@@ -26,7 +26,8 @@ from hpc_search.records.index import Entry
 from hpc_search.search.launch import Wish, submit
 from hpc_search.search.pausing import signature
 from hpc_search.search.runs import Run
-from hpc_search.steering import Points, stages
+from hpc_search.steering import stages
+from hpc_search.steering.points import Points
 
 #: Numbers, or mistakes, that are named in a message.
 _NAMED: Final = 12

@@ -163,8 +163,10 @@ def amend_search(
         UsageError: There is no such run, or the file is wrong or does more than add: all of it is told.
     """
     from hpc_search import planning
+    from hpc_search.ledger import used_up
     from hpc_search.ledger.index import extend
     from hpc_search.planning.describe import warnings
+    from hpc_search.status.budget import Meter
 
     made, notes = _draft(config_path, choice)
     found = writable(open_run(run or str(_usual(made).root)))
@@ -178,6 +180,9 @@ def amend_search(
     plan = load_plan(found.layout)
     if plan.claiming == "lock":
         extend(found.layout, plan.trials)
+    if used_up(found.layout) and not Meter(found.layout, plan).look().over:
+        # The mark was of the smaller budget.
+        found.layout.stop.unlink(missing_ok=True)
     news = done.news if done is not None else ()
     told = [*notes, *warnings(made, plan)]
     return Planned(Run(found.layout, plan), done is not None, told, news=news)

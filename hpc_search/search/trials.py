@@ -19,7 +19,7 @@ from hpc_search.records.index import Entry
 from hpc_search.records.plan import PlannedTrial
 from hpc_search.search.runs import Run
 from hpc_search.space import canonical
-from hpc_search.steering import Points
+from hpc_search.steering.points import Points
 from hpc_search.strategies.catalog import names_of
 
 

@@ -13,7 +13,6 @@ from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Block, Plan, PlannedTrial
-from hpc_search.strategies.pruning import in_words
 
 Records = Sequence[tuple[str, lines.AnyRecord]]
 _CURVE_ROWS = 12
@@ -60,6 +59,9 @@ def _result(metric: str, result: Result) -> list[str]:
 
 
 def _attempts(records: Records, metric: str) -> list[str]:
+    # Loaded where it is used: `status` and `plan` need it not.
+    from hpc_search.strategies.pruning import in_words
+
     rows = []
     saves = Counter(record.attempt for _, record in records if isinstance(record, lines.Checkpoint))
     last = {record.attempt: record for _, record in records if isinstance(record, lines.Checkpoint)}

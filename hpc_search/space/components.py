@@ -41,8 +41,13 @@ class Component:
 
     @property
     def weighted(self) -> bool:
-        """Whether some combinations are drawn more often than others."""
-        return any(unit.weighted for unit in self.units)
+        """Whether some combinations are drawn more often than others.
+
+        Where parameters depend on others each value of those has its share, however many combinations
+        it comes with: of two sub-spaces the larger one is not drawn more often.
+        """
+        conditional = any(step.kind == "when" and step.target in self.names for step in self.steps)
+        return conditional or any(unit.weighted for unit in self.units)
 
     def values(self, number: int) -> dict[str, Any]:
         """Return the raw values of combination *number*."""

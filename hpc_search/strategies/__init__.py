@@ -8,12 +8,9 @@ from typing import Any
 from hpc_search.records.plan import StrategySpec
 from hpc_search.strategies.base import Strategy
 from hpc_search.strategies.catalog import Catalog
-from hpc_search.strategies.given import Given
 from hpc_search.strategies.grid import Grid
 from hpc_search.strategies.options import KNOWN, resolved
-from hpc_search.strategies.quasirandom import Quasirandom
 from hpc_search.strategies.random import Random
-from hpc_search.strategies.top import Top
 
 __all__ = ["KNOWN", "Strategy", "make"]
 
@@ -25,10 +22,12 @@ def make(spec: StrategySpec, given: Sequence[Mapping[str, Any]] = ()) -> Strateg
         UsageError: The name is not known, or an option is unknown, missing or wrong.
     """
     options = resolved(spec)
-    if spec.kind == "points":
-        return Given(tuple(given))
-    own = _own(spec.kind, options)
-    return Given(tuple(given), own) if given else own
+    own = None if spec.kind == "points" else _own(spec.kind, options)
+    if own is not None and not given:
+        return own
+    from hpc_search.strategies.given import Given
+
+    return Given(tuple(given), own)
 
 
 def _own(kind: str, options: dict[str, Any]) -> Strategy:
@@ -36,13 +35,17 @@ def _own(kind: str, options: dict[str, Any]) -> Strategy:
         return Grid()
     if kind == "catalog":
         return Catalog(tuple(options["names"]))
-    if kind == "top":
-        return Top(options["points"])
     if kind == "random":
         return Random(options["points"], options["seed"])
+    # Most commands need none of these: each is loaded where it is used.
+    if kind == "top":
+        from hpc_search.strategies.top import Top
+
+        return Top(options["points"])
     if kind in ("sobol", "halton"):
+        from hpc_search.strategies.quasirandom import Quasirandom
+
         return Quasirandom(kind, options["points"], options["seed"])
-    # Most searches have no model: its code is loaded where it is used.
     from hpc_search.strategies.adaptive import make_adaptive
 
     return make_adaptive(kind, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +13,11 @@ from typing import Any, Final, NoReturn, Protocol
 from hpc_search import checkpoint
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
-from hpc_search.strategies.pruning.schedule import Schedule
 from hpc_search.trial.params import Params, unread
+from hpc_search.trial.spec import Spec, trial_seed
 from hpc_search.trial.split import Split, read_split
+
+__all__ = ["MAX_STEP", "NonFiniteError", "Pruned", "Spec", "Stopped", "Trial", "trial_seed"]
 
 #: Steps are below this.
 MAX_STEP: Final = checkpoint.MAX_STEP
@@ -49,48 +50,15 @@ class Channel(Protocol):
         """Wait for what becomes of the trial after its last report: continue, pause or prune."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """Everything a trial's process has to know; plain values, so that it can be sent to it."""
-
-    root: str
-    run_id: str
-    search_id: str
-    worker: str
-    number: int
-    point: int
-    fold: int | None
-    seed: int
-    params: dict[str, Any]
-    attempt: int
-    metric: str
-    #: Names of the objectives after the first one, ``metric``.
-    others: tuple[str, ...] = ()
-    callable: str = ""
-    #: Names with more than one value in the search: each must be read.
-    sampled: tuple[str, ...] = ()
-    #: Name of a derived or conditional parameter -> those that count as read with it.
-    implied: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    accumulation: int = 1
-    #: How often the batch was halved: a checkpoint of another rung is none of this attempt's.
-    rung: int = 0
-    device: str = "cpu"
-    threads: int = 1
-    save_interval: float = 300.0
-    save_in_background: bool = False
-    keep_checkpoints: bool = False
-    #: Directories that the trial's code is imported from first.
-    code: tuple[str, ...] = ()
-    directory: str = ""
-    #: After which reports the trial waits for a verdict.
-    schedule: Schedule = Schedule()  # noqa: RUF009 - it cannot change
-
-
 @dataclass(slots=True)
 class _Progress:
     saved: bool = False
     #: The last rung with a verdict.
     rung: int = -1
+    #: What the trial was told to end by, whatever it makes of it.
+    told: type[BaseException] | None = None
+    #: Reports that the restored state has.
+    before: int = 0
     stop_reports: int = 0
     samples: dict[str, Any] | None = None
     used: set[str] = field(default_factory=set)
@@ -235,14 +203,34 @@ class Trial:
         decision = self._channel.verdict()
         self._progress.rung = rung
         if decision == "prune":
+            self._progress.told = Pruned
             raise Pruned
         self.paused = decision == "pause"
+
+    def obey(self) -> None:
+        """Raise again what the trial was told to end by, and caught (called however the function ended).
+
+        Raises:
+            Stopped: It had to stop, or was paused.
+            Pruned: It was given up.
+        """
+        if self._progress.told is not None:
+            raise self._progress.told
+
+    @property
+    def idle(self) -> bool:
+        """Whether it resumed, and has reported nothing since."""
+        return 0 < self._progress.before == len(self.history)
 
     def restore(self, /, **objects: Any) -> int:
         """Put back the state of the newest valid checkpoint; return its step, 0 where there is none.
 
         Modules, optimizers, schedules, generators and anything with ``state_dict`` are restored in
         place, and so are dicts, lists, arrays and tensors; all random generators come back too.
+
+        Raises:
+            Stopped: The trial was killed before it could say that it waits at a rung.
+            Pruned: The search gave the trial up.
         """
         self._saves.collect()
         loaded = self._slots.newest(checkpoint.check)
@@ -266,6 +254,7 @@ class Trial:
         self.restored = checkpoint.put_back(objects, state["objects"])
         self._progress.used.update(state["read"])
         self.history = [(step, dict(metrics)) for step, metrics in loaded.history]
+        self._progress.before = len(self.history)
         # What a worker was told last before it died may be in no journal; told twice is told once.
         for step, metrics in self.history[-_TOLD_AGAIN:]:
             self._channel.send("report", step=step, metrics=metrics)
@@ -273,6 +262,19 @@ class Trial:
             self._send_samples(state["samples"])
         checkpoint.restore(state["rng"])
         self._saves.step = loaded.step
+        self._hear_again()
+
+    def _hear_again(self) -> None:
+        """Hear what was decided at the last rung before the restored state: to wait there, for one."""
+        rung_of = self._spec.schedule.rung
+        judged = [(rung_of(step), -step, told) for step, told in self.history if self._spec.metric in told]
+        rung, step, metrics = max(judged, key=lambda one: one[:2], default=(-1, 0, {}))
+        if rung < 0:
+            return
+        self._channel.send("report", step=-step, metrics=metrics, rung=rung)
+        self._obey(rung)
+        if self.paused:
+            self._stop()
 
     def save(self, step: int, /, **objects: Any) -> None:
         """Save the state as of *step* where a save is due: by time, or because the trial has to stop.
@@ -339,6 +341,7 @@ class Trial:
             self._stop()
 
     def _stop(self) -> NoReturn:
+        self._progress.told = Stopped
         self._channel.send("stopping")
         raise Stopped
 
@@ -363,17 +366,3 @@ def _number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise UsageError(f"trial.report: {name} is {value!r}, not a number") from None
-
-
-#: Bytes of entropy a generator is seeded with.
-_SEED_BYTES: Final = 8
-
-
-def trial_seed(search_id: str, number: int, seed: int) -> int:
-    """Return the 64-bit number that the trial's generators are seeded with.
-
-    It depends on the search, the trial's number and its seed, so that two runs of one search give the
-    same numbers.
-    """
-    text = f"{search_id}/{number}/{seed}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=_SEED_BYTES).digest(), "little")

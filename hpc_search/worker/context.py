@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hpc_search.layout import Layout
 from hpc_search.ledger import Ledger
 from hpc_search.records.plan import Plan
-from hpc_search.steering import Referee
+from hpc_search.steering.referee import Referee
 from hpc_search.worker.events import Events
 from hpc_search.worker.log import Log
 from hpc_search.worker.memory import KillCounter

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hpc_search.ledger import Claimed, Ledger
-from hpc_search.steering import Referee
+from hpc_search.steering.referee import Referee
 from hpc_search.worker.events import Events
 
 #: Of the longest attempt: how long a worker stays without work, and how often it looks.

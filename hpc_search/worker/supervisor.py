@@ -20,7 +20,9 @@ from hpc_search.locks import LockUnavailableError
 from hpc_search.planning import load_instance
 from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.runners import messages
-from hpc_search.steering import Points, Proposer, Referee
+from hpc_search.steering.points import Points
+from hpc_search.steering.proposer import Proposer
+from hpc_search.steering.referee import Referee
 from hpc_search.worker.allowance import Allowance
 from hpc_search.worker.asking import ask
 from hpc_search.worker.attempt import Attempt

@@ -74,6 +74,10 @@ def test_a_search_ends_where_its_budget_is_used_up_and_a_larger_one_goes_on(tmp_
     assert "budget.gpu_hours: 1 instead of 0.0004" in desk.good(
         "plan", "search.yaml", "--run", "run", "--amend"
     )
+    # Whoever works by hand goes on as well, and status says nothing of the smaller one.
+    desk.good("work", "run", "--trials", "1")
+    assert status(desk)["done"] == seen["done"] + 1
+    assert status(desk)["stopped"] is None
     desk.go("run")
 
     assert status(desk)["done"] == 30

@@ -144,6 +144,52 @@ def test_what_was_decided_is_collected_shown_and_counted(tmp_path: Path) -> None
     assert "never promoted: its bracket has ended" in shown(site, 3)
 
 
+CATCHES = """
+def train(trial):
+    state = {"sum": 0.0}
+    try:
+        for step in range(trial.restore(state=state), 9):
+            state["sum"] += trial.params["x"]
+            trial.report(step, acc=state["sum"])
+            trial.save(step + 1, state=state)
+    except BaseException:
+        state["sum"] = 1000.0
+        if trial.params["x"] % 2:
+            raise RuntimeError("while it cleaned up")
+    return {"acc": state["sum"]}
+"""
+
+
+def test_a_trial_that_catches_what_it_was_told_is_paused_and_pruned_all_the_same(tmp_path: Path) -> None:
+    for rule, done in (("{asha: {max_steps: 9}}", [4]), ("{median: {startup: 2}}", [0, 1, 2, 4, 6])):
+        site = site_of(tmp_path / rule.split(":", maxsplit=1)[0].strip("{"), rule, code=CATCHES)
+        site.work()
+        found = ended(site)
+        assert found["done"] == done
+        assert sorted(found["done"] + found["pruned"]) == list(range(9))
+        assert max(result.end.value or 0.0 for result in site.results().values()) == 81.0
+
+
+RETURNS_UNSET = """
+def train(trial):
+    state = {}
+    for step in range(trial.restore(state=state), 3):
+        acc = float(trial.params["x"])
+        trial.report(step, acc=acc)
+        trial.save(step + 1, state=state)
+    return {"acc": acc}
+"""
+
+
+def test_a_trial_that_has_no_step_left_is_told_how_to_keep_its_value(tmp_path: Path) -> None:
+    # Its training has three steps, and a rung is there.
+    site = site_of(tmp_path, "{asha: {min_steps: 3, max_steps: 9}}", code=RETURNS_UNSET)
+    site.work()
+    details = {result.end.detail for result in site.results().values() if result.end.state == "failed"}
+    assert details
+    assert all("it resumed after its last step, and had no step left" in detail for detail in details)
+
+
 def test_programs_are_paused_and_pruned_by_sigterm_whatever_they_exit_with(tmp_path: Path) -> None:
     for rule, code in (("{asha: {max_steps: 9}}", 0), ("{median: {startup: 1}}", 7)):
         command = f"command: [{sys.executable}, train.py, '{code}', waits]"

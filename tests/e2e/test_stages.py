@@ -86,6 +86,9 @@ def test_one_submit_goes_through_all_stages_of_all_searches(desk: Desk) -> None:
     assert "result: loss = " in shown
     best = {one["name"]: one["best"] for one in collected["searches"]}
     assert {name: one["stage"] for name, one in best.items()} == {"left": "again", "right": "again"}
+    # Their metrics differ.
+    assert collected["best"] is None
+    assert "several searches" in collected["reason"]
     results = Layout(desk.root / "runs/staged").results
     rows = table(results / "results.csv")
     assert [row["search"] for row in rows].count("left") == 14

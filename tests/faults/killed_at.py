@@ -12,7 +12,8 @@ from hpc_search.cli import main
 from hpc_search.ledger import Ledger
 from hpc_search.ledger.gates import Gates
 from hpc_search.records.journal import End
-from hpc_search.steering import Referee, stages
+from hpc_search.steering import stages
+from hpc_search.steering.referee import Referee
 from hpc_search.worker.attempt import Attempt
 
 
@@ -59,6 +60,7 @@ MOMENTS: Final = {
     "reported, not judged": Moment(Referee, "judge", before=True),
     "judged, not told": Moment(Attempt, "_answer", before=True),
     "told": Moment(Attempt, "_answer", before=False),
+    "saved, not paused": Moment(Ledger, "finish", before=True, when=_paused),
     "paused, not marked": Moment(Ledger, "finish", before=False, when=_paused),
     "promotion recorded, not owned": Moment(Ledger, "promote", before=True),
     "promoted, not started": Moment(Ledger, "promote", before=False, when=_some),

@@ -107,6 +107,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     [
         ("reported, not judged", 6, "lock"),
         ("judged, not told", 7, "lock"),
+        # Its checkpoint is beyond the rung: it waits there, and does not train on.
+        ("saved, not paused", 1, "lock"),
         ("paused, not marked", 1, "lock"),
         ("paused, not marked", 3, "exclusive"),
         ("promotion recorded, not owned", 1, "lock"),

@@ -124,6 +124,7 @@ NAMES = st.text(CHARACTERS, min_size=1, max_size=12).filter(lambda text: text.st
 WORDS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True)
 INTS = st.integers(-(2**63), 2**63 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+PARAMETERS = NAMES.filter(lambda name: all(part.strip() for part in name.split(".")))
 SCALARS = st.one_of(st.none(), st.booleans(), INTS, FLOATS, st.text(CHARACTERS, max_size=12))
 VALUES = st.recursive(
     SCALARS,
@@ -191,7 +192,9 @@ def groups(draw: st.DrawFn, names: list[str]) -> dict[str, tuple[Any, ...]]:
 
 @st.composite
 def spaces(draw: st.DrawFn) -> Space:
-    names = draw(st.lists(NAMES, max_size=7, unique=True))
+    names = draw(st.lists(PARAMETERS, max_size=7, unique=True))
+    # What has a fixed mapping is no group.
+    assume(not any(name.startswith(f"{group}.") for name in names for group in names))
     dimensions = {name: draw(DIMENSIONS) for name in names[:3]}
     linked = (draw(groups(names[3:5])),) if len(names) > 3 else ()
     fixed = {name: draw(VALUES) for name in names[5:]}
@@ -263,7 +266,9 @@ BUDGETS = st.builds(Budget, hours=HOURS, gpu_hours=HOURS)
 @st.composite
 def staged(draw: st.DrawFn, space: Space) -> tuple[StageSpec, ...]:
     """Draw the stages of a search of *space*, mostly none."""
-    names = draw(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,9}", fullmatch=True), max_size=3, unique=True))
+    names = draw(
+        st.lists(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,8}", fullmatch=True), max_size=3, unique=True)
+    )
     most = min(space.size() or 100, 100)
     return tuple(
         StageSpec(
@@ -386,6 +391,7 @@ def test_a_dumped_catalog_reads_back_equal(search: Search, experiments: dict[str
         space=Space({}, (group,) if group else (), {"fixed value": 1}),
         strategy=named,
         given=(),
+        stages=(),
         expect_points=None,
         retry=retry,
     )

@@ -106,6 +106,31 @@ def test_points_and_seeds_together_make_every_combination_once(base: Path) -> No
     ]
 
 
+def test_points_go_on_in_the_same_stream_where_the_parameters_are_written_in_another_order(
+    base: Path,
+) -> None:
+    before = RANDOM.replace("lr: {uniform: [0, 1]}, act: [a, b]", "lr: [1, 2, 3, 4], act: [a, b, c]")
+    after = before.replace("lr: [1, 2, 3, 4], act: [a, b, c]", "act: [a, b, c], lr: [1, 2, 3, 4]")
+    assert before not in (RANDOM, after)
+
+    _, new = grown(base, before, after.replace("points: 4", "points: 12"))
+
+    assert len({str(sorted(params.items())) for *_, params in trials(new)}) == 12
+
+
+def test_a_stage_that_grows_beside_a_new_search_waits_for_the_stage_before_it(base: Path) -> None:
+    stages = "[{name: one, strategy: {random: {points: 4}}}, {name: two, strategy: {random: {points: %d}}}]"
+    start = RANDOM.replace("strategy: {random: {points: 4, seed: 3}}\n", f"stages: {stages % 3}\n")
+    before = start + "searches:\n  a: {}\n  b: {}\n"
+    after = start + f"searches:\n  a: {{}}\n  c: {{}}\n  b: {{stages: {stages % 5}}}\n"
+
+    _, new = grown(base, before, after)
+
+    needed = [(block, new.blocks[block.needs]) for block in new.blocks if block.needs is not None]
+    assert [(block.part, block.points) for block, _ in needed] == [("a", 3), ("b", 3), ("b", 2), ("c", 3)]
+    assert all((one.part, one.stage_name) == (block.part, "one") for block, one in needed)
+
+
 def test_amending_twice_goes_on_from_the_amended_plan(base: Path) -> None:
     layout = planned(base, RANDOM)
     plans = [load_plan(layout)]
@@ -179,7 +204,7 @@ def test_all_that_is_no_addition_is_told_at_once(base: Path) -> None:
 
     for words in (
         "metric: values of different kinds",
-        "space.lr:",
+        "space.lr: {uniform: [0.0, 1.0]} -> {uniform: [0.0, 2.0]}",
         "random.points: 3 instead of 4",
         "seeds: 0 cannot be taken out",
         "threads: values depend on it",
@@ -196,8 +221,12 @@ def test_all_that_is_no_addition_is_told_at_once(base: Path) -> None:
         (GRID, GRID.replace("strategy: grid", "strategy: {random: {points: 6}}"), "only more points"),
         (GRID, GRID + 'constraints: ["lr * width < 0.5"]\n', "constraints: nothing ->"),
         (GRID, GRID.replace("name: example", "name: other"), "name: jobs and results"),
-        (RANDOM, RANDOM.replace("seed: 3", "seed: 4"), "only more points"),
-        (RANDOM, RANDOM.replace("act: [a, b]", "act: [a, b, c]"), "space.act"),
+        (
+            RANDOM,
+            RANDOM.replace("seed: 3", "seed: 4"),
+            "{random: {points: 4, seed: 3}} -> {random: {points: 4",
+        ),
+        (RANDOM, RANDOM.replace("act: [a, b]", "act: [a, b, c]"), "space.act: [a, b] -> [a, b, c]"),
         (RANDOM, RANDOM.replace("act: [a, b]", "act: [a, b], new: [1, 2]"), "space.new: nothing ->"),
         (RANDOM, RANDOM + "stages:\n  - {name: coarse}\n", "stages: only new ones at the end"),
         (RANDOM, RANDOM + "searches:\n  a: {}\n", "several are another plan"),

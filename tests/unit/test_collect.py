@@ -98,6 +98,37 @@ def test_of_points_equal_in_the_first_objective_the_best_is_one_that_no_other_be
     ]
 
 
+def test_each_search_of_several_has_its_best_and_its_front_and_there_is_none_of_all(tmp_path: Path) -> None:
+    run = RunBuilder(tmp_path / "run", points=8, folds=0)
+    (block,) = run.plan.blocks
+    objectives = (Metric(name="val_acc", goal="max"), Metric(name="seconds", goal="min"))
+    one = msgspec.structs.replace(run.plan.search.parts[0], name="one", objectives=objectives)
+    parts = (one, msgspec.structs.replace(one, name="two", objectives=()))
+    run.plan = msgspec.structs.replace(
+        run.plan,
+        search=msgspec.structs.replace(run.plan.search, searches=parts),
+        blocks=(
+            msgspec.structs.replace(block, part="one", points=4),
+            msgspec.structs.replace(block, part="two", points=4, first=4, first_point=4),
+        ),
+    )
+    run.layout.plan.write_bytes(encode_plan(run.plan))
+    for trial in range(run.plan.trials):
+        run.end(trial, trial % 4 / 10, metrics={"val_acc": trial % 4 / 10, "seconds": trial % 4 + 1.0})
+    layout = run.write()
+
+    collected = collect(layout)
+
+    assert (collected.best, collected.pareto) == (None, ())
+    assert "several searches" in collected.reason
+    assert [found.best.point for found in collected.searches if found.best is not None] == [3, 7]
+    assert [len(found.pareto) for found in collected.searches] == [4, 0]
+    text = collected.text()
+    assert "one: best by the first objective: point 3" in text
+    assert "one: Pareto front: 4 points that no other one beats" in text
+    assert "two: best: point 7" in text
+
+
 def test_with_one_objective_there_is_no_front(tmp_path: Path) -> None:
     layout = finished(tmp_path / "run").write()
 

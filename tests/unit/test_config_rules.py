@@ -98,7 +98,17 @@ def test_a_condition_of_a_group_holds_for_all_in_it_and_adds_to_those_of_sub_spa
     assert len(kernels) == 2
 
 
-@pytest.mark.parametrize("text", [KINDS, MODELS, EXAMPLE, KINDS + 'derived: {head: {ffn: "4 * width"}}\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        KINDS,
+        MODELS,
+        EXAMPLE,
+        KINDS + 'derived: {head: {ffn: "4 * width"}}\n',
+        "space: {model: {subspaces: {a.b-c: {d: {subspaces: {e: {f: [1, 2]}}}}}}}\n",
+        MODELS + "constraints: [model != 'cnn' and `model.vit-b.pool` != 'mean']\n",
+    ],
+)
 def test_a_space_reads_back_equal(text: str) -> None:
     search = read(HEAD + text)
     assert read(dump_search(search)) == search

@@ -16,7 +16,7 @@ from hpc_search.ledger.proposals import Proposals
 from hpc_search.records import journal as lines
 from hpc_search.records.proposals import PACK, Entry
 from hpc_search.search.fsck import adopt
-from hpc_search.steering import Points
+from hpc_search.steering.points import Points
 from tests.adaptive_run import Lowest
 from tests.fsck_run import FsckRun
 from tests.ledger_run import end_of, flip

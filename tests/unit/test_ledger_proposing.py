@@ -17,7 +17,7 @@ from hpc_search.ledger.proposals import Proposals
 from hpc_search.ledger.proposing import NotProposedError, Proposed
 from hpc_search.locks import IndexLock
 from hpc_search.records import journal as lines
-from hpc_search.steering import Points
+from hpc_search.steering.points import Points
 from tests.adaptive_run import AdaptiveRun, Lowest
 from tests.ledger_run import end_of
 

@@ -17,7 +17,8 @@ from hpc_search.records.journal import End
 from hpc_search.records.plan import Block, Plan
 from hpc_search.records.stages import Opened
 from hpc_search.space import Choice, Space, Uniform
-from hpc_search.steering import Points, stages
+from hpc_search.steering import stages
+from hpc_search.steering.points import Points
 from tests.ledger_run import LedgerRun
 
 PLANS = Path(__file__).parents[1] / "plans"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -457,12 +458,35 @@ def test_a_report_at_a_rung_must_have_the_metric(root: Path, line: Line) -> None
     trial.report(1, acc=0.5)
 
 
-def test_reports_of_a_checkpoint_are_not_judged_again(root: Path, line: Line) -> None:
+def test_a_restored_trial_hears_what_was_decided_at_its_last_rung(root: Path, line: Line) -> None:
     trial = make(root, line, schedule=RUNGS, save_interval=0.0)
     line.verdicts = ["continue"]
     trial.report(0, acc=0.5)
-    trial.save(1, state={"a": 1})
-    line.sent.clear()
-    again = make(root, line, schedule=RUNGS, attempt=2)
-    assert again.restore(state={"a": 0}) == 1
-    assert [content.get("rung") for kind, content in line.sent if kind == "report"] == [None]
+    # The next rung is after three steps: this one is not judged, and has no metric.
+    trial.report(1, loss=0.5)
+    trial.save(2, state={"a": 1})
+    for decision in ("continue", "pause", "prune"):
+        line.sent.clear()
+        line.verdicts = [decision]
+        again = make(root, line, schedule=RUNGS, attempt=2)
+        if decision == "continue":
+            assert again.restore(state={"a": 0}) == 2
+            again.report(1, loss=0.5)
+        else:
+            with pytest.raises(Stopped if decision == "pause" else Pruned):
+                again.restore(state={"a": 0})
+        judged = [(content["step"], content["rung"]) for _, content in line.sent if "rung" in content]
+        assert judged == [(0, 0)]
+        assert again.paused == (decision == "pause")
+
+
+def test_what_a_trial_was_told_to_end_by_holds_though_it_catches_it(root: Path, line: Line) -> None:
+    for decision, told in (("pause", Stopped), ("prune", Pruned)):
+        trial = make(root, line, schedule=RUNGS)
+        trial.obey()
+        line.verdicts = [decision]
+        with suppress(Stopped, Pruned):
+            trial.report(0, acc=0.5)
+            trial.save(1, state={"a": 1})
+        with pytest.raises(told):
+            trial.obey()

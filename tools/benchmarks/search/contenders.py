@@ -12,6 +12,8 @@ from hpc_search.records.plan import StrategySpec
 from hpc_search.strategies import make
 from hpc_search.strategies.base import Adaptive
 from hpc_search.strategies.history import History, Observation
+from hpc_search.strategies.options import KNOWN
+from hpc_search.strategies.random import Random
 from tools.benchmarks.search.functions import Params, Problem
 
 #: What evolution is compared with: NSGA-II of the same population.
@@ -53,17 +55,31 @@ class Ours:
 
 
 class Optunas:
-    """Optuna's study with the same options, by default in memory."""
+    """Optuna's study with the same options, by default in memory.
 
-    def __init__(self, kind: str, problem: Problem, seed: int, storage: Any = None) -> None:
+    What it would draw at random before its model has enough to go by are the random points of *start*, where
+    that is given: both begin alike, so that pairs of the same seed compare the models.
+    """
+
+    def __init__(
+        self, kind: str, problem: Problem, seed: int, storage: Any = None, start: Random | None = None
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.create_study(sampler=sampler(kind, seed), storage=storage)
         self._suggest = problem.suggest
+        self._space = problem.space
+        self._start = start
+        self._asked_first = kind == "cmaes"
+        self._needed = _POPULATION if kind == "evolution" else KNOWN[kind]["startup"].default
+        self._ended = 0
         self._trials: list[Any] = []
 
     def ask(self) -> Params:
+        known = len(self._trials) if self._asked_first else self._ended
+        if self._start is not None and known < self._needed:
+            self._study.enqueue_trial(self._start.point(self._space, len(self._trials)))
         trial = self._study.ask()
         self._trials.append(trial)
         return self._suggest(trial)
@@ -78,6 +94,7 @@ class Optunas:
         self._study.add_trial(done)
 
     def tell(self, number: int, value: float) -> None:
+        self._ended += 1
         self._study.tell(self._trials[number], value)
 
 

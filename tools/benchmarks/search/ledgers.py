@@ -12,7 +12,7 @@ from hpc_search.ledger import Claimed, Ledger, library_versions, this_process
 from hpc_search.ledger.proposing import Proposer
 from hpc_search.records import journal as lines
 from hpc_search.records.plan import Plan
-from hpc_search.steering import Points
+from hpc_search.steering.points import Points
 from tools.benchmarks.search.functions import Problem
 from tools.benchmarks.synthetic import planned
 

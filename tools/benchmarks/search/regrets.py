@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Final, NamedTuple
 
+from hpc_search.strategies.random import Random
 from tools.benchmarks.common import Report, quantile
 from tools.benchmarks.search import testing
 from tools.benchmarks.search.contenders import Found, Optunas, Ours, simulate
@@ -43,7 +44,8 @@ def measure(given: argparse.Namespace, report: Report) -> None:
         for function in given.functions
         for workers in given.workers
     ]
-    report.say(f"regret at the end, {given.repeats} seeds, median (quartiles); p: ours is worse, Wilcoxon")
+    words = "median (quartiles), both from the same random points; p: ours is worse, Wilcoxon"
+    report.say(f"regret at the end, {given.repeats} seeds, {words}")
     found = {}
     for row, pairs in _pairs(rows, given.repeats, given.processes):
         found[row] = pairs
@@ -76,7 +78,7 @@ def pair(row: Row, seed: int) -> Pair:
     """Return what both find with *seed*."""
     problem = PROBLEMS[row.function]
     ours = Ours(row.kind, problem, row.points, seed)
-    theirs = Optunas(row.kind, problem, seed)
+    theirs = Optunas(row.kind, problem, seed, start=Random(row.points, seed))
     return Pair(*(simulate(one, problem, row.workers, row.points, seed) for one in (ours, theirs)))
 
 
