@@ -25,7 +25,8 @@ def already(active: Mapping[str, ActiveJobs], pending: int) -> str:
     # SLURM's "None" says that it has not looked at the job yet.
     named = sorted(reasons.keys() - {"", "None"})
     why = f" ({', '.join(named)})" if named else ""
-    workers = f"{running} running and {waiting} waiting{why} workers for {pending} {'trial' if pending == 1 else 'trials'}"
+    trials = "1 trial" if pending == 1 else f"{pending} trials"
+    workers = f"{running} running and {waiting} waiting{why} workers for {trials}"
     return f"already submitted: {workers}; nothing was sent"
 
 
