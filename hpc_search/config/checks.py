@@ -121,20 +121,27 @@ def _stage_count(
         keys["fixed"].add(f"with these values {wrong}", hint="change them, or the rules of the search")
         return None
     _proposes(place, part, space, stage.strategy)
-    points = _top(place, stage.strategy, earlier) if stage.strategy.kind == "top" else None
+    points = _top(place, space, stage.strategy, earlier) if stage.strategy.kind == "top" else None
     if stage.strategy.kind != "top":
         points = _points(place, space, stage.strategy, () if earlier else part.given["given"])
     count = len(stage.seeds) if stage.seeds is not None else seeds
     return None if points is None else Count(points, count, stage.strategy, space, place)
 
 
-def _top(cursor: Cursor, strategy: StrategySpec, earlier: Mapping[str, Count | None]) -> int | None:
+def _top(
+    cursor: Cursor, space: Space, strategy: StrategySpec, earlier: Mapping[str, Count | None]
+) -> int | None:
     points, source = strategy.options["points"], earlier[strategy.options["stage"]]
     if source is None:
         return None
     if points > source.points:
         message = f"the stage {strategy.options['stage']!r} has fewer points than are to be taken from it"
         cursor.add(message, found=f"points: {points:,}", expected=f"at most {source.points:,}")
+        return None
+    size = space.size()
+    if size is not None and size < points:
+        message = "with what this stage holds fixed there are fewer points than are to be taken"
+        cursor.add(message, found=f"points: {points:,}", expected=f"at most {size:,}")
         return None
     return int(points)
 

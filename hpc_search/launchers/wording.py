@@ -25,7 +25,8 @@ def already(active: Mapping[str, ActiveJobs], pending: int) -> str:
     # SLURM's "None" says that it has not looked at the job yet.
     named = sorted(reasons.keys() - {"", "None"})
     why = f" ({', '.join(named)})" if named else ""
-    workers = f"{running} running and {waiting} waiting{why} workers for {pending} trials"
+    trials = "1 trial" if pending == 1 else f"{pending} trials"
+    workers = f"{running} running and {waiting} waiting{why} workers for {trials}"
     return f"already submitted: {workers}; nothing was sent"
 
 
@@ -50,7 +51,7 @@ def sent(missing: int, there: int, tokens: Sequence[str], avoided: Mapping[str, 
     Where *packed* workers share a task, tasks are missing.
     """
     what = _workers(missing) if packed == 1 else f"{'task' if missing == 1 else 'tasks'} of {packed} workers"
-    more = f", {there} were there already" if there else ""
+    more = f", {there} {'was' if there == 1 else 'were'} there already" if there else ""
     nodes = "; ".join(f"{name}: {why}" for name, why in avoided.items())
     without = f"; not on {nodes}, again and again (`--set exclude=` allows all nodes)" if nodes else ""
     return f"{missing} {what} submitted as {_names(tokens)}{more}{without}"

@@ -93,9 +93,14 @@ def check_trial(part: Part, base: Path) -> None:
             hint += "; that of a run is planned again after copying it to where the code is"
         raise UsageError(f"{_of(part)}trial: there is no file {file}", hint=hint)
     reference = code.parse_reference(what)
-    source = code.find_source(reference, base)
-    if source is not None:
-        code.check_function(reference, source)
+    try:
+        source = code.find_source(reference, base)
+        if source is not None:
+            code.check_function(reference, source)
+    except UsageError as error:
+        if not part.name:
+            raise
+        raise UsageError(f"{_of(part)}trial: {error.message}", hint=error.hint) from None
 
 
 def _of(part: Part) -> str:

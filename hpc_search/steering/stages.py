@@ -31,7 +31,9 @@ from hpc_search.records.plan import Block, Plan
 from hpc_search.records.stages import Opened, StoppedPart
 from hpc_search.space import Excluded, Space, point_hash
 from hpc_search.strategies import narrowing
+from hpc_search.strategies.given import Given
 from hpc_search.strategies.narrowing import Scored
+from hpc_search.strategies.random import Random
 
 Results = Mapping[int, Result]
 
@@ -112,8 +114,10 @@ def derived(plan: Plan, place: int, results: Results) -> Opened:
     by = ", ".join(f"{one.name} ({one.goal})" for one in objectives)
     of = {number: results[number].checksum for number in range(before.first, before.first + before.trials)}
     if block.strategy.kind == "top":
-        given = _best_given(block, ranked, found.params)
-        why = f"the best {len(given)} points of stage {before.stage_name} by {by}"
+        again = _best_given(block, ranked, found.params)
+        given = _filled(block, again)
+        more = f", and {len(given) - len(again)} random ones: it has no others" if again != given else ""
+        why = f"the best {len(again)} points of stage {before.stage_name} by {by}{more}"
         return Opened(block=place, space=block.space, given=given, of=of, why=why)
     share = block.narrow.top if block.narrow is not None else 1.0
     top = ranked[: narrowing.quantile(len(ranked), share)]
@@ -134,8 +138,9 @@ def _points(plan: Plan, block: Block, results: Results) -> _Points:
             for seed in range(seeds)
         ]
         ends = [results[number].end for number in numbers if number in results]
-        if ends:
-            params[local] = ends[0].params
+        # One that was skipped before it was known has none.
+        if known := next((one.params for one in ends if one.params), None):
+            params[local] = known
         rows = [_values(names, one.metrics, one.value) for one in ends if one.state == "done"]
         whole = [row for row in rows if row]
         if len(whole) == len(numbers):
@@ -157,14 +162,22 @@ def _best_given(
     """Return the points of a ``top`` stage: the best ones; where too few are complete, others by number."""
     best = [one.point for one in ranked]
     order = [*best, *(local for local in sorted(params) if local not in best)]
-    points = [_as_point(block.space, params[local]) for local in order]
-    # A rule about what this stage holds fixed may exclude some: a stage has as many points as were planned.
-    points += [{**params[local], **block.space.fixed} for local in order]
     kept: dict[str, dict[str, Any]] = {}
-    for point in points:
+    for local in order:
+        point = _as_point(block.space, params[local])
         if point is not None and len(kept) < block.points:
             kept.setdefault(point_hash(point), point)
     return tuple(kept.values())
+
+
+def _filled(block: Block, given: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    """Return *given* with random points, so that there are as many as were planned.
+
+    Points that were skipped before they were known, that differ only in what this stage holds fixed, or
+    that its rules exclude leave it with fewer.
+    """
+    strategy = Given(given, Random(block.points, seed=block.stage))
+    return tuple(strategy.point(block.space, index) for index in range(block.points))
 
 
 def _as_point(space: Space, params: Mapping[str, Any]) -> dict[str, Any] | None:

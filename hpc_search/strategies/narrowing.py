@@ -31,11 +31,14 @@ from hpc_search.space import (
 )
 from hpc_search.space.dimensions import CONTINUOUS
 from hpc_search.strategies.pareto import best_first
+from hpc_search.strategies.random import drawn
 
 #: Fewer points tell no width.
 LEAST: Final = 2
 #: A range is widened at each end by this share of its parent at least: equal values are no proof.
 _PAD: Final = 1 / 40
+#: Draws of which one has to be a point.
+_DRAWS: Final = 1000
 #: Bounds have so many digits, rounded outwards: to be read, and the same on every machine.
 _DIGITS: Final = 6
 
@@ -190,16 +193,40 @@ def _relaxed(parent: Space, dimensions: dict[str, Dimension], groups: list[Group
     relaxed: list[str] = []
     while True:
         space = structs.replace(parent, dimensions=dict(dimensions), linked=tuple(groups))
-        size = space.size()
-        if size is None or size >= budget or not order:
+        back = _too_much(parent, space) if space.size() is None else _next(space, order, budget)
+        if not back:
             return Narrowed(space, _words(parent, space, relaxed, budget))
-        key = order.pop()
-        if isinstance(key, int):
-            groups[key] = parent.linked[key]
-            relaxed.append(" + ".join(groups[key]))
-        else:
-            dimensions[key] = parent.dimensions[key]
-            relaxed.append(key)
+        for key in back:
+            if isinstance(key, int):
+                groups[key] = parent.linked[key]
+                relaxed.append(" + ".join(groups[key]))
+            else:
+                dimensions[key] = parent.dimensions[key]
+                relaxed.append(key)
+
+
+def _next(space: Space, order: list[str | int], budget: int) -> list[str | int]:
+    """Return what gets its parent back next where the finite *space* has fewer than *budget* points."""
+    return [order.pop()] if order and (space.size() or 0) < budget else []
+
+
+def _too_much(parent: Space, space: Space) -> list[str | int]:
+    """Return what of *parent* was narrowed and is in a rule, where the rules allow hardly a point of *space*.
+
+    What a stage holds fixed can make the best points of another one impossible.
+    """
+    ruled = space.ruled
+    if ruled is None or any(isinstance(drawn(space, 0, draw), dict) for draw in range(_DRAWS)):
+        return []
+    steps = (*ruled.logic.decisions, *ruled.logic.constraints)
+    names = {name for step in steps for name in ruled.logic.inputs([*step.needs, step.target])}
+    found: list[str | int] = [
+        name
+        for name, dimension in parent.dimensions.items()
+        if name in names and space.dimensions[name] != dimension
+    ]
+    linked = enumerate(zip(parent.linked, space.linked, strict=True))
+    return found + [place for place, (one, now) in linked if one != now and not names.isdisjoint(one)]
 
 
 def _share(parent: Dimension, narrowed: Dimension) -> float:

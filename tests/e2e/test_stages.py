@@ -159,6 +159,13 @@ def test_a_failure_stops_all_searches_where_that_is_asked_for(desk: Desk) -> Non
     assert seen["done"] < 14
 
 
+def test_code_that_is_not_there_is_said_of_its_search(desk: Desk) -> None:
+    desk.write("search.yaml", SEARCH.replace("train.py:right", "no.such:right"))
+    assert "searches.right.trial: the module 'no.such' is not found" in desk.refused("plan", "search.yaml")
+    desk.write("search.yaml", SEARCH.replace("train.py:right", "train.py:rigth"))
+    assert "error: searches.right.trial: " in desk.refused("plan", "search.yaml")
+
+
 def test_what_is_left_out_makes_another_search(desk: Desk) -> None:
     desk.good("plan", "search.yaml")
     refused = desk.refused("plan", "search.yaml", "--only", "right")

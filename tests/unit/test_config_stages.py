@@ -143,6 +143,10 @@ FIRST = "{name: a, strategy: {random: {points: 2}}}\n"
             "the stage 'a' has fewer points than are to be taken from it",
         ),
         (
+            FIRST + "{name: b, strategy: {top: {points: 2, stage: a}}, fixed: {a: 0.5, b: 1}}",
+            "with what this stage holds fixed there are fewer points than are to be taken",
+        ),
+        (
             FIRST + "{name: b, strategy: {top: {points: 2, stage: a}}, narrow: {stage: a}}",
             "sets bounds that no point is drawn from",
         ),

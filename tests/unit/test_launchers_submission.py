@@ -15,7 +15,7 @@ from hpc_search import durable
 from hpc_search.config import slices
 from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError, RefusedError, TemporaryError
-from hpc_search.launchers import nodes, sending, submission
+from hpc_search.launchers import nodes, sending, submission, wording
 from hpc_search.launchers.base import (
     ActiveJobs,
     Fewer,
@@ -190,6 +190,14 @@ def test_second_submit_sends_nothing_while_the_first_covers_the_work(layout: Lay
     assert outcome.sent == 0
     assert outcome.live == 6
     assert "already submitted" in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [({"None": 2}, "2 waiting workers for 1 trial;"), ({"None": 1, "Priority": 1}, "2 waiting (Priority) ")],
+)
+def test_a_job_that_slurm_has_not_looked_at_waits_for_no_reason(reasons: dict[str, int], words: str) -> None:
+    assert words in wording.already({"token": ActiveJobs(pending=2, reasons=reasons)}, 1)
 
 
 def left_again(layout: Layout, token: str, task: int, reason: str) -> None:

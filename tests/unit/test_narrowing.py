@@ -13,6 +13,7 @@ from hpc_search.space import (
     Normal,
     Prior,
     Quantized,
+    Rules,
     Space,
     Uniform,
 )
@@ -97,3 +98,15 @@ def test_a_tenth_of_thirty_is_three() -> None:
     assert quantile(20, 0.25) == 5
     assert quantile(3, 0.1) == 2
     assert quantile(1, 0.1) == 1
+
+
+def test_what_rules_name_keeps_its_range_where_they_exclude_what_is_left() -> None:
+    rules = Rules(constraints=("twice * epochs <= 60",), derived={"twice": "2 * x"})
+    dimensions: dict[str, Dimension] = {"x": Uniform(0, 10), "y": Uniform(0, 10)}
+    parent = Space(dimensions, (), {"epochs": 10}, rules)
+    top = [{"x": 9.0, "y": 4.0}, {"x": 9.5, "y": 5.0}]
+    found = narrow(parent, parent.with_fixed({"epochs": 3}), top, 5)
+    assert found.space.dimensions == {"x": Uniform(0, 10), "y": Uniform(3, 6)}
+    assert "x not narrowed: fewer than 5 points would be left" in found.why
+    few = narrow(parent, parent, [{"x": 2.0, "y": 4.0}, {"x": 2.5, "y": 5.0}], 5)
+    assert few.space.dimensions["x"] == Uniform(1.5, 3), "the rules allow these"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from hpc_search import planning
 from hpc_search.config import parse_search
@@ -128,6 +129,25 @@ def test_a_point_with_a_failed_seed_sets_no_bounds_and_comes_last() -> None:
     assert {point["epochs"] for point in again.given} == {10}, "what this stage holds fixed"
     few = stages.derived(plan, 4, ends(plan.blocks[2], [[9.0, None], [2.0, 2.0], [None, 1.0]]))
     assert [point["a"] for point in few.given] == [50.0, 40.0], "as many points as were planned"
+
+
+def test_a_top_stage_has_as_many_points_as_were_planned_whatever_became_of_those_it_takes() -> None:
+    plan = plan_of(SEARCH)
+    results = ends(plan.blocks[2], [[9.0, 9.0], [2.0, 2.0], [3.0, 1.0]])
+    skipped = {
+        number: one._replace(end=structs.replace(one.end, state="pruned", params={}, value=None))
+        for number, one in results.items()
+        if number >= plan.blocks[2].first + 2
+    }
+    opened = stages.derived(plan, 4, results | skipped)
+    assert opened.given[0]["a"] == 40.0
+    assert [sorted(point) for point in opened.given] == [["a", "b", "epochs"]] * 2
+    assert "the best 1 points of stage fine by acc (max), and 1 random ones" in opened.why
+
+    fixed = plan_of(SEARCH.replace("seeds: [0, 1, 2]}", "fixed: {a: 1}}"))
+    equal = stages.derived(fixed, 4, ends(fixed.blocks[2], [[9.0, 9.0], [2.0, 2.0], [9.0, 9.0]]))
+    assert equal.given[0] == {"b": "u", "a": 1, "epochs": 10}
+    assert len({point["b"] for point in equal.given}) == 2, "no point twice"
 
 
 def test_what_is_derived_does_not_depend_on_the_order_of_results() -> None:
