@@ -13,6 +13,8 @@ from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Block, Plan, PlannedTrial
+from hpc_search.strategies.history import points_of, ranges
+from hpc_search.strategies.pruning import in_words
 
 Records = Sequence[tuple[str, lines.AnyRecord]]
 _CURVE_ROWS = 12
@@ -60,7 +62,6 @@ def _result(metric: str, result: Result) -> list[str]:
 
 def _attempts(records: Records, metric: str) -> list[str]:
     # Loaded where it is used: `status` and `plan` need it not.
-    from hpc_search.strategies.pruning import in_words
 
     rows = []
     saves = Counter(record.attempt for _, record in records if isinstance(record, lines.Checkpoint))
@@ -70,8 +71,7 @@ def _attempts(records: Records, metric: str) -> list[str]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.t))
         if isinstance(record, lines.Propose) and record is proposed[0]:
             # Everyone who runs the point has written it down.
-            known = f"what was known of the points {record.seen}" if record.seen.strip(";") else "nothing"
-            rows.append(f"  {when}  point proposed from {known} (history {record.history})")
+            rows.append(f"  {when}  point proposed from {_known(record.seen)} (history {record.history})")
         elif isinstance(record, lines.Claim):
             rows.append(f"  {when}  attempt {record.attempt} claimed by {worker}")
         elif isinstance(record, lines.Checkpoint) and record is last[record.attempt]:
@@ -87,6 +87,13 @@ def _attempts(records: Records, metric: str) -> list[str]:
         elif isinstance(record, lines.Note):
             rows.append(f"  {when}  {record.event} {record.text}".rstrip())
     return ["history", *rows] if rows else ["history", "  not started"]
+
+
+def _known(seen: str) -> str:
+    """Return in words what a point was chosen from: ``0-41;running 42`` as the ledger has it."""
+    found = points_of(seen)
+    points = ", ".join(f"{ranges(numbers)} ({fate})" for fate, numbers in found.items() if numbers)
+    return f"what was known of the points {points}" if points else "nothing"
 
 
 def _curve(records: Records) -> list[str]:

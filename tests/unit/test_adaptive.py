@@ -60,6 +60,30 @@ def test_a_gaussian_process_proposes_new_full_points_too(name: str) -> None:
     assert len({canonical(one.params) for one in seen}) == 6
 
 
+@pytest.mark.torch
+def test_a_gaussian_process_is_fitted_by_one_thread_and_changes_nobody_elses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+    from optuna.samplers import GPSampler
+
+    original, threads = GPSampler.sample_relative, []
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(torch.get_num_threads())
+        return original(*arguments)
+
+    monkeypatch.setattr(GPSampler, "sample_relative", watched)
+    known = history([{"x": 0.1, "y": 0.3}, {"x": 0.7, "y": 0.2}])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        strategy("gp", 9, startup=2).propose(PLAIN, known, 2, ("min",))
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_proposal_depends_on_nothing_but_its_arguments(kind: str) -> None:
     space = SPACES["conditional"]

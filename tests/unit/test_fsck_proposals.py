@@ -185,6 +185,6 @@ def test_a_trial_whose_point_is_not_proposed_is_shown_and_not_run_again(run: Run
             refused()
     shown = search.view_trial(opened, 3)
     assert any(isinstance(record, lines.Propose) for _, record in shown.records)
-    assert "point proposed from what was known of the points 0-3" in trialtext.as_text(
+    assert "point proposed from what was known of the points 0-3 (done)" in trialtext.as_text(
         opened.plan, shown.trial, shown.entry, shown.records, shown.result
     )
