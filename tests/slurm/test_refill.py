@@ -84,7 +84,7 @@ def test_twelve_hundred_workers_where_a_site_takes_a_hundred_and_twenty(
     search.write("trial.py", TRIAL)
     search.plan(SEARCH)
 
-    said = search.submit(f"--workers={TRIALS}", qos="small", requeue="false", mem="50M").stdout
+    said = search.submit(f"--workers={TRIALS}", qos="small", requeue="false", mem="150M").stdout
 
     assert f"{MOST} of 1,200 workers submitted; QOSMaxSubmitJobPerUserLimit" in said
     assert "the rest follows as tasks end" in said
