@@ -273,7 +273,7 @@ def test_damaged_sources_are_found_and_stop_new_workers_only(bench: Desk, damage
 def test_sources_that_are_gone_cannot_be_taken_again(bench: Desk) -> None:
     bench.good("plan", "search.yaml", "--run", "r")
     (bench.root / "train.py").unlink()
-    assert "the module 'train' is not found" in bench.refused("submit", "r", "--resnapshot")
+    assert f"there is no file {bench.root / 'train.py'}" in bench.refused("submit", "r", "--resnapshot")
     bench.write("train.py", "def train(trial:")
     assert "train.py:1: the file is not valid Python" in bench.refused("submit", "r", "--resnapshot")
 
