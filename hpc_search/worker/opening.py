@@ -117,6 +117,11 @@ class Opener:
         if answer is None and not stopping():
             # One that dies once may have been killed with another step of the job.
             host, answer = template()
+        if answer is not None and answer["kind"] == "broken" and (words := self.mended()):
+            # Somebody who cleans up here took sources away before they were imported.
+            self._ledger.note("sources put right", words)
+            host.close()
+            host, answer = template()
         if answer is None and host.killed and not stopping():
             # The kernel for want of memory, or a person: that says nothing of the code.
             raise TemporaryError("the process that imports the trial's code was killed, and the next one too")

@@ -254,6 +254,27 @@ def test_sources_that_are_removed_on_a_node_under_a_worker_are_no_fault_of_the_t
     assert not list(place.glob("hpc_search-*/*"))
 
 
+def test_sources_that_vanish_on_a_node_before_they_are_imported_are_put_right(bench: Desk) -> None:
+    bench.write("helper.py", "FACTOR = 2")
+    bench.write(
+        "train.py",
+        """
+        import os, pathlib
+        if not pathlib.Path("vanished").exists():
+            pathlib.Path("vanished").touch()
+            os.unlink(pathlib.Path(__file__).with_name("helper.py"))
+        import helper
+        def train(trial):
+            return {"acc": trial.params["x"] * helper.FACTOR}
+        """,
+    )
+    bench.write("search.yaml", FUNCTION)
+    bench.good("plan", "search.yaml", "--run", "r")
+    bench.good("work", "r")
+    assert values(bench) == {0: 2, 1: 4, 2: 6}
+    assert (bench.root / "vanished").exists()
+
+
 @pytest.mark.parametrize("damage", ["archive", "record"])
 def test_damaged_sources_are_found_and_stop_new_workers_only(bench: Desk, damage: str) -> None:
     bench.good("plan", "search.yaml", "--run", "r")
