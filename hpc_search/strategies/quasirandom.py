@@ -20,7 +20,7 @@ from hpc_search.errors import UsageError
 from hpc_search.space import Space
 from hpc_search.strategies import halton, sobol
 from hpc_search.strategies.permutation import Permutation
-from hpc_search.strategies.random import different
+from hpc_search.strategies.random import asked, different
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,7 @@ class Quasirandom:
         if self.name == "sobol" and len(space.free) > sobol.MOST:
             message = f"strategy sobol has {sobol.MOST} dimensions; the space has {len(space.free):,}"
             raise UsageError(message, hint="use strategy halton or random")
-        size = space.size()
-        if size is not None and self.points > size:
-            message = (
-                f"strategy {self.name} asks for {self.points:,} points; the space has {size:,} different ones"
-            )
-            raise UsageError(message, hint=f"ask for at most {size} points, or use strategy: grid for all")
-        return self.points
+        return asked(self.name, self.points, space)
 
     def point(self, space: Space, index: int) -> dict[str, Any]:
         """Return point number *index*.

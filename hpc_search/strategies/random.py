@@ -64,13 +64,7 @@ class Random:
         Raises:
             UsageError: *space* has fewer points.
         """
-        size = space.size()
-        if size is not None and self.points > size:
-            message = (
-                f"strategy random asks for {self.points:,} points; the space has {size:,} different ones"
-            )
-            raise UsageError(message, hint=f"ask for at most {size} points, or use strategy: grid for all")
-        return self.points
+        return asked(self.name, self.points, space)
 
     def point(self, space: Space, index: int) -> dict[str, Any]:
         """Return point number *index*.
@@ -144,6 +138,19 @@ def drawn(space: Space, seed: int, draw: int) -> dict[str, Any] | Excluded | Non
         return space.settled(values)
     except ValueError:
         return None
+
+
+def asked(name: str, points: int, space: Space) -> int:
+    """Return *points*, which the strategy *name* shall draw from *space* without repeats.
+
+    Raises:
+        UsageError: *space* has fewer.
+    """
+    size = space.size()
+    if size is not None and points > size:
+        message = f"strategy {name} asks for {points:,} points; the space has {size:,} different ones"
+        raise UsageError(message, hint=f"ask for at most {size} points, or use strategy: grid for all")
+    return points
 
 
 def different(space: Space, drawn: Callable[[int], dict[str, Any] | Excluded | None]) -> Iterator[int]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +15,7 @@ from hpc_search.ledger import read_state
 from hpc_search.planning import Numbering, load_plan
 from hpc_search.records.plan import Plan
 from hpc_search.status import read_status
+from tests.faults.dying import killed_before
 
 SEARCH: Final = """\
 name: example
@@ -33,29 +31,7 @@ _CALLS: Final = ("open", "write", "fsync", "link", "unlink", "rename", "ftruncat
 
 def amend_and_die(base: Path, run: Path, call: int) -> bool:
     """Amend in a process that is killed before its *call*-th such call; return whether it was."""
-    child = os.fork()
-    if child:
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
-        return os.WIFSIGNALED(status)
-    calls = iter(range(call))
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if next(calls, None) is None:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-
-        return call
-
-    code = 1
-    try:
-        for name in _CALLS:
-            setattr(os, name, counted(getattr(os, name)))
-        search.amend_search(base / "search.yaml", str(run))
-        code = 0
-    finally:
-        os._exit(code)
+    return killed_before(call, _CALLS, lambda: search.amend_search(base / "search.yaml", str(run)))
 
 
 def trials(plan: Plan) -> list[Any]:

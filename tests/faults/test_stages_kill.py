@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -19,6 +17,7 @@ from hpc_search.ledger import history
 from hpc_search.ledger.gates import Gates
 from hpc_search.planning import load_plan
 from hpc_search.steering import stages
+from tests.faults.dying import killed_before
 from tests.faults.site import TIMEOUT, Site
 
 SEARCH: Final = """
@@ -94,37 +93,10 @@ def test_a_kill_before_any_call_that_writes_leaves_the_same_stage_to_be_opened(t
     for call in range(200):
         shutil.rmtree(layout.root)
         shutil.copytree(kept, layout.root)
-        killed = _open_and_die(lambda: stages.advance(layout, plan, Gates(layout, plan)), call)
+        killed = killed_before(call, _CALLS, lambda: stages.advance(layout, plan, Gates(layout, plan)))
         stages.advance(layout, plan, Gates(layout, plan))
         assert opened(layout) == wanted
         assert history.seals(layout) == sealed
         if not killed:
             return
     pytest.fail("it never got to its end")
-
-
-def _open_and_die(action: Callable[[], object], call: int) -> bool:
-    """Do *action* in a process that is killed before its *call*-th such call; return whether it was."""
-    child = os.fork()
-    if child:
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
-        return os.WIFSIGNALED(status)
-    calls = iter(range(call))
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if next(calls, None) is None:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-
-        return call
-
-    code = 1
-    try:
-        for name in _CALLS:
-            setattr(os, name, counted(getattr(os, name)))
-        action()
-        code = 0
-    finally:
-        os._exit(code)
