@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hpc_search.errors import DamagedError, TemporaryError
 from hpc_search.layout import Layout
@@ -20,6 +20,10 @@ from hpc_search.worker.events import Events
 from hpc_search.worker.host import CommandHost, FreshHost, Host, TemplateHost
 from hpc_search.worker.log import Log
 from hpc_search.worker.unpacked import Code, Unpacked, unpack
+
+
+#: How often sources that vanish before they are imported are put right.
+_MENDED: Final = 5
 
 
 class Opened(NamedTuple):
@@ -117,8 +121,10 @@ class Opener:
         if answer is None and not stopping():
             # One that dies once may have been killed with another step of the job.
             host, answer = template()
-        if answer is not None and answer["kind"] == "broken" and (words := self.mended()):
+        for _ in range(_MENDED):
             # Somebody who cleans up here took sources away before they were imported.
+            if answer is None or answer["kind"] != "broken" or not (words := self.mended()):
+                break
             self._ledger.note("sources put right", words)
             host.close()
             host, answer = template()

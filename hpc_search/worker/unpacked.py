@@ -76,9 +76,10 @@ class Unpacked:
 
         *read* gives the contents. It was somebody who cleans up here, or another worker that mended it.
         """
-        if (now := _marks(self._folder, self._marks)) == self._marks:
+        now = _marks(self._folder, self._marks)
+        # What was gone before it was first looked at is missing all the same.
+        if not (count := sum(now[name] is None or now[name] != mark for name, mark in self._marks.items())):
             return ""
-        count = sum(now[name] != mark for name, mark in self._marks.items())
         try:
             contents = read()
             if not _same(self._folder, self._fd):
