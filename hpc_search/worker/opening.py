@@ -21,7 +21,6 @@ from hpc_search.worker.host import CommandHost, FreshHost, Host, TemplateHost
 from hpc_search.worker.log import Log
 from hpc_search.worker.unpacked import Code, Unpacked, unpack
 
-
 #: How often sources that vanish before they are imported are put right.
 _MENDED: Final = 5
 
