@@ -92,18 +92,21 @@ class Layout:
         return self.splits / "splits.json"
 
     def split_manifest(self, fold: int, part: str) -> Path:
-        """Manifest of *part* ("train" or "val") of *fold*."""
+        """Manifest of *part* ("train", "val" or "test") of *fold*."""
         return self.splits / f"fold_{fold:02d}" / f"{part}.csv"
 
     @property
     def vault(self) -> Path:
-        """What no trial may read: the ids of the test share."""
+        """Who opened the test side, when, why, and what came of it: published once each."""
         return self.root / "vault"
 
-    @property
-    def vault_test(self) -> Path:
-        """Manifest of the test share."""
-        return self.vault / "test.csv"
+    def vault_opening(self, number: int) -> Path:
+        """Return the record of opening *number* (from 1), made before the first byte of it is read."""
+        return self.vault / f"opening.{number:03d}.json"
+
+    def vault_result(self, number: int) -> Path:
+        """Return what came of opening *number*."""
+        return self.vault / f"result.{number:03d}.json"
 
     # -- the ledger
     @property
@@ -353,6 +356,10 @@ class Layout:
     def audit(self) -> Path:
         """The merged journals, made by `collect`."""
         return self.root / "audit.log"
+
+    def audit_fold(self, fold: int) -> Path:
+        """Return the lines of audit.log about *fold*."""
+        return self.root / "audit" / f"fold_{fold:02d}.log"
 
     @property
     def quarantine(self) -> Path:

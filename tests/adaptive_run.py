@@ -14,7 +14,8 @@ from hpc_search.ledger import Ledger
 from hpc_search.ledger.proposals import Proposals
 from hpc_search.ledger.proposing import Proposed, Proposer
 from hpc_search.mounts import Claiming
-from hpc_search.records.plan import Plan, StrategySpec, encode_plan
+from hpc_search.records.plan import Plan, encode_plan
+from hpc_search.records.search import StrategySpec
 from hpc_search.space import Choice, Space
 from hpc_search.steering.points import Points
 from tests.ledger_run import LedgerRun

@@ -18,7 +18,8 @@ from hpc_search.planning import Numbering
 from hpc_search.records import index
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
-from hpc_search.records.plan import Block, Metric, Plan, Retry, Search, StrategySpec, TrialSpec
+from hpc_search.records.plan import Block, Plan
+from hpc_search.records.search import Metric, Retry, Search, StrategySpec, TrialSpec
 from hpc_search.space import Choice, Space
 
 #: No process has this number: Linux gives at most 2**22.

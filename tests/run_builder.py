@@ -8,7 +8,8 @@ from typing import Any
 
 from hpc_search.layout import Layout
 from hpc_search.records import index, journal
-from hpc_search.records.plan import Block, Metric, Plan, Search, StrategySpec, TrialSpec, encode_plan
+from hpc_search.records.plan import Block, Plan, encode_plan
+from hpc_search.records.search import Metric, Search, StrategySpec, TrialSpec
 from hpc_search.space import Choice, Space
 
 HOST = "node-a"

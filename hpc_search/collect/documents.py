@@ -16,7 +16,8 @@ from hpc_search.collect.provenance import Provenance, distinct, slice_columns
 from hpc_search.collect.reading import Attempt, Attempts
 from hpc_search.collect.times import iso_seconds
 from hpc_search.records import journal as codec
-from hpc_search.records.plan import Block, Part, Plan
+from hpc_search.records.plan import Block, Plan
+from hpc_search.records.search import Part
 from hpc_search.stats import FoldValue, PointScore
 
 #: How many points stand in top_k.json.

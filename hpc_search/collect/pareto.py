@@ -10,7 +10,7 @@ import msgspec
 
 from hpc_search.collect.columns import Column
 from hpc_search.collect.reading import Attempt
-from hpc_search.records.plan import Metric
+from hpc_search.records.search import Metric
 from hpc_search.stats import PointScore, mean
 from hpc_search.strategies import pareto
 

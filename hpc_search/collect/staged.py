@@ -10,7 +10,8 @@ from typing import NamedTuple
 from hpc_search.collect.columns import Column
 from hpc_search.collect.pareto import settled
 from hpc_search.collect.reading import Attempt
-from hpc_search.records.plan import Block, Part, Plan
+from hpc_search.records.plan import Block, Plan
+from hpc_search.records.search import Part
 from hpc_search.stats import PointScore, rank_points
 
 

@@ -12,7 +12,7 @@ from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import MOST_NAME, Cursor, not_printed
 from hpc_search.config.strategy import read_names
 from hpc_search.config.tables import read_table
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.space import Space, duplicates
 from hpc_search.strategies.catalog import EXPERIMENT
 

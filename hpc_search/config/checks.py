@@ -14,7 +14,7 @@ from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.rules import what_is_wrong
 from hpc_search.config.scalars import INT_HIGH
-from hpc_search.records.plan import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
+from hpc_search.records.search import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
 from hpc_search.space import (
     MOST_ROWS,
     Choice,

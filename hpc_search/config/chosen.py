@@ -8,7 +8,7 @@ from msgspec import structs
 
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.errors import UsageError
-from hpc_search.records.plan import Narrow, Part, Search, StageSpec, StrategySpec
+from hpc_search.records.search import Narrow, Part, Search, StageSpec, StrategySpec
 
 
 def chosen(search: Search, skip: Sequence[str], only: Sequence[str]) -> Search:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from hpc_search.config.objectives import dump_budget, dump_objectives
 from hpc_search.config.pruning import pruning_plain
 from hpc_search.config.scalars import resolve
-from hpc_search.records.plan import (
+from hpc_search.records.search import (
     DataSpec,
     FoldsSpec,
     OomRetry,

@@ -9,7 +9,7 @@ from typing import Any, Final
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.problems import shown
 from hpc_search.config.reader import Cursor, each, fields
-from hpc_search.records.plan import Budget, Metric
+from hpc_search.records.search import Budget, Metric
 
 _NAME: Final = re.compile(r"[^\W\d][\w./@:%+-]{0,99}")
 _NAME_WORDS: Final = "a name of letters, digits and . / @ : % + - _ that begins with a letter"

@@ -8,7 +8,7 @@ from typing import Any, Final
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor, fields
-from hpc_search.records.plan import PruningSpec
+from hpc_search.records.search import PruningSpec
 
 _Fields = Mapping[str, Callable[[Cursor], object]]
 _MOST: Final = 1_000_000_000

@@ -21,14 +21,7 @@ from hpc_search.config.rules import KEYS as RULES
 from hpc_search.config.rules import lines_of
 from hpc_search.config.start import NOTHING, Asked, read_start
 from hpc_search.config.strategy import read_strategy
-from hpc_search.records.plan import (
-    DataSpec,
-    FoldsSpec,
-    OomRetry,
-    Retry,
-    Search,
-    TrialSpec,
-)
+from hpc_search.records.search import DataSpec, FoldsSpec, OomRetry, Retry, Search, TrialSpec
 from hpc_search.space import Space
 
 #: Keys that the design has and this version does not.

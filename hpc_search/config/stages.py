@@ -12,7 +12,7 @@ from hpc_search.config.nodes import Node, Scalar
 from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.problems import below, near_miss, shown, words
 from hpc_search.config.reader import Cursor, each, fields, nullable
-from hpc_search.records.plan import Narrow, PruningSpec, StageSpec, StrategySpec
+from hpc_search.records.search import Narrow, PruningSpec, StageSpec, StrategySpec
 
 #: Stages of a search, and searches of a plan, that one file may have.
 MOST: Final = 100

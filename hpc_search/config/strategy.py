@@ -9,7 +9,7 @@ from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor, each
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.strategies.options import KNOWN, Option, example
 
 _WHAT: Final = "grid, or a strategy with its options such as {random: {points: 200, seed: 0}}"

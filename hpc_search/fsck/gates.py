@@ -12,7 +12,8 @@ from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding, note
 from hpc_search.fsck.mend import mend_lines
 from hpc_search.records import checked
-from hpc_search.records.plan import Plan, Struct
+from hpc_search.records.plan import Plan
+from hpc_search.records.search import Struct
 from hpc_search.records.stages import Opened, StoppedPart
 
 _RECORD: Final = re.compile(r"(\d{2,})\.json")

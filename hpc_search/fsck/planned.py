@@ -32,7 +32,6 @@ _HELD: Final = {
     "provenance.json": "where the sources come from, and the packages of the plan",
     "code.diff": "what no commit had of the sources",
     "splits/splits.json": "the digests of the folds",
-    "vault/test.csv": "the ids of the test share",
 }
 #: Directories that a run cannot work without.
 _FOLDERS: Final = ("ledger", "ledger/seals", "ledger/archive", "workers", "checkpoints", "samples")

@@ -26,7 +26,7 @@ _FOREIGN: Final = re.compile(
 _FILE: Final = re.compile(
     r"plan\.(\d{3,}\.)?json|search\.(\d{3,}\.)?yaml|digests\.\d{3,}\.json|instance\.json|digests\.json|code\.([0-9a-f]{8}\.)?(zip|diff)|provenance\.json|profile\.yaml|doctor\.json"
     r"|audit\.log|report\.html|results/(?:[\w-]+/)?[^/]*\.[^/]*"
-    r"|splits/splits\.json|splits/fold_\d+/(train|val)\.csv|vault/test\.csv"
+    r"|splits/splits\.json|splits/fold_\d+/(train|val|test)\.csv"
     r"|ledger/(claims\.bin|[a-z]+\.lock|began|stop|paused|skipped|mode\.exclusive)"
     r"|ledger/seals/\d+\.jsonl|ledger/submits/\d+\.(intent|jobs)\.json|ledger/archive/\d+"
     r"|ledger/(stages|stopped|snapshots|retries)/\d+\.json"
@@ -41,7 +41,7 @@ _NAME: Final = re.compile(r"ledger/open/\d{6}/(size|[cp]\d+\.\d+|d\d+)")
 _FOLDER: Final = re.compile(
     r"ledger(/(seals|retries|submits|archive|stages|stopped|snapshots|proposals|open(/\d{6})?))?"
     r"|workers(/[0-9a-f]{16})?|samples"
-    r"|checkpoints(/\d{6,})?|splits(/fold_\d+)?|vault|results(/[\w-]+)?|submitit|cache|reruns|refit|quarantine"
+    r"|checkpoints(/\d{6,})?|splits(/fold_\d+)?|vault|audit|results(/[\w-]+)?|submitit|cache|reruns|refit|quarantine"
 )
 _KINDS: Final = (
     (stat.S_ISDIR, "a directory"),

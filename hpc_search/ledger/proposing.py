@@ -16,8 +16,9 @@ from hpc_search.errors import DamagedError, HpcSearchError, TemporaryError
 from hpc_search.ledger.journal import Journal, JournalUnwritableError
 from hpc_search.ledger.proposals import Proposals
 from hpc_search.records import journal as lines
-from hpc_search.records.plan import ADAPTIVE, Block, Plan, PlannedTrial
+from hpc_search.records.plan import Block, Plan, PlannedTrial
 from hpc_search.records.proposals import Entry, family_of
+from hpc_search.records.search import ADAPTIVE
 
 
 class Proposed(NamedTuple):

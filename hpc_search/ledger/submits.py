@@ -17,7 +17,7 @@ from hpc_search.config.profile import Profile
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.records import checked
-from hpc_search.records.plan import Struct
+from hpc_search.records.search import Struct
 
 FORMAT: Final = "hpc_search.submission"
 VERSION: Final = 1

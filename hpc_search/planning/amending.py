@@ -15,12 +15,13 @@ from hpc_search import config, durable
 from hpc_search.config.problems import words
 from hpc_search.errors import TemporaryError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.planning.blocks import blocks_of, digest_of, stages_of
+from hpc_search.planning.blocks import digest_of, stages_of
 from hpc_search.planning.differences import differences, strategy_text
 from hpc_search.planning.digests import encode_digests
 from hpc_search.planning.reading import load_plan
 from hpc_search.records import plan as records
-from hpc_search.records.plan import Block, Budget, Part, Plan, Retry, Search, StageSpec
+from hpc_search.records.plan import Block, Plan
+from hpc_search.records.search import Budget, Part, Retry, Search, StageSpec, search_id
 from hpc_search.space import Space
 
 #: Settings that no result depends on.
@@ -118,7 +119,7 @@ def _only_adds(reasons: str) -> str:
 
 def same(planned: Plan, wanted: Plan) -> bool:
     """Return whether *wanted*, a first plan, is of the search that is *planned*, or was amended to."""
-    mine = records.search_id(planned.search)
+    mine = search_id(planned.search)
     return (mine, planned.splits_digest) == (wanted.search_id, wanted.splits_digest)
 
 
@@ -187,7 +188,7 @@ class _Grown:
         if "" in removed:
             self.reasons[-1] = "searches: the run has one search; several are another plan"
             return
-        whole = blocks_of(self._wanted.search)
+        whole = self._wanted.blocks
         for name, part in new.items():
             if name in old:
                 self._part(old[name], part, whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -11,31 +11,31 @@ from msgspec import structs
 
 from hpc_search import strategies
 from hpc_search.errors import UsageError
-from hpc_search.records import plan as records
-from hpc_search.records.plan import Block, Part, Search, StageSpec
+from hpc_search.records.plan import Block
+from hpc_search.records.search import Part, Search, StageSpec, canonical_json
+from hpc_search.records.splits import FoldRecord
 from hpc_search.space import Excluded, Space, point_hash
 
 
-def blocks_of(search: Search) -> tuple[Block, ...]:
+def blocks_of(search: Search, folds: Sequence[FoldRecord]) -> tuple[Block, ...]:
     """Return the blocks of *search*: the first stage of every search, then the second of every search, ...
 
-    All budgets are exact, so that numbers exist before a stage's bounds do; a stage ``needs`` the block
-    of the one before it in its search.
+    Its data are split into *folds*; there are none where nothing is split. All budgets are exact, so that
+    numbers exist before a stage's bounds do; a stage ``needs`` the block of the one before it in its search.
 
     Raises:
         UsageError: A strategy cannot search its space.
     """
-    folds = tuple(range(search.folds.n)) if search.folds else ()
     made: list[Block] = []
     last: dict[str, int] = {}
     for part, place, stage in _in_order(search):
-        first = made[-1].first + made[-1].trials if made else 0
-        first_point = made[-1].first_point + made[-1].points if made else 0
-        block = _block(part, place, stage, folds)
-        _check_source(tuple(made), block)
-        where = structs.replace(block, first=first, first_point=first_point, needs=last.get(part.name))
-        last[part.name] = len(made)
-        made.append(where)
+        needs = last.get(part.name)
+        for block in stage_blocks(part, place, stage, folds):
+            first = made[-1].first + made[-1].trials if made else 0
+            first_point = made[-1].first_point + made[-1].points if made else 0
+            _check_source(tuple(made), block)
+            last[part.name] = len(made)
+            made.append(structs.replace(block, first=first, first_point=first_point, needs=needs))
     return tuple(made)
 
 
@@ -64,6 +64,39 @@ def stages_of(part: Part) -> tuple[StageSpec, ...]:
     return part.stages or (StageSpec(name="", strategy=part.strategy, pruning=part.pruning),)
 
 
+def stage_blocks(part: Part, place: int, stage: StageSpec, folds: Sequence[FoldRecord]) -> list[Block]:
+    """Return the blocks of one *stage* of *part*, numbered from 0: one, but for a refit of nested folds."""
+    block = _block(part, place, stage, tuple(fold.number for fold in folds))
+    if stage.refit is None:
+        return [block]
+    return [
+        _with_digest(structs.replace(block, refit=stage.refit.on, folds=numbers, outer=outer))
+        for numbers, outer in refit_folds(folds, stage.refit.on)
+    ]
+
+
+def refit_folds(folds: Sequence[FoldRecord], on: str) -> list[tuple[tuple[int, ...], int | None]]:
+    """Return the folds that each block of a refit trains on, and the outer fold that chooses its point.
+
+    Where all folds share the test side, the last one has, with its validation side, all there is beside it
+    (folds over time grow). Where each has its own, each is trained on and tested. Nested folds choose a point
+    in each outer fold.
+    """
+    if not folds:
+        return [((), None)]
+    if on == "everything":
+        return [((folds[-1].number,), None)]
+    if folds[0].outer is not None:
+        last = {fold.outer: fold.number for fold in folds}
+        return [((number,), outer) for outer, number in last.items()]
+    own = len({fold.test for fold in folds}) > 1
+    return [(tuple(fold.number for fold in (folds if own else folds[-1:])), None)]
+
+
+def _with_digest(block: Block) -> Block:
+    return structs.replace(block, digest=digest_of(block))
+
+
 def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> Block:
     space = part.space.with_fixed(stage.fixed)
     # Points that the user gives come first in the search, not again in every stage.
@@ -82,8 +115,9 @@ def _block(part: Part, place: int, stage: StageSpec, folds: tuple[int, ...]) -> 
         narrow=stage.narrow,
         pruning=stage.pruning,
         given=given,
+        racing=None if stage.refit is not None else part.racing,
     )
-    return structs.replace(block, digest=digest_of(block))
+    return _with_digest(block)
 
 
 def _given(part: Part, space: Space) -> tuple[dict[str, Any], ...]:
@@ -109,7 +143,7 @@ def _given(part: Part, space: Space) -> tuple[dict[str, Any], ...]:
 def digest_of(block: Block) -> str:
     """Return the digest of what a block's points are; its place among the others does not count."""
     own = structs.replace(block, first=0, first_point=0, needs=None, digest="")
-    return hashlib.blake2b(records.canonical_json(own), digest_size=8).hexdigest()
+    return hashlib.blake2b(canonical_json(own), digest_size=8).hexdigest()
 
 
 def source_of(blocks: tuple[Block, ...], block: Block) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.planning import code
-from hpc_search.records.plan import DataSpec
+from hpc_search.records.search import DataSpec
 from hpc_search.splits import Table
 
 

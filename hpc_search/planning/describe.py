@@ -9,7 +9,8 @@ from typing import Any, Final
 from hpc_search.planning.drafts import Draft
 from hpc_search.planning.spaces import Lines, space_lines
 from hpc_search.records import index
-from hpc_search.records.plan import Block, Part, Plan, PruningSpec, StrategySpec
+from hpc_search.records.plan import Block, Plan
+from hpc_search.records.search import Part, PruningSpec, StrategySpec
 from hpc_search.space import word
 
 #: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).

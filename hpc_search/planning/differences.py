@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hpc_search.config.dump import flow, space_keys
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.space import Space
 
 #: Characters of a value that is shown.

@@ -12,7 +12,7 @@ from typing import Final
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.records import checked
-from hpc_search.records.plan import Struct
+from hpc_search.records.search import Struct
 
 FORMAT: Final = "hpc_search.digests"
 VERSION: Final = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 import secrets
@@ -15,20 +14,22 @@ from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 
-from hpc_search import __version__, config, durable, mounts, splits
+from hpc_search import __version__, config, durable, mounts
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.planning import code, data, sources
+from hpc_search.planning import code, manifests, sources
 from hpc_search.planning.amending import same
 from hpc_search.planning.archive import Snapshot
 from hpc_search.planning.blocks import blocks_of
 from hpc_search.planning.digests import encode_digests
+from hpc_search.planning.manifests import Manifests
 from hpc_search.planning.reading import Instance, encode_instance, load_plan
 from hpc_search.planning.sources import Sources
 from hpc_search.records import checked
 from hpc_search.records import index as index_codec
 from hpc_search.records import plan as records
-from hpc_search.records.plan import Part, Plan, Search
+from hpc_search.records.plan import Plan
+from hpc_search.records.search import Part, Search, search_id
 
 #: Directories that a run has from the start.
 _DIRECTORIES: Final = (
@@ -66,8 +67,8 @@ def draft(path: Path, asked: config.Asked = config.NOTHING) -> Draft:
     for part in search.parts:
         check_trial(part, base)
     taken = take_sources(search, base)
-    manifests = _manifests(search, base)
-    return Draft(_plan(search, taken.snapshot, manifests), taken, manifests, base)
+    split = manifests.make(search, base)
+    return Draft(_plan(search, taken.snapshot, split), taken, split.files, base)
 
 
 def take_sources(search: Search, base: Path) -> Sources:
@@ -144,10 +145,9 @@ def _check_placeholders(part: Part) -> None:
     )
 
 
-def _plan(search: Search, snapshot: Snapshot, manifests: dict[str, bytes]) -> Plan:
-    blocks = blocks_of(search)
-    splits_bytes = b"".join(name.encode() + b"\0" + manifests[name] for name in sorted(manifests))
-    identity = records.search_id(search)
+def _plan(search: Search, snapshot: Snapshot, split: Manifests) -> Plan:
+    blocks = blocks_of(search, split.folds)
+    identity = search_id(search)
     return Plan(
         search_id=identity,
         run_id=f"{identity}-{secrets.token_hex(4)}",
@@ -157,7 +157,7 @@ def _plan(search: Search, snapshot: Snapshot, manifests: dict[str, bytes]) -> Pl
         points=sum(block.points for block in blocks),
         trials=sum(block.trials for block in blocks),
         code_digest=snapshot.digest,
-        splits_digest=hashlib.blake2b(splits_bytes, digest_size=16).hexdigest() if manifests else "",
+        splits_digest=split.digest,
         versions=_versions(),
     )
 
@@ -173,39 +173,6 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _manifests(search: Search, base: Path) -> dict[str, bytes]:
-    """Return RUN-relative path -> content of the split manifests."""
-    if search.folds is None or search.data is None:
-        return {}
-    table = data.load_table(search.data, base)
-    spec = search.folds
-    split = splits.make_split(table, kind=spec.kind, n=spec.n, seed=spec.seed, test_share=spec.test_share)
-    layout = Layout(Path())
-    parts: dict[Path, tuple[int, ...]] = {}
-    for number, fold in enumerate(split.folds):
-        for part, rows in (("train", fold.train), ("val", fold.val)):
-            parts[layout.split_manifest(number, part)] = rows
-    if split.test:
-        parts[layout.vault_test] = split.test
-    files = {path.as_posix(): splits.manifest_csv(table, rows).encode() for path, rows in parts.items()}
-    described = {
-        path.as_posix(): {
-            "digest": hashlib.blake2b(files[path.as_posix()], digest_size=16).hexdigest(),
-            "rows": len(rows),
-        }
-        for path, rows in parts.items()
-    }
-    content = {
-        "format": "hpc_search.splits",
-        "version": 1,
-        "ids": table.id_kind,
-        "spec": spec,
-        "files": described,
-    }
-    files[layout.splits_index.as_posix()] = msgspec.json.format(msgspec.json.encode(content), indent=1)
-    return files
 
 
 def build(made: Draft, layout: Layout) -> bool:
@@ -293,13 +260,13 @@ def _origin_of(made: Draft, layout: Layout) -> dict[str, bytes]:
     return files | ({layout.code_diff.name: found.diff} if found.diff else {})
 
 
-def planned_files(plan: Plan, snapshot: Snapshot, manifests: dict[str, bytes]) -> dict[str, bytes]:
+def planned_files(plan: Plan, snapshot: Snapshot, split: dict[str, bytes]) -> dict[str, bytes]:
     """Return RUN-relative path -> content of the files that `plan` makes and nobody changes."""
     layout = Layout(Path())
     files = {
         layout.search_yaml.name: config.dump_search(plan.search).encode(),
         layout.plan.name: records.encode_plan(plan),
-        **manifests,
+        **split,
     }
     return files | ({layout.code.name: snapshot.data} if snapshot.data else {})
 
@@ -310,7 +277,8 @@ def draft_again(plan: Plan, base: Path) -> dict[str, bytes]:
     Raises:
         UsageError: Something that the search names is not there any more.
     """
-    return planned_files(plan, take_sources(plan.search, base).snapshot, _manifests(plan.search, base))
+    files = manifests.make(plan.search, base).files
+    return planned_files(plan, take_sources(plan.search, base).snapshot, files)
 
 
 def _raise(error: OSError) -> NoReturn:
@@ -340,7 +308,7 @@ def _already(made: Draft, layout: Layout) -> bool:
 
 
 def _difference(planned: Plan, wanted: Plan) -> str:
-    if records.search_id(planned.search) == wanted.search_id:
+    if search_id(planned.search) == wanted.search_id:
         return "  the data changed: the manifests of the folds differ from the ones planned"
     old, new = (config.dump_search(plan.search).splitlines() for plan in (planned, wanted))
     lines = difflib.unified_diff(old, new, "planned", "this file", lineterm="", n=0)

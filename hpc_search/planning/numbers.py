@@ -94,7 +94,7 @@ class Numbering:
 
 def is_derived(block: Block) -> bool:
     """Return whether the points of *block* come from results of an earlier one."""
-    return block.narrow is not None or block.strategy.kind == "top"
+    return block.narrow is not None or block.strategy.kind == "top" or bool(block.refit)
 
 
 def _strategy(block: Block) -> Strategy:

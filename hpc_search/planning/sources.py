@@ -12,7 +12,7 @@ from hpc_search.errors import UsageError
 from hpc_search.planning import archive, git, ignoring, imports
 from hpc_search.planning.archive import Manifest, Snapshot, name_below
 from hpc_search.planning.imports import SUFFIXES, Found, Locator
-from hpc_search.records.plan import TrialSpec
+from hpc_search.records.search import TrialSpec
 
 #: Sources are small; more than this is most likely data.
 MAX_BYTES: Final = 64 << 20

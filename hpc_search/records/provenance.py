@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from hpc_search.records.plan import Struct
+from hpc_search.records.search import Struct
 
 PROVENANCE: Final = "hpc_search.provenance"
 SNAPSHOT: Final = "hpc_search.snapshot"

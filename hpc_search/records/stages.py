@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from hpc_search.records.plan import Struct
+from hpc_search.records.search import Struct
 from hpc_search.space import Space
 
 

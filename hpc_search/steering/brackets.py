@@ -12,7 +12,8 @@ from typing import NamedTuple
 from hpc_search.ledger.follower import Follower
 from hpc_search.planning.numbers import split_number, trials_beside
 from hpc_search.records.journal import Verdict
-from hpc_search.records.plan import Block, Plan, PruningSpec
+from hpc_search.records.plan import Block, Plan
+from hpc_search.records.search import PruningSpec
 from hpc_search.strategies import pruning
 from hpc_search.strategies.pruning import Member, Schedule
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.strategies.base import Strategy
 from hpc_search.strategies.catalog import Catalog
 from hpc_search.strategies.grid import Grid

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hpc_search.errors import UsageError
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.space import Space
 from hpc_search.strategies.grid import Grid
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal, NamedTuple
 
 from hpc_search.errors import UsageError
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 
 
 class Option(NamedTuple):

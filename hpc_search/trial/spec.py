@@ -45,6 +45,10 @@ class Spec:
     #: Directories that the trial's code is imported from first.
     code: tuple[str, ...] = ()
     directory: str = ""
+    #: What it trains on where it trains the chosen point again (`Block.refit`), "" in the search.
+    refit: str = ""
+    #: Whether it is the one look at the test side: only then `trial.split.test` answers.
+    testing: bool = False
     #: After which reports the trial waits for a verdict.
     schedule: Schedule = Schedule()  # noqa: RUF009 - it cannot change
 

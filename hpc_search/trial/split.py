@@ -11,6 +11,7 @@ import msgspec
 from hpc_search import splits
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
+from hpc_search.records.splits import SplitsIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +22,18 @@ class Split:
     val: tuple[str | int, ...]
 
 
-class _Manifest(msgspec.Struct, frozen=True):
-    digest: str
-    rows: int
-
-
-class _SplitsIndex(msgspec.Struct, frozen=True):
-    ids: splits.IdKind
-    files: dict[str, _Manifest]
-
-
 def read_split(layout: Layout, fold: int) -> Split:
     """Return the ids of *fold* from the manifests.
 
     Raises:
         DamagedError: A manifest is missing or differs from the one planned.
     """
-    index = msgspec.json.decode(layout.splits_index.read_bytes(), type=_SplitsIndex)
+    index = msgspec.json.decode(layout.splits_index.read_bytes(), type=SplitsIndex)
     parts = [_read_part(layout, layout.split_manifest(fold, part), index) for part in ("train", "val")]
     return Split(train=parts[0], val=parts[1])
 
 
-def _read_part(layout: Layout, path: Path, index: _SplitsIndex) -> tuple[str | int, ...]:
+def _read_part(layout: Layout, path: Path, index: SplitsIndex) -> tuple[str | int, ...]:
     name = path.relative_to(layout.root).as_posix()
     try:
         content = path.read_bytes()

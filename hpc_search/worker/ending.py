@@ -8,7 +8,7 @@ from typing import Any, Final
 from hpc_search.ledger import Claimed
 from hpc_search.ledger.samples import append_scores
 from hpc_search.records import journal as lines
-from hpc_search.records.plan import OomRetry
+from hpc_search.records.search import OomRetry
 from hpc_search.runners.messages import SUPERSEDED
 from hpc_search.strategies.pruning import in_words
 from hpc_search.worker import breaker, estimate, memory, verdict

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hpc_search.records.plan import Plan, TrialSpec
+from hpc_search.records.plan import Plan
+from hpc_search.records.search import TrialSpec
 from hpc_search.worker.events import Events
 from hpc_search.worker.host import Host
 from hpc_search.worker.opening import Opened, Opener

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hpc_search.records.plan import OomRetry
+from hpc_search.records.search import OomRetry
 
 _PROC: Final = Path("/proc/self")
 #: cgroup v2 counts in memory.events, v1 in memory.oom_control; both call the count of kills so.

@@ -15,7 +15,8 @@ from hpc_search.ledger import Ledger, snapshots
 from hpc_search.planning import archive, load_instance
 from hpc_search.planning.digests import damaged_splits
 from hpc_search.planning.reading import load_provenance
-from hpc_search.records.plan import Plan, TrialSpec
+from hpc_search.records.plan import Plan
+from hpc_search.records.search import TrialSpec
 from hpc_search.worker.events import Events
 from hpc_search.worker.host import CommandHost, FreshHost, Host, TemplateHost
 from hpc_search.worker.log import Log

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
-from hpc_search.records.plan import Retry
+from hpc_search.records.search import Retry
 from hpc_search.runners.messages import SUPERSEDED
 from hpc_search.runners.processes import STOP_SIGNALS
 

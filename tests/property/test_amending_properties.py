@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from hpc_search.planning import Numbering
 from hpc_search.planning.amending import amendment
 from hpc_search.planning.blocks import blocks_of
-from hpc_search.records.plan import FoldsSpec, Metric, Plan, Search, StrategySpec, TrialSpec, search_id
+from hpc_search.records.plan import Plan
+from hpc_search.records.search import FoldsSpec, Metric, Search, StrategySpec, TrialSpec, search_id
 from hpc_search.space import Choice, Int, Space, Uniform, canonical
 from hpc_search.space.dimensions import Dimension
 from hpc_search.space.rules import Rules
@@ -31,7 +32,7 @@ def search(space: Space, strategy: StrategySpec, seeds: tuple[int, ...], folds: 
 
 
 def plan(wanted: Search) -> Plan:
-    blocks = blocks_of(wanted)
+    blocks = blocks_of(wanted, ())
     return Plan(
         search_id=search_id(wanted),
         run_id="run",

@@ -14,7 +14,7 @@ from hpc_search.config import Profile, dump_point, dump_profile, dump_search, pa
 from hpc_search.config.point import parse_point
 from hpc_search.config.profile import parse_profile
 from hpc_search.errors import ConfigError, UsageError
-from hpc_search.records.plan import (
+from hpc_search.records.search import (
     Budget,
     DataSpec,
     FoldsSpec,

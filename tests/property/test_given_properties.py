@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Rules, Space, Uniform, point_hash
 from hpc_search.strategies import make
 

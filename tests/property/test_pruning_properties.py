@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc_search.records.journal import Verdict
-from hpc_search.records.plan import PruningSpec
+from hpc_search.records.search import PruningSpec
 from hpc_search.strategies.pruning import Member, judge, promotions, recorded, replay, settled
 from hpc_search.strategies.pruning.judging import Judgement
 

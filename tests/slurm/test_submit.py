@@ -21,7 +21,8 @@ from hpc_search.launchers.base import token
 from hpc_search.launchers.slurm import SlurmLauncher
 from hpc_search.layout import Layout
 from hpc_search.ledger import submits
-from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
+from hpc_search.records.plan import Plan
+from hpc_search.records.search import Metric, Search, StrategySpec, TrialSpec
 from hpc_search.space import Space
 from tests.slurm.cluster import ROOT, Cluster
 from tests.waiting import wait_until

@@ -13,7 +13,7 @@ from hpc_search import durable
 from hpc_search.config.profile import parse_profile
 from hpc_search.ledger import used_up
 from hpc_search.records.journal import Checkpoint, Claim, End, Exit, Start
-from hpc_search.records.plan import Budget
+from hpc_search.records.search import Budget
 from hpc_search.status import budget, read_status
 from hpc_search.status.model import Use
 from hpc_search.status.slots import share_of

@@ -9,7 +9,7 @@ import pytest
 
 from hpc_search.config import Asked, Chosen, dump_search, parse_search
 from hpc_search.errors import ConfigError, UsageError
-from hpc_search.records.plan import Search, StrategySpec
+from hpc_search.records.search import Search, StrategySpec
 from hpc_search.space import Choice, Space
 from hpc_search.strategies import make
 

@@ -19,8 +19,9 @@ from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records.journal import Note
-from hpc_search.records.plan import Metric, encode_plan
+from hpc_search.records.plan import encode_plan
 from hpc_search.records.seal import SealEntry, encode_seal, parse_seal
+from hpc_search.records.search import Metric
 from hpc_search.slices.observed import Device, Observed, encode
 from tests.run_builder import RunBuilder, worker_id
 

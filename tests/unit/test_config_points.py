@@ -11,7 +11,7 @@ import pytest
 from hpc_search.config import Asked, Elsewhere, dump_search, parse_search
 from hpc_search.errors import ConfigError, UsageError
 from hpc_search.planning.blocks import blocks_of
-from hpc_search.records.plan import Search
+from hpc_search.records.search import Search
 from hpc_search.strategies import make
 
 HEAD = """\
@@ -217,7 +217,7 @@ stages:
 
 
 def test_given_points_run_in_the_first_stage_as_it_fixes_and_derives() -> None:
-    first, second = blocks_of(parse_search(STAGED.encode(), "f.yaml"))
+    first, second = blocks_of(parse_search(STAGED.encode(), "f.yaml"), ())
     assert first.given == (
         {"width": 8, "depth": 1, "epochs": 3, "units": 24},
         {"width": 16, "depth": 2, "epochs": 3, "units": 96},
@@ -228,4 +228,4 @@ def test_given_points_run_in_the_first_stage_as_it_fixes_and_derives() -> None:
 def test_given_point_that_the_first_stage_excludes_is_refused() -> None:
     text = STAGED.replace("{points: 4}}, fixed: {epochs: 3}", "{points: 3}}, fixed: {epochs: 20}")
     with pytest.raises(UsageError, match=r"points\[1\] is no point .* by constraints\[0\]: units 640"):
-        blocks_of(parse_search(text.encode(), "f.yaml"))
+        blocks_of(parse_search(text.encode(), "f.yaml"), ())

@@ -6,7 +6,7 @@ import pytest
 
 from hpc_search.config import dump_search, parse_search
 from hpc_search.errors import ConfigError
-from hpc_search.records.plan import PruningSpec
+from hpc_search.records.search import PruningSpec
 
 HEAD = "name: x\ntrial: t.py:train\nmetric: {name: acc, goal: max}\nspace: {a: [1, 2]}\nstrategy: grid\n"
 STAGES = {"inherits": "", "without": ", pruning: null", "own": ", pruning: {asha: {max_steps: 9}}"}

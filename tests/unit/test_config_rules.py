@@ -9,7 +9,7 @@ import pytest
 from hpc_search.config import dump_search, load_search, parse_search, rule_lines
 from hpc_search.errors import ConfigError
 from hpc_search.planning.spaces import space_lines
-from hpc_search.records.plan import Search
+from hpc_search.records.search import Search
 from hpc_search.space import Choice, Int, LogUniform, Normal, Prior, Quantized, Space, Uniform
 
 HEAD = "name: x\ntrial: train.py:train\nmetric: {name: acc, goal: max}\nstrategy: {random: {points: 2}}\n"

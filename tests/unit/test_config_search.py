@@ -11,7 +11,7 @@ import pytest
 from hpc_search.config import dump_search, load_search, parse_search
 from hpc_search.config.search import LATER_KEYS
 from hpc_search.errors import ConfigError, UsageError
-from hpc_search.records.plan import FoldsSpec, OomRetry, Search, StrategySpec
+from hpc_search.records.search import FoldsSpec, OomRetry, Search, StrategySpec
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Rules, Uniform
 
 HEAD = "name: x\ntrial: train.py:train\nmetric: {name: acc, goal: max}\n"

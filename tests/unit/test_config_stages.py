@@ -7,7 +7,7 @@ import pytest
 from hpc_search.config import dump_search, parse_search
 from hpc_search.config.chosen import chosen
 from hpc_search.errors import ConfigError, UsageError
-from hpc_search.records.plan import Metric, Narrow, PruningSpec, Search, StageSpec
+from hpc_search.records.search import Metric, Narrow, PruningSpec, Search, StageSpec
 from hpc_search.space import Choice, Int, Uniform
 
 HEAD = "name: x\ntrial: train.py:train\nmetric: {name: acc, goal: max}\n"

@@ -8,7 +8,7 @@ import pytest
 
 from hpc_search.config import dump_search, parse_search
 from hpc_search.errors import ConfigError
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.strategies import KNOWN, make
 
 HEAD = "name: x\ntrial: train.py:train\nmetric: {name: acc, goal: max}\n"

@@ -13,6 +13,9 @@ ROOT = Path("RUN")
 #: Files of layouts that take arguments, with the arguments of the example in FORMAT.md.
 EXAMPLES = {
     "split_manifest": (0, "train"),
+    "vault_opening": (1,),
+    "vault_result": (1,),
+    "audit_fold": (0,),
     "coarse_lock": ("submit",),
     "seal": (1,),
     "later_plan": (2,),

@@ -112,7 +112,7 @@ def test_files_that_no_run_has_are_told_and_left_alone(finished: FsckRun) -> Non
 # -- what plan made
 PLANNED = (
     "search.yaml", "plan.json", "digests.json", "code.zip", "splits/splits.json",
-    "splits/fold_00/train.csv", "splits/fold_01/val.csv", "vault/test.csv",
+    "splits/fold_00/train.csv", "splits/fold_01/val.csv", "splits/fold_01/test.csv",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from hpc_search.launchers import refill
 from hpc_search.ledger import Ledger, left
 from hpc_search.ledger.gates import Gates, start_parts
 from hpc_search.mounts import Claiming
-from hpc_search.records.plan import PruningSpec, StrategySpec
+from hpc_search.records.search import PruningSpec, StrategySpec
 from hpc_search.records.stages import Opened
 from hpc_search.search import launch
 from hpc_search.search.runs import Run

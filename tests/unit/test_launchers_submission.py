@@ -32,7 +32,8 @@ from hpc_search.layout import Layout
 from hpc_search.ledger import submits
 from hpc_search.ledger.submits import Job
 from hpc_search.records import journal
-from hpc_search.records.plan import Metric, Plan, Search, StrategySpec, TrialSpec
+from hpc_search.records.plan import Plan
+from hpc_search.records.search import Metric, Search, StrategySpec, TrialSpec
 from hpc_search.space import Space
 
 

@@ -12,7 +12,7 @@ from hpc_search.ledger import history, indexed, read_entry
 from hpc_search.records import index
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
-from hpc_search.records.plan import Retry
+from hpc_search.records.search import Retry
 from tests.ledger_run import LedgerRun, end_of
 
 

@@ -13,7 +13,7 @@ from hpc_search.ledger import Claimed, Ledger, exclusive, history, orders, retri
 from hpc_search.ledger.fold import fold
 from hpc_search.mounts import Claiming
 from hpc_search.records import index
-from hpc_search.records.plan import OomRetry, Retry
+from hpc_search.records.search import OomRetry, Retry
 from tests.ledger_run import LedgerRun, end_of, without_times
 
 RETRY = Retry(oom=OomRetry(halve="x", times=1), error=1)

@@ -14,7 +14,7 @@ from hpc_search.ledger.fold import fold
 from hpc_search.ledger.indexed import IndexedBook
 from hpc_search.records import index
 from hpc_search.records import journal as lines
-from hpc_search.records.plan import Retry
+from hpc_search.records.search import Retry
 from tests.ledger_run import LedgerRun, end_of, flip, without_times
 
 

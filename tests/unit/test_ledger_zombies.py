@@ -20,7 +20,7 @@ from hpc_search.ledger.fold import fold
 from hpc_search.ledger.retries import Known
 from hpc_search.mounts import Claiming
 from hpc_search.records import journal as lines
-from hpc_search.records.plan import Retry
+from hpc_search.records.search import Retry
 from hpc_search.runners import messages
 from hpc_search.runners.messages import SUPERSEDED
 from hpc_search.worker.events import Events

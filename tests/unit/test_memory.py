@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpc_search.records import journal as lines
-from hpc_search.records.plan import OomRetry
+from hpc_search.records.search import OomRetry
 from hpc_search.worker.failures import note_memory
 from hpc_search.worker.memory import KillCounter, counter_file, host_ran_out, program_ran_out
 from tests.ledger_run import LedgerRun

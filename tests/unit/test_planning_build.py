@@ -254,11 +254,11 @@ def test_an_unknown_placeholder_is_refused_with_a_near_miss(base: Path) -> None:
 
 
 # -- folds
-def test_manifests_hold_every_row_once_and_the_test_share_is_in_the_vault(base: Path) -> None:
+def test_manifests_hold_every_row_once_and_the_test_share_in_a_file_of_its_own(base: Path) -> None:
     plan(base, DATA)
     layout = Layout(base / "run")
     first, second = (read_split(layout, fold) for fold in (0, 1))
-    test = {int(row.split(",")[0]) for row in layout.vault_test.read_text().splitlines()[1:]}
+    test = {int(row.split(",")[0]) for row in layout.split_manifest(0, "test").read_text().splitlines()[1:]}
     assert len(test) == 4
     assert set(first.val) | set(second.val) | test == set(range(20))
     assert set(first.train) == set(second.val)

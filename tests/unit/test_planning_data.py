@@ -8,7 +8,7 @@ import pytest
 
 from hpc_search.errors import UsageError
 from hpc_search.planning.data import load_table
-from hpc_search.records.plan import DataSpec
+from hpc_search.records.search import DataSpec
 from hpc_search.splits import Table
 
 SPEC = DataSpec(index="data.csv", id="sample", label="y", group="patient")

@@ -14,7 +14,7 @@ from hpc_search.errors import DamagedError, UsageError
 from hpc_search.planning import archive, sources
 from hpc_search.planning.archive import MANIFEST, Manifest
 from hpc_search.planning.sources import Sources, take
-from hpc_search.records.plan import TrialSpec
+from hpc_search.records.search import TrialSpec
 from tests.unit.test_planning_code import write
 
 
@@ -384,7 +384,7 @@ def test_sources_are_found_by_a_fresh_interpreter_without_being_imported(tmp_pat
     write(tmp_path, train="raise SystemExit('imported')\nimport helper", helper="raise SystemExit")
     program = (
         "from pathlib import Path; from hpc_search.planning.sources import take; "
-        "from hpc_search.records.plan import TrialSpec; "
+        "from hpc_search.records.search import TrialSpec; "
         f"print(*take([TrialSpec(callable='train:f')], Path({str(tmp_path)!r})).snapshot.files)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -11,8 +11,9 @@ import pytest
 from hpc_search.errors import HpcSearchError
 from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.proposals import Proposals
-from hpc_search.records.plan import Block, Metric, Plan, StrategySpec
+from hpc_search.records.plan import Block, Plan
 from hpc_search.records.proposals import Entry, family_of
+from hpc_search.records.search import Metric, StrategySpec
 from hpc_search.records.stages import Opened
 from hpc_search.space import Space, Uniform
 from hpc_search.steering.proposer import Proposer, replay

@@ -10,8 +10,8 @@ import pytest
 from hpc_search.planning import git, packages, provenance, sources
 from hpc_search.planning.packages import differences
 from hpc_search.planning.provenance import without_secrets
-from hpc_search.records.plan import TrialSpec
 from hpc_search.records.provenance import Repository
+from hpc_search.records.search import TrialSpec
 from tests.unit.test_planning_code import write
 
 

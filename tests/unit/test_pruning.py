@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpc_search.records.plan import PruningSpec
+from hpc_search.records.search import PruningSpec
 from hpc_search.strategies.pruning import (
     Member,
     bracket_of,

@@ -8,20 +8,17 @@ import msgspec
 import pytest
 
 from hpc_search.errors import DamagedError
-from hpc_search.records.plan import (
-    Block,
+from hpc_search.records.plan import Block, Plan, encode_plan, parse_plan
+from hpc_search.records.search import (
     Budget,
     FoldsSpec,
     Metric,
     OomRetry,
-    Plan,
     Retry,
     Search,
     StrategySpec,
     TrialSpec,
     canonical_json,
-    encode_plan,
-    parse_plan,
     search_id,
 )
 from hpc_search.space import Choice, LogUniform, Space

@@ -11,7 +11,7 @@ import yaml
 from hpc_search.config import parse_search
 from hpc_search.config.sequifier import Imported, import_sequifier
 from hpc_search.errors import ConfigError
-from hpc_search.records.plan import OomRetry, StrategySpec
+from hpc_search.records.search import OomRetry, StrategySpec
 from hpc_search.space import canonical
 from hpc_search.strategies import make
 

@@ -202,13 +202,16 @@ def test_damaged_manifest_is_named(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (Split((Fold((0, 1), (1, 2)),)), "fold 0: train and val share 1 id, for example 1"),
-        (Split((Fold((0,), (4,)), Fold((0, 8), (4,))), (8, 9)), "fold 1: train and test share 1 id, for ex"),
-        (Split((Fold((0,), (4,)),), (4,)), "fold 0: val and test share 1 id"),
-        (Split((Fold((0,), (1,)),)), "fold 0: train and val share 1 group, for example 'g0'"),
-        (Split((Fold((0, 4), (8,)),), (5, 1)), "fold 0: train and test share 2 groups"),
-        (Split((Fold((0,), ()),)), "fold 0 has no val rows: train 1, val 0"),
-        (Split((Fold((), (0,)),)), "fold 0 has no train rows"),
+        (Split((Fold(0, (0, 1), (1, 2)),)), "fold 0: train and val share 1 id, for example 1"),
+        (
+            Split((Fold(0, (0,), (4,), (9,)), Fold(1, (0, 8), (4,), (8, 9)))),
+            "fold 1: train and test share 1 id, for ex",
+        ),
+        (Split((Fold(0, (0,), (4,), (4,)),)), "fold 0: val and test share 1 id"),
+        (Split((Fold(0, (0,), (1,)),)), "fold 0: train and val share 1 group, for example 'g0'"),
+        (Split((Fold(0, (0, 4), (8,), (5, 1)),)), "fold 0: train and test share 2 groups"),
+        (Split((Fold(0, (0,), ()),)), "fold 0 has no val rows: train 1, val 0"),
+        (Split((Fold(0, (), (0,)),)), "fold 0 has no train rows"),
     ],
 )
 def test_planted_overlap_is_found(split: Split, message: str) -> None:

@@ -43,7 +43,7 @@ B = ("u", "v", "u", "w")
 
 def plan_of(text: str) -> Plan:
     search = parse_search(text.encode(), "s.yaml")
-    blocks = blocks_of(search)
+    blocks = blocks_of(search, ())
     points, trials = (sum(getattr(block, name) for block in blocks) for name in ("points", "trials"))
     return Plan(
         search_id="x", run_id="x-y", created=1.0, search=search, blocks=blocks, points=points, trials=trials

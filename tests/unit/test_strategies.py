@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from hpc_search.errors import UsageError
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Space, Uniform, point_hash
 from hpc_search.strategies import make
 from hpc_search.strategies.permutation import Permutation

@@ -385,7 +385,17 @@ def with_splits(root: Path, ids: tuple[str | int, ...]) -> Layout:
             digest = hashlib.blake2b(content, digest_size=16).hexdigest()
             files[path.relative_to(root).as_posix()] = {"digest": digest, "rows": len(rows)}
     kind = "int" if isinstance(ids[0], int) else "str"
-    layout.splits_index.write_bytes(msgspec.json.encode({"ids": kind, "files": files}))
+    index = {
+        "ids": kind,
+        "spec": {"kind": "kfold", "n": 2},
+        "data": {"spec": {}, "rows": len(ids), "table": ""},
+        "folds": [
+            {"number": n, "sides": {part: f"splits/fold_{n:02d}/{part}.csv" for part in ("train", "val")}}
+            for n in range(2)
+        ],
+        "files": files,
+    }
+    layout.splits_index.write_bytes(msgspec.json.encode(index))
     return layout
 
 

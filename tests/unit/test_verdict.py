@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hpc_search.records.index import Entry
-from hpc_search.records.plan import OomRetry, Retry
+from hpc_search.records.search import OomRetry, Retry
 from hpc_search.worker.verdict import TIME_LIMIT, Observed, Verdict, another_chance, effective, judge, rung
 
 DONE = {"state": "done", "value": 0.5}

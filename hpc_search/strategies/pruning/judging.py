@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from hpc_search.records.journal import Verdict
-from hpc_search.records.plan import PruningSpec
+from hpc_search.records.search import PruningSpec
 from hpc_search.strategies.history import ranges
 from hpc_search.strategies.pruning.schedule import core, pauses
 

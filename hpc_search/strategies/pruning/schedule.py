@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from hpc_search.records.plan import PruningSpec
+from hpc_search.records.search import PruningSpec
 
 #: Rules that let a trial wait at a rung until it is promoted.
 PAUSING: Final = ("asha", "successive_halving", "hyperband")

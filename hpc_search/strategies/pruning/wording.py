@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpc_search.records.journal import Verdict
-from hpc_search.records.plan import PruningSpec
+from hpc_search.records.search import PruningSpec
 from hpc_search.strategies.pruning.judging import POINT, count, name
 from hpc_search.strategies.pruning.schedule import core, pauses, schedule
 

@@ -8,7 +8,7 @@ import random
 import time
 from typing import Any, Final, NamedTuple, Protocol
 
-from hpc_search.records.plan import StrategySpec
+from hpc_search.records.search import StrategySpec
 from hpc_search.strategies import make
 from hpc_search.strategies.base import Adaptive
 from hpc_search.strategies.history import History, Observation

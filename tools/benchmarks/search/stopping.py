@@ -9,7 +9,7 @@ import random
 import statistics
 from typing import Any, Final, NamedTuple, Protocol
 
-from hpc_search.records.plan import PruningSpec
+from hpc_search.records.search import PruningSpec
 from hpc_search.steering.brackets import Bracket
 from hpc_search.strategies import pruning
 from hpc_search.strategies.pruning import Member

@@ -6,16 +6,14 @@ one patient or series are not independent. The test part is taken first and is i
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from hpc_search.errors import DamagedError, UsageError
+from hpc_search.errors import UsageError
+from hpc_search.splits.table import Table
 
-IdKind = Literal["int", "str"]
 #: The kinds of folds that ``make_split`` knows.
 KINDS: Final = ("kfold", "stratified", "grouped")
 #: numpy's generators take no seed outside 0..SEED_MAX.
@@ -23,63 +21,31 @@ SEED_MAX: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """The rows to split: a unique id each, and where they are known its label and its group.
+class Fold:
+    """Rows of the table that one fold trains on, validates on and is tested on, each ascending, from 0.
 
-    Raises:
-        UsageError: No row, an id that is missing, double or of another type than the others, or
-            columns of different lengths, or a label or group that is no text, number or None.
+    ``number`` is its name everywhere. ``outer`` is the outer fold that it belongs to, None where there are
+    none: folds of one outer fold have the same test rows, and choose a point among themselves.
     """
 
-    ids: tuple[str | int, ...]
-    labels: tuple[Any, ...] | None = None
-    groups: tuple[Any, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Check the columns."""
-        if not self.ids:
-            raise UsageError("the data table has no rows", hint="check data: in the search file")
-        for name, column in (("labels", self.labels), ("groups", self.groups)):
-            if column is not None and len(column) != len(self.ids):
-                raise UsageError(f"the data table has {len(self.ids)} ids but {len(column)} {name}")
-            _check_scalars(column or (), name)
-        _check_ids(self.ids)
-
-    @classmethod
-    def of(
-        cls, ids: Iterable[Any], labels: Iterable[Any] | None = None, groups: Iterable[Any] | None = None
-    ) -> Table:
-        """Return the table of columns of any kind: lists, arrays, pandas series.
-
-        Raises:
-            UsageError: As the class.
-        """
-        return cls(
-            tuple(map(_plain, ids)),
-            None if labels is None else tuple(map(_plain, labels)),
-            None if groups is None else tuple(map(_plain, groups)),
-        )
-
-    @property
-    def id_kind(self) -> IdKind:
-        """Whether the ids are integers or texts; a manifest is read back with it."""
-        return "int" if isinstance(self.ids[0], int) else "str"
-
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """Rows of the table that one fold trains on and validates on, each ascending, from 0."""
-
+    number: int
     train: tuple[int, ...]
     val: tuple[int, ...]
+    test: tuple[int, ...] = ()
+    outer: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The folds, and the rows of the test part, ascending; the test part can be empty."""
+    """The folds, by number."""
 
     folds: tuple[Fold, ...]
-    test: tuple[int, ...] = ()
+
+    @property
+    def test(self) -> tuple[int, ...]:
+        """The rows of the test part that all folds share, () where each has its own, or none."""
+        first = self.folds[0].test
+        return first if all(fold.test == first for fold in self.folds) else ()
 
 
 def make_split(table: Table, kind: str, n: int, seed: int = 0, test_share: float = 0.0) -> Split:
@@ -101,8 +67,11 @@ def make_split(table: Table, kind: str, n: int, seed: int = 0, test_share: float
     chosen = set(test)
     rest = [row for row in everything if row not in chosen]
     _check_enough(table, rest, classes, groups, n)
-    folds = tuple(_folds(rest, classes, groups, n, seed))
-    split = Split(folds, tuple(test))
+    folds = (
+        Fold(number, train, val, tuple(test))
+        for number, (train, val) in enumerate(_folds(rest, classes, groups, n, seed))
+    )
+    split = Split(tuple(folds))
     check_disjoint(split, table)
     return split
 
@@ -113,94 +82,20 @@ def check_disjoint(split: Split, table: Table) -> None:
     Raises:
         UsageError: One does; the fold, the sides, the number and an example are named.
     """
-    for number, fold in enumerate(split.folds):
+    for fold in split.folds:
+        number = fold.number
         if not fold.train or not fold.val:
             empty = "train" if not fold.train else "val"
             raise UsageError(
                 f"fold {number} has no {empty} rows: train {len(fold.train)}, val {len(fold.val)}",
                 hint="use fewer folds, or smaller groups",
             )
-        sides = {"train": fold.train, "val": fold.val, "test": split.test}
+        sides = {"train": fold.train, "val": fold.val, "test": fold.test}
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             where = f"fold {number}: {one} and {other}"
             _check_apart(table.ids, "id", where, sides[one], sides[other])
             if table.groups is not None:
                 _check_apart(table.groups, "group", where, sides[one], sides[other])
-
-
-def manifest_csv(table: Table, rows: Sequence[int]) -> str:
-    """Return CSV text of *rows*: columns id and, where the table has them, label and group."""
-    columns = {"id": table.ids, "label": table.labels, "group": table.groups}
-    present = {name: column for name, column in columns.items() if column is not None}
-    lines = [
-        tuple(present),
-        *zip(*([column[row] for row in rows] for column in present.values()), strict=True),
-    ]
-    text = _csv(lines, csv.QUOTE_MINIMAL)
-    # The writer does not quote a lone carriage return, at which the reader ends the row.
-    return _csv(lines, csv.QUOTE_ALL) if "\r" in text else text
-
-
-def parse_manifest(text: str, kind: IdKind, where: str = "manifest") -> tuple[str | int, ...]:
-    """Return the ids of a manifest in their order; *kind* is the table's ``id_kind``.
-
-    Raises:
-        DamagedError: The text is no manifest; *where* and the line are named.
-    """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        if header[:1] != ["id"]:
-            raise DamagedError(f"{where} is no split manifest: its first column is {header[:1]}, not id")
-        return tuple(_parse_id(row, kind, len(header), f"{where}:{reader.line_num}") for row in reader)
-    except csv.Error as error:
-        raise DamagedError(f"{where}:{reader.line_num}: not CSV: {error}") from error
-
-
-def _csv(lines: Iterable[Sequence[object]], quoting: int) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerows(lines)  # type: ignore[arg-type]
-    return text.getvalue()
-
-
-def _parse_id(row: list[str], kind: IdKind, width: int, where: str) -> str | int:
-    if len(row) != width:
-        raise DamagedError(f"{where}: found {len(row)} columns, expected {width}")
-    if kind == "str":
-        return row[0]
-    try:
-        return int(row[0])
-    except ValueError as error:
-        raise DamagedError(f"{where}: found id {row[0]!r}, expected an integer") from error
-
-
-def _check_ids(ids: Sequence[str | int]) -> None:
-    kind = int if isinstance(ids[0], int) else str
-    seen: dict[object, int] = {}
-    for row, name in enumerate(ids):
-        if isinstance(name, bool) or not isinstance(name, kind) or name == "":
-            message = f"row {row} of the data table has the id {name!r}; expected a unique {kind.__name__}"
-            raise UsageError(message, hint="make every id an integer, or every id a text")
-        if name in seen:
-            raise UsageError(
-                f"the data table has the id {name!r} twice: rows {seen[name]} and {row}",
-                hint="ids must be unique; name another column in data: {id: ...}",
-            )
-        seen[name] = row
-
-
-def _check_scalars(column: Sequence[object], name: str) -> None:
-    for row, value in enumerate(column):
-        if not isinstance(value, (str, int, float, type(None))):
-            found = f"row {row} of the data table has {value!r} of type {type(value).__name__} in its {name}"
-            raise UsageError(found, hint="make it a text, a number, or None where it is not known")
-
-
-def _plain(value: Any) -> Any:
-    """Return a Python value for a scalar of numpy or pandas, None for what pandas calls missing."""
-    if type(value).__name__ in {"NAType", "NaTType"}:
-        return None
-    return value.item() if hasattr(value, "item") else value
 
 
 def _check_arguments(kind: str, n: int, seed: int, test_share: float) -> None:
@@ -305,7 +200,7 @@ def _check_enough(
 
 def _folds(
     rows: list[int], classes: list[int] | None, groups: list[int] | None, n: int, seed: int
-) -> Iterator[Fold]:
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     import numpy as np
     from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
@@ -317,7 +212,7 @@ def _folds(
         # Also for one class: it evens the sizes of the folds, which GroupKFold does only unshuffled.
         kind = StratifiedGroupKFold
     for train, val in kind(n, shuffle=True, random_state=seed).split(place, labels, units):
-        yield Fold(tuple(place[np.sort(train)].tolist()), tuple(place[np.sort(val)].tolist()))
+        yield tuple(place[np.sort(train)].tolist()), tuple(place[np.sort(val)].tolist())
 
 
 def _check_apart(
