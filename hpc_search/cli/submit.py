@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hpc_search.cli.options import Verbs, add_run, count, verb
+from hpc_search.cli.options import Verbs, add_folds, add_run, count, verb
 from hpc_search.errors import EXIT_DONE
 
 
@@ -17,6 +17,7 @@ def add(verbs: Verbs) -> None:
         "start workers for the work that is left; safe to repeat at any time",
         "  hpc-search submit runs/digits --profile slurm/profiles/SITE.yaml\n"
         "  hpc-search submit runs/digits --launcher local --wait\n"
+        "  hpc-search submit runs/digits --folds 3 4 5        only these folds; without it later, the rest\n"
         "  hpc-search submit runs/digits --dry-run            print the sbatch script\n"
         "  hpc-search submit runs/digits --resnapshot         new workers run the code as it is now",
     )
@@ -50,6 +51,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--force", action="store_true", help="even where the file system has less room than the plan needs"
     )
+    add_folds(parser)
     _add_code(parser)
     parser.add_argument("--wait", action="store_true", help="stay until the work ends, with a progress bar")
     parser.add_argument(
@@ -82,6 +84,7 @@ def run(given: argparse.Namespace) -> int:
         assignments=tuple(given.assignments),
         workers=given.workers,
         force=given.force,
+        folds=search.folds_of(found, given.folds),
     )
     if given.dry_run:
         print(search.preview(found, wish), end="")

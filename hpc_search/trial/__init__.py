@@ -80,6 +80,9 @@ class Trial:
         threads: Threads the trial may use.
         history: Reports so far as (step, metrics), earlier attempts' included.
         restored: Plain numbers, texts and tuples of the checkpoint by name: they cannot change in place.
+        refit: "" in the search; "train+val", "train" or "everything" where the chosen point is trained again
+            on that: no metric has to be returned then, and the state of the last `save` is kept.
+        testing: Whether this is `hpc-search test`, which alone opens ``split.test``.
     """
 
     def __init__(self, spec: Spec, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
@@ -97,6 +100,8 @@ class Trial:
         self.attempt = spec.attempt
         self.device = spec.device
         self.threads = spec.threads
+        self.refit = spec.refit
+        self.testing = spec.testing
         self.history: list[tuple[int, dict[str, float]]] = []
         self.restored: dict[str, Any] = {}
         #: Whether the trial waits at a rung from its next save on.
@@ -110,7 +115,7 @@ class Trial:
             clock,
             spec.save_interval,
             background=spec.save_in_background,
-            keep=spec.keep_checkpoints,
+            keep=spec.keep_checkpoints or bool(spec.refit),
         )
 
     @property
@@ -138,6 +143,8 @@ class Trial:
     def split(self) -> Split:
         """The train and validation ids of this trial's fold, checked against the plan.
 
+        Of a trial that trains the chosen point again on more than the training side, ``train`` is all that.
+
         Raises:
             UsageError: The search has no folds.
             DamagedError: A manifest was changed after the plan.
@@ -145,7 +152,7 @@ class Trial:
         if self._split is None:
             if self.fold is None:
                 raise UsageError("trial.split: the search has no folds", hint="add `data` and `folds` to it")
-            self._split = read_split(self._layout, self.fold)
+            self._split = read_split(self._layout, self.fold, self.refit, testing=self.testing)
         return self._split
 
     def report(self, step: int, /, **metrics: float) -> None:
