@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from hpc_search.splits.scaling import Scaler
+    from hpc_search.splits.scaling import Method, Scaler
 
 Ids = tuple[str | int, ...]
 T = TypeVar("T")
@@ -100,24 +100,22 @@ class Split(Sides[Ids]):
                 wrong += self._side_differences(side, _plain(given), planned)
         _refuse(wrong)
 
-    def scaler(self, values: npt.ArrayLike, ids: Iterable[Any]) -> Scaler:
-        """Return the normalisation of *values*, whose rows have these *ids*, all of them of ``train``.
+    def scaler(
+        self,
+        values: npt.ArrayLike,
+        ids: Iterable[Any],
+        *,
+        method: Method = "standard",
+        axes: tuple[int, ...] = (0,),
+    ) -> Scaler:
+        """Return the normalisation of *values*, whose rows have these *ids*, by the rows of ``train`` alone.
+
+        Rows of other sides may be among them: they are not looked at (see `splits.fit_scaler`).
 
         Raises:
-            UsageError: A row is of another side, or the values do not fit the ids.
+            UsageError: A row of ``train`` is missing, or the values do not fit the ids.
         """
-        from hpc_search.splits import scaling
-
-        names = _plain(ids)
-        own = set(self.train)
-        if others := [name for name in names if name not in own]:
-            where = "; ".join(self._where(others))
-            raise UsageError(
-                f"split.scaler: statistics are fitted on the training side alone, and found {where}",
-                hint="pass the rows of the training side: rows = split.positions(ids).train; "
-                "split.scaler(values[rows], ids[rows])",
-            )
-        return scaling.fit(values, names)
+        return splits.fit_scaler(values, self.train, _plain(ids), method=method, axes=axes)
 
     # -- what differs
     def _check_loaded(self, names: Ids) -> None:
