@@ -238,10 +238,14 @@ class Trial:
         Raises:
             Stopped: The trial was killed before it could say that it waits at a rung.
             Pruned: The search gave the trial up.
+            UsageError: This is `hpc-search test`, and nothing was saved.
         """
         self._saves.collect()
         loaded = self._slots.newest(checkpoint.check)
-        if loaded is not None and loaded.state.get("rung", 0) != self._spec.rung:
+        if self.testing and loaded is None:
+            words = f"trial.restore: trial {self.number} never saved, so there is nothing to test"
+            raise UsageError(words, hint="call trial.save as it trains, then plan a new run")
+        if loaded is not None and loaded.state.get("rung", 0) != self._spec.rung and not self.testing:
             # Steps of another batch size are other samples: it begins anew.
             loaded = None
         self._channel.send(
@@ -291,7 +295,12 @@ class Trial:
 
         Raises:
             Stopped: The worker has to stop, or the trial is paused at a rung; the state is saved.
+            UsageError: This is `hpc-search test`.
         """
+        if self.testing:
+            raise UsageError(
+                "trial.save: `hpc-search test` looks at what was trained, and changes nothing of it"
+            )
         step = checkpoint.step_of("trial.save", step)
         self._progress.saved = True
         stop = self._channel.stop_requested() or ("paused" if self.paused else "")

@@ -34,7 +34,7 @@ class Sides(Generic[T]):
 
     train: T
     val: T
-    _test: T | None = None
+    _test: T | None = field(default=None, repr=False)
 
     @property
     def test(self) -> T:
