@@ -108,6 +108,10 @@ class Layout:
         """Return what came of opening *number*."""
         return self.vault / f"result.{number:03d}.json"
 
+    def vault_again(self, number: int, time: int) -> Path:
+        """Return the record of going on with opening *number* for the *time*-th time (from 1)."""
+        return self.vault / f"again.{number:03d}.{time:02d}.json"
+
     # -- the ledger
     @property
     def ledger(self) -> Path:
