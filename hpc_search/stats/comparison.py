@@ -81,11 +81,11 @@ def signed_rank(first: Array, second: Array) -> float | None:
     Exact, by the null distribution of the ranks; with ties normal (Pratt 1959 for pairs without a
     difference).
     """
-    from scipy.stats import wilcoxon
-
     gaps = np.asarray(first) - np.asarray(second)
     if np.count_nonzero(gaps) < FEWEST_PAIRS or not np.isfinite(gaps).all():
         return None
+    from scipy.stats import wilcoxon
+
     sizes = np.abs(gaps)
     tied = len(np.unique(sizes)) < len(sizes) or bool((sizes == 0).any())
     exact = not tied and len(gaps) <= 50
