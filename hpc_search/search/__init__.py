@@ -17,6 +17,7 @@ from hpc_search.search.launch import (
 )
 from hpc_search.search.orders import Again, Ordered, retry, skip, submitted
 from hpc_search.search.pausing import closed, pause, resume
+from hpc_search.search.refit import Refit, Refitted, refit
 from hpc_search.search.resnapshot import change_code
 from hpc_search.search.runs import Choice, Planned, Run, amend_search, locate, open_run, plan_search, writable
 from hpc_search.search.trials import (
@@ -34,6 +35,8 @@ __all__ = [
     "Choice",
     "Ordered",
     "Planned",
+    "Refit",
+    "Refitted",
     "Run",
     "Wish",
     "after_work",
@@ -52,6 +55,7 @@ __all__ = [
     "plan_search",
     "preview",
     "refill",
+    "refit",
     "rerun",
     "resume",
     "retry",

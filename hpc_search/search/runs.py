@@ -170,6 +170,8 @@ def amend_search(
 
     made, notes = _draft(config_path, choice)
     found = writable(open_run(run or str(_usual(made).root)))
+    made = planning.settled(made, found.layout)
+    planning.refuse_changed(found.plan, made, found.layout)
     if dry_run:
         seen = planning.amendment(found.plan, made.plan)
         plan = seen.plan if seen is not None else found.plan
