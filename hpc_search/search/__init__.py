@@ -19,7 +19,17 @@ from hpc_search.search.orders import Again, Ordered, retry, skip, submitted
 from hpc_search.search.pausing import closed, pause, resume
 from hpc_search.search.refit import Refit, Refitted, refit
 from hpc_search.search.resnapshot import change_code
-from hpc_search.search.runs import Choice, Planned, Run, amend_search, locate, open_run, plan_search, writable
+from hpc_search.search.runs import (
+    Choice,
+    Planned,
+    Run,
+    amend_search,
+    folds_of,
+    locate,
+    open_run,
+    plan_search,
+    writable,
+)
 from hpc_search.search.trials import (
     check_one,
     last_log,
@@ -45,6 +55,7 @@ __all__ = [
     "change_code",
     "check_one",
     "closed",
+    "folds_of",
     "import_file",
     "last_log",
     "locate",

@@ -58,6 +58,23 @@ def open_run(text: str) -> Run:
     return Run(layout, load_plan(layout))
 
 
+def folds_of(run: Run, asked: Sequence[int]) -> tuple[int, ...]:
+    """Return the folds *asked* for, each once, in order.
+
+    Raises:
+        UsageError: The run does not have all of them.
+    """
+    there = sorted({number for block in run.plan.blocks for number in block.folds})
+    missing = sorted(set(asked) - set(there))
+    if missing and not there:
+        message = f"--folds {' '.join(map(str, missing))}: the run has no folds"
+        raise UsageError(message, hint="leave out --folds, or plan a search with `data` and `folds`")
+    if missing:
+        found = f"no fold {', '.join(map(str, missing))}; the run has {' '.join(map(str, there))}"
+        raise UsageError(f"--folds: {found}", hint="name folds of the run, or leave out --folds for all")
+    return tuple(sorted(set(asked)))
+
+
 def _known_runs(wanted: str) -> str:
     import difflib
 

@@ -49,3 +49,5 @@ class WorkerOptions:
     import_limit: float = 1800.0
     #: Whether installed packages may differ from those of the plan.
     any_packages: bool = False
+    #: Folds whose trials alone it claims, () for all.
+    folds: tuple[int, ...] = ()
