@@ -25,8 +25,9 @@ from sklearn.model_selection import (
 )
 
 from hpc_search.errors import UsageError
-from hpc_search.splits import Fold, FoldsSpec, Split, Table, make_split, spec_problems
+from hpc_search.splits import Fold, FoldsSpec, Split, Table, make_split
 from hpc_search.splits.making import derived_seed
+from hpc_search.splits.spec import spec_problems
 from tests.real_data import real_file
 
 SHARES = (0.7, 0.15, 0.15)
@@ -76,6 +77,7 @@ def test_without_a_test_share_the_rest_is_validated_on() -> None:
     assert (len(fold.train), len(fold.val), fold.test) == (5, 2, ())
 
 
+@pytest.mark.data
 def test_real_pairs_are_split_as_in_the_photo_workflow() -> None:
     with gzip.open(real_file("photo_triage_pairs_embedding_labels.csv.gz"), "rt", newline="") as file:
         pairs = [row for row in csv.DictReader(file) if float(row["Agreement"]) >= 0.7]
