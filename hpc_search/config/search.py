@@ -102,7 +102,8 @@ def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor, asked: Asked
         **read_start(section, cursor, asked),
     }
     seeds: Seeds = given.pop("seeds", Seeds((0,)))
-    strategy, pruning, own = given["strategy"], given.get("pruning"), ()
+    strategy, pruning = given["strategy"], given.get("pruning")
+    own: tuple[StageSpec, ...] = ()
     if "stages" in section:
         readers = {"strategy": read_strategy, "seeds": seed_list, "pruning": read_pruning}
         above = stages.Inherited(strategy=strategy, has_strategy="strategy" in section, pruning=pruning)

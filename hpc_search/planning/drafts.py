@@ -18,7 +18,6 @@ from hpc_search import __version__, config, durable, mounts
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning import manifests, sources
-from hpc_search.planning.amending import same
 from hpc_search.planning.archive import Snapshot
 from hpc_search.planning.blocks import blocks_of
 from hpc_search.planning.changes import between
@@ -26,6 +25,7 @@ from hpc_search.planning.digests import encode_digests
 from hpc_search.planning.manifests import Manifests
 from hpc_search.planning.programs import check_programs
 from hpc_search.planning.reading import Instance, encode_instance, load_plan
+from hpc_search.planning.same import same
 from hpc_search.planning.sources import Sources
 from hpc_search.records import checked
 from hpc_search.records import index as index_codec

@@ -25,12 +25,12 @@ class Manifests(NamedTuple):
     """RUN-relative path -> content of every file below splits/, and what splits.json says."""
 
     files: dict[str, bytes]
-    index: SplitsIndex | None = None
+    record: SplitsIndex | None = None
 
     @property
     def folds(self) -> tuple[FoldRecord, ...]:
         """The folds, none where nothing is split."""
-        return self.index.folds if self.index is not None else ()
+        return self.record.folds if self.record is not None else ()
 
     @property
     def digest(self) -> str:
@@ -81,10 +81,10 @@ def settled(made: Manifests, planned: Manifests) -> Manifests:
 
     Another line end, or a column that nobody uses, leaves the ids, labels, groups and folds as they were.
     """
-    if made.index is None or planned.index is None or made.files.keys() != planned.files.keys():
+    if made.record is None or planned.record is None or made.files.keys() != planned.files.keys():
         return made
-    again = msgspec.structs.replace(made.index.data, index=planned.index.data.index)
-    files = {**made.files, _INDEX: _encoded(msgspec.structs.replace(made.index, data=again))}
+    again = msgspec.structs.replace(made.record.data, index=planned.record.data.index)
+    files = {**made.files, _INDEX: _encoded(msgspec.structs.replace(made.record, data=again))}
     return planned if files == planned.files else made
 
 

@@ -11,6 +11,7 @@ from hpc_search.errors import UsageError
 from hpc_search.layout import Layout, runs_root
 from hpc_search.planning import load_instance, load_plan
 from hpc_search.records.plan import Plan
+from hpc_search.records.splits import SplitsIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +120,8 @@ class Planned(NamedTuple):
     code: str = ""
     #: What an amendment added.
     news: tuple[str, ...] = ()
+    #: How the data are split, None where they are not.
+    splits: SplitsIndex | None = None
 
 
 class Choice(NamedTuple):
@@ -146,11 +149,14 @@ def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False, choi
     layout = Layout(Path(run)) if run else _usual(made)
     if dry_run:
         told = [*notes, *warnings(made, made.plan)]
-        return Planned(Run(layout, made.plan), fresh=True, warnings=told, code=kept(made))
+        return Planned(
+            Run(layout, made.plan), fresh=True, warnings=told, code=kept(made), splits=made.splits.record
+        )
     fresh = planning.build(made, layout)
     plan = load_plan(layout)
     told = [*notes, *warnings(made, plan)]
-    return Planned(Run(layout, plan), fresh, told, kept(made) if fresh else "")
+    code = kept(made) if fresh else ""
+    return Planned(Run(layout, plan), fresh, told, code, splits=made.splits.record)
 
 
 def _draft(config_path: Path, choice: Choice) -> tuple[Draft, Sequence[str]]:
@@ -183,6 +189,7 @@ def amend_search(
     from hpc_search.ledger import used_up
     from hpc_search.ledger.index import extend
     from hpc_search.planning.describe import warnings
+    from hpc_search.planning.same import refitted
     from hpc_search.status.budget import Meter
 
     made, notes = _draft(config_path, choice)
@@ -190,11 +197,11 @@ def amend_search(
     made = planning.settled(made, found.layout)
     planning.refuse_changed(found.plan, made, found.layout)
     if dry_run:
-        seen = planning.amendment(found.plan, made.plan)
+        seen = planning.amendment(found.plan, made.plan, refitted=refitted(found.plan, found.layout))
         plan = seen.plan if seen is not None else found.plan
         news = seen.news if seen is not None else ()
         told = [*notes, *warnings(made, plan)]
-        return Planned(Run(found.layout, plan), seen is not None, told, news=news)
+        return Planned(Run(found.layout, plan), seen is not None, told, news=news, splits=made.splits.record)
     done = planning.amend(made.plan, found.layout)
     plan = load_plan(found.layout)
     if plan.claiming == "lock":
@@ -204,4 +211,4 @@ def amend_search(
         found.layout.stop.unlink(missing_ok=True)
     news = done.news if done is not None else ()
     told = [*notes, *warnings(made, plan)]
-    return Planned(Run(found.layout, plan), done is not None, told, news=news)
+    return Planned(Run(found.layout, plan), done is not None, told, news=news, splits=made.splits.record)

@@ -334,6 +334,7 @@ class Supervisor:
             foreign=self._slice.foreign,
             mended=self._opener.mended,
             to_first_report=self._options.to_first_report,
+            testing=self._options.testing,
             referee=self._referee,
         )
 
