@@ -30,6 +30,7 @@ from hpc_search.search.runs import (
     plan_search,
     writable,
 )
+from hpc_search.search.testing import Ready, final_results, ready_to_test, test
 from hpc_search.search.trials import (
     check_one,
     last_log,
@@ -45,6 +46,7 @@ __all__ = [
     "Choice",
     "Ordered",
     "Planned",
+    "Ready",
     "Refit",
     "Refitted",
     "Run",
@@ -55,6 +57,7 @@ __all__ = [
     "change_code",
     "check_one",
     "closed",
+    "final_results",
     "folds_of",
     "import_file",
     "last_log",
@@ -65,6 +68,7 @@ __all__ = [
     "pending",
     "plan_search",
     "preview",
+    "ready_to_test",
     "refill",
     "refit",
     "rerun",
@@ -75,6 +79,7 @@ __all__ = [
     "status",
     "submit",
     "submitted",
+    "test",
     "view_trial",
     "wait",
     "watch",

@@ -269,7 +269,7 @@ class Trial:
         # What a worker was told last before it died may be in no journal; told twice is told once.
         for step, metrics in self.history[-_TOLD_AGAIN:]:
             self._channel.send("report", step=step, metrics=metrics)
-        if state.get("samples"):
+        if state.get("samples") and not self.testing:
             self._send_samples(state["samples"])
         checkpoint.restore(state["rng"])
         self._saves.step = loaded.step

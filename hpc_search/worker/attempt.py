@@ -212,7 +212,7 @@ class Attempt:
             metric=self._part.metric.name,
             others=tuple(one.name for one in self._part.objectives[1:]),
             callable=self._part.trial.callable,
-            sampled=self._block.space.required(trial.params) if not self._part.trial.command else (),
+            sampled=self._sampled(),
             implied=self._block.space.implied,
             accumulation=self._accumulation,
             rung=self._rung,
@@ -223,8 +223,15 @@ class Attempt:
             keep_checkpoints=search.keep_checkpoints,
             directory=context.directory,
             refit=self._block.refit,
+            testing=context.testing,
             schedule=self._schedule(),
         )
+
+    def _sampled(self) -> tuple[str, ...]:
+        """Return the parameters that the trial has to read: what only tests need not know them."""
+        if self._part.trial.command or self._context.testing:
+            return ()
+        return self._block.space.required(self._claimed.trial.params)
 
     def _schedule(self) -> Schedule:
         """Return after which reports the trial waits for a verdict: none where it is not compared."""
