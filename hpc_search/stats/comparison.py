@@ -102,6 +102,5 @@ def _method(study: Study, noise: Noise | None) -> str:
         return "one value a point: nothing can be told apart"
     if study.clusters is not None:
         return f"paired t-tests on {noise.pairs} {noise.word}, widened for training sets, Holm, one-sided 5 %"
-    if study.folds:
-        return f"corrected resampled t-tests on {noise.pairs} folds, variances moderated over points, Holm, one-sided 5 %"
-    return f"paired t-tests on {noise.pairs} seeds, variances moderated over points, Holm, one-sided 5 %"
+    kind = f"corrected resampled t-tests on {noise.pairs} folds" if study.folds else "paired t-tests on seeds"
+    return f"{kind}, variances moderated over points, Holm, one-sided 5 %"
