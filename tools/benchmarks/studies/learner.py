@@ -54,7 +54,7 @@ def fit(data: Data) -> Array:
 
 
 def cross_validate(data: Data) -> Array:
-    """Return 1 where a sample is classified rightly by the model of its fold, a row a sample, folds in order."""
+    """Return 1 where a sample is classified rightly by the model of its fold, one row a sample."""
     samples = len(data.y)
     fold = np.arange(samples) * FOLDS // samples
     right = np.zeros((samples, POINTS))
