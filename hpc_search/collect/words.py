@@ -50,9 +50,9 @@ def _whose(judged: Judgement) -> list[str]:
         )
     if not judged.intervals:
         few = "one value a point" if judged.folds <= 1 and judged.seeds <= 1 else "too few values"
-        more = "folds: or several seeds:" if judged.folds <= 1 else "several seeds:"
+        more = "`folds` or several `seeds`" if judged.folds <= 1 else "several `seeds`"
         lines.append(
-            f"{few}: no standard error, no interval, and no way to say which points are as good; add {more}"
+            f"{few}: no standard error, no interval, and no way to say which points are as good; {more} would tell"
         )
         if judged.candidates > 1:
             lines.append(

@@ -94,9 +94,10 @@ def make_study(
     complete = [score for score in scores if score.complete and score.mean is not None]
     if not complete:
         return None
-    cells = [(value.fold, value.seed) for value in complete[0].values]
-    alike = [score for score in complete if [value[:2] for value in score.values] == cells]
-    apart = tuple(score for score in complete if [value[:2] for value in score.values] != cells)
+    cells = [(row.fold, row.seed) for row in complete[0].rows]
+    same = [[(row.fold, row.seed) for row in score.rows] == cells for score in complete]
+    alike = [score for score, is_same in zip(complete, same, strict=True) if is_same]
+    apart = tuple(score for score, is_same in zip(complete, same, strict=True) if not is_same)
     units = np.array([unit_values(score.values) for score in alike], dtype=np.float64)
     numbers = {fold for fold, _ in cells}
     folds = len(numbers) > 1
