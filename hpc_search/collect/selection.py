@@ -103,7 +103,11 @@ def judge(layout: Layout, found: Outcome, splits: SplitsIndex | None) -> Judgeme
     stage = staged.block_of(found.ranked, last[0].point).stage
     blocks = [block for block in found.ranked if block.stage == stage]
     sizes = sizes_of(splits)
-    used = [sizes[fold] for fold in {fold for block in blocks for fold in block.folds} if fold in sizes]
+    used = [
+        sizes[fold]
+        for fold in dict.fromkeys(fold for block in blocks for fold in block.folds)
+        if fold in sizes
+    ]
     chosen = chosen_of(found, part, last, used)
     judged = Judgement(
         rule=part.choose.rule,
@@ -133,7 +137,7 @@ def _measured(
     judged: Judgement,
     part: Part,
     last: Sequence[PointScore],
-    sizes: Mapping[int, FoldSizes],
+    sizes: Mapping[int | None, FoldSizes],
     reported: of_samples.Scores,
 ) -> Judgement:
     from hpc_search.stats.comparison import compare
