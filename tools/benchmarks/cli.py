@@ -19,6 +19,7 @@ from tools.benchmarks import (
     slots,
     startup,
     status_collect,
+    studies,
 )
 from tools.benchmarks.common import Report, add_common
 
@@ -59,6 +60,9 @@ _BENCHES: Final = {
     ),
     "search": Bench(
         "strategies, early stopping and their cost, beside Optuna's own: 25 minutes", search.add, search.run
+    ),
+    "stats": Bench(
+        "coverage of intervals and sets on simulated studies with known truth", studies.add, studies.run
     ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }
