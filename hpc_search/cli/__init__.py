@@ -28,6 +28,7 @@ from hpc_search.cli import (
     skip,
     status,
     submit,
+    test,
     work,
 )
 from hpc_search.durable import NO_SPACE
@@ -39,6 +40,7 @@ _VERBS = (
     status,
     collect,
     refit,
+    test,
     show,
     rerun,
     pause,
@@ -60,6 +62,7 @@ examples:
   hpc-search submit NAME                       start workers: SLURM where there is sbatch, else here
   hpc-search status NAME                       what is done, what runs, what fails and why
   hpc-search collect NAME                      results and the best hyperparameters
+  hpc-search refit NAME, test NAME             train the best again, look at the test side once
   hpc-search pause NAME, resume NAME           stop for a while, go on
   hpc-search retry NAME --cause oom            let failed trials run again
   hpc-search doctor DIR                        whether runs can live in a directory

@@ -48,8 +48,8 @@ def add_launching(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="stay until the work ends, with a progress bar")
 
 
-def wish_of(given: argparse.Namespace) -> Wish:
-    """Return what was asked for."""
+def wish_of(given: argparse.Namespace, folds: tuple[int, ...] = ()) -> Wish:
+    """Return what was asked for, of *folds* alone where there are some."""
     from hpc_search import search
 
     return search.Wish(
@@ -58,6 +58,7 @@ def wish_of(given: argparse.Namespace) -> Wish:
         assignments=tuple(given.assignments),
         workers=given.workers,
         force=given.force,
+        folds=folds,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from hpc_search.cli.launching import add_launching, started, wish_of
-from hpc_search.cli.options import Verbs, add_run, verb
+from hpc_search.cli.options import Verbs, add_folds, add_run, verb
 from hpc_search.errors import EXIT_DONE
 
 
@@ -17,11 +17,13 @@ def add(verbs: Verbs) -> None:
         "start workers for the work that is left; safe to repeat at any time",
         "  hpc-search submit runs/digits --profile slurm/profiles/SITE.yaml\n"
         "  hpc-search submit runs/digits --launcher local --wait\n"
+        "  hpc-search submit runs/digits --folds 3 4 5        only these folds; without it later, the rest\n"
         "  hpc-search submit runs/digits --dry-run            print the sbatch script\n"
         "  hpc-search submit runs/digits --resnapshot         new workers run the code as it is now",
     )
     add_run(parser)
     add_launching(parser)
+    add_folds(parser)
     _add_code(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be submitted, submit nothing"
@@ -47,7 +49,7 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search import search
 
     found = search.open_run(given.run_dir)
-    wish = wish_of(given)
+    wish = wish_of(given, search.folds_of(found, given.folds))
     if given.dry_run:
         print(search.preview(found, wish), end="")
         return EXIT_DONE

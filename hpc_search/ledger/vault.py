@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -110,6 +111,12 @@ def publish_result(layout: Layout, result: Result) -> bool:
 def digest_of(opening: Opening) -> str:
     """Return what a result names its opening by: the checksum in the opening's line."""
     return checked.encode(opening)[-19:-3].decode()
+
+
+def digest_of_scores(ids: Sequence[str | int], scores: Sequence[float]) -> str:
+    """Return blake2b-128 of the scores of samples, in the order of their ids."""
+    pairs = sorted(zip(ids, scores, strict=True), key=lambda pair: str(pair[0]))
+    return hashlib.blake2b(msgspec.json.encode(pairs), digest_size=16).hexdigest()
 
 
 def by_words(by: Person) -> str:

@@ -57,6 +57,8 @@ class Opening(Struct, kw_only=True):
     manifests: dict[str, str]
     table: str = ""
     reason: str = ""
+    #: In words how each point was chosen.
+    chosen: tuple[str, ...] = ()
 
 
 class Again(Struct, kw_only=True):

@@ -181,13 +181,14 @@ def _open_with(run: Run, spec: RefitSpec, point: int) -> None:
     """
     gates, plan = Gates(run.layout, run.plan), run.plan
     results = seal_results(run.layout)
+    splits = load_splits(run.layout) if plan.search.folds is not None else None
     for place in refit_blocks(plan, spec.on):
         if plan.blocks[place].outer is not None:
             message = "each outer fold chooses its own point: that is what nested folds are for"
             raise UsageError(message, hint=f"`hpc-search refit {run.typed}` without --point")
         if gates.opened(place) is not None or not _owns(plan, place, point):
             continue
-        opened = stages.refitted(plan, gates, place) or choosing.chosen(plan, place, results, point=point)
+        opened = stages.refitted(plan, gates, place) or choosing.chosen(plan, place, results, splits, point)
         if opened is None:
             message = f"point {point} is not complete, or not of the last stage: it has no value to stand by"
             raise UsageError(message, hint="`collect RUN` lists the points that are complete")

@@ -1,21 +1,21 @@
-"""The point that a refit trains again: the best of all complete points of the last stage.
-
-Pure, but for the folds of an outer fold, which stand in splits.json.
+"""The point that a refit trains again: the one that the search's rule chooses of its last stage. Pure.
 
 An amendment adds points or seeds to a stage as further blocks: all of them count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from hpc_search.layout import Layout
 from hpc_search.ledger.history import Result
 from hpc_search.planning.numbers import split_number
-from hpc_search.planning.reading import load_splits
 from hpc_search.records.plan import Block, Plan
+from hpc_search.records.search import Part
+from hpc_search.records.splits import SplitsIndex
 from hpc_search.records.stages import Opened
-from hpc_search.stats import PointScore, Row, rank_points
+from hpc_search.space import Choice, Space
+from hpc_search.stats import Chosen, FoldSizes, PointScore, Row, choose, rank_points, size_ratio
 
 Results = Mapping[int, Result]
 
@@ -26,15 +26,45 @@ def sources(plan: Plan, block: Block) -> list[Block]:
     return [one for one in plan.blocks if (one.part, one.stage_name, one.refit) == (block.part, name, "")]
 
 
-def folds_of(layout: Layout, block: Block) -> frozenset[int] | None:
-    """Return the folds that choose the point of the refit *block*, None where all do.
-
-    Raises:
-        DamagedError: splits.json cannot be read.
-    """
-    if block.outer is None:
+def folds_of(block: Block, splits: SplitsIndex | None) -> frozenset[int] | None:
+    """Return the folds that choose the point of the refit *block*, None where all do."""
+    if block.outer is None or splits is None:
         return None
-    return frozenset(fold.number for fold in load_splits(layout).folds if fold.outer == block.outer)
+    return frozenset(fold.number for fold in splits.folds if fold.outer == block.outer)
+
+
+def sizes_of(splits: SplitsIndex, folds: Collection[int] | None = None) -> list[FoldSizes]:
+    """Return how many rows the *folds* train on and validate on, None for all."""
+    return [
+        FoldSizes(*(splits.files[fold.sides[side]].rows for side in ("train", "val")))
+        for fold in splits.folds
+        if (folds is None or fold.number in folds) and {"train", "val"} <= fold.sides.keys()
+    ]
+
+
+def orders_of(space: Space) -> dict[str, tuple[Any, ...]]:
+    """Return the values of every parameter that has a list of them, in its order."""
+    listed = {name: one.values for name, one in space.dimensions.items() if isinstance(one, Choice)}
+    return listed | {name: values for group in space.linked for name, values in group.items()}
+
+
+def by_rule(
+    part: Part,
+    scores: Sequence[PointScore],
+    params: Mapping[int, Mapping[str, Any]],
+    sizes: Iterable[FoldSizes],
+) -> Chosen | None:
+    """Return the choice of the search *part* from *scores*, best first; None without a complete point."""
+    if part.choose.rule == "best":
+        return choose(scores, part.metric.goal)
+    return choose(
+        scores,
+        part.metric.goal,
+        simpler=part.choose.simpler,
+        params=params,
+        orders=orders_of(part.space),
+        ratio=size_ratio(sizes),
+    )
 
 
 def ranked(
@@ -65,27 +95,23 @@ def _rows(blocks: Sequence[Block], results: Results, folds: Collection[int] | No
 
 
 def chosen(
-    plan: Plan, place: int, results: Results, folds: Collection[int] | None = None, point: int | None = None
+    plan: Plan, place: int, results: Results, splits: SplitsIndex | None = None, point: int | None = None
 ) -> Opened | None:
-    """Return how the refit block at *place* opens: with the best point, or with *point*; None without one.
+    """Return how the refit block at *place* opens: with the chosen point, or with *point*; None without one.
 
-    *folds* are those that choose, None for all. Every trial of its source has a result.
+    Every trial of its source has a result; *splits* are those of the data, None where nothing is split.
     """
-    block = plan.blocks[place]
+    block, part = plan.blocks[place], plan.part(plan.blocks[place])
+    folds = folds_of(block, splits)
     scores = ranked(plan, block, results, folds)
-    whole = [score for score in scores if score.complete]
-    score = next((one for one in whole if point in (None, one.point)), None)
+    params = {score.point: results[score.rows[0].trial].end.params for score in scores}
+    found = by_rule(part, scores, params, sizes_of(splits, folds) if splits is not None else ())
+    if found is None:
+        return None
+    wanted = found.point if point is None else point
+    score = next((one for one in scores if one.complete and one.point == wanted), None)
     if score is None:
         return None
-    metric = plan.part(block).metric
-    where = f" of stage {name}" if (name := block.strategy.options["stage"]) else ""
-    by = f"{metric.name} ({metric.goal})"
-    of = f"{len(whole)} complete point{'s' if len(whole) > 1 else ''}{where}"
-    how = f"the best of {of} by {by}"
-    if point is not None:
-        how = f"as asked for; by {by} it is number {score.rank} of {of}"
-    outer = f"outer fold {block.outer}: " if block.outer is not None else ""
-    value = f"mean {score.mean:.6g} of {score.n} trial{'s' if score.n > 1 else ''}"
     numbers = [
         number
         for one in sources(plan, block)
@@ -95,8 +121,30 @@ def chosen(
     return Opened(
         block=place,
         space=block.space,
-        given=(results[score.rows[0].trial].end.params,),
+        given=(params[score.point],),
         of={number: results[number].checksum for number in numbers},
-        why=f"{outer}point {score.point}, {how}, {value}",
+        why=_why(block, part, scores, score, None if point is not None else found),
         point=score.point,
     )
+
+
+def _why(
+    block: Block, part: Part, scores: Sequence[PointScore], score: PointScore, found: Chosen | None
+) -> str:
+    """Return in words what was chosen from what; *found* is None where a person did it."""
+    whole = sum(one.complete for one in scores)
+    where = f" of stage {name}" if (name := block.strategy.options["stage"]) else ""
+    of = f"{whole} complete point{'s' if whole > 1 else ''}{where}"
+    by = f"{part.metric.name} ({part.metric.goal})"
+    if found is None:
+        how = f"as asked for; by {by} it is number {score.rank} of {of}"
+    elif part.choose.rule == "best":
+        how = f"the best of {of} by {by}"
+    else:
+        how = (
+            f"the simplest ({', '.join(part.choose.simpler)}) of {len(found.within)} within one standard "
+            f"error of the best, point {found.best}, of {of} by {by}"
+        )
+    outer = f"outer fold {block.outer}: " if block.outer is not None else ""
+    value = f"mean {score.mean:.6g} of {score.n} trial{'s' if score.n > 1 else ''}"
+    return f"{outer}point {score.point}, {how}, {value}"

@@ -26,6 +26,7 @@ from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.history import Result
 from hpc_search.ledger.sealing import seal_results
 from hpc_search.planning.blocks import source_of
+from hpc_search.planning.reading import load_splits
 from hpc_search.records import checked
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Block, Plan
@@ -113,9 +114,8 @@ def _open(layout: Layout, plan: Plan, gates: Gates, place: int, results: Results
 
 def _open_refit(layout: Layout, plan: Plan, gates: Gates, place: int, results: Results) -> None:
     block = plan.blocks[place]
-    opened = refitted(plan, gates, place) or choosing.chosen(
-        plan, place, results, choosing.folds_of(layout, block)
-    )
+    splits = load_splits(layout) if plan.search.folds is not None else None
+    opened = refitted(plan, gates, place) or choosing.chosen(plan, place, results, splits)
     if opened is None:
         stop_search(layout, plan, gates, block.part, _fruitless(choosing.sources(plan, block), results))
     else:

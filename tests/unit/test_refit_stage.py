@@ -14,8 +14,8 @@ from hpc_search.planning.blocks import blocks_of
 from hpc_search.planning.refitting import refit_blocks, with_refit
 from hpc_search.records.journal import End
 from hpc_search.records.plan import Block, Plan, encode_plan, parse_plan
-from hpc_search.records.search import RefitSpec
-from hpc_search.records.splits import FoldRecord
+from hpc_search.records.search import DataSpec, FoldsSpec, RefitSpec
+from hpc_search.records.splits import DataRecord, FoldRecord, SplitsIndex
 from hpc_search.steering import choosing
 
 SEARCH = """
@@ -108,8 +108,15 @@ def test_each_outer_fold_chooses_by_its_own_folds() -> None:
     plan = with_refit(plan_of(NESTED), RefitSpec(), NESTED)
     assert [(block.folds, block.outer) for block in plan.blocks[1:]] == [((1,), 0), ((3,), 1)]
     results = ends(plan.blocks[0], [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [9.0, 2.0, 3.0], [9.0, 2.0, 3.0]])
-    first = choosing.chosen(plan, 1, results, folds={0, 1})
-    second = choosing.chosen(plan, 2, results, folds={2, 3})
+    splits = SplitsIndex(
+        ids="int",
+        spec=FoldsSpec(kind="kfold", n=2, outer=2),
+        data=DataRecord(spec=DataSpec(), rows=8, table=""),
+        folds=NESTED,
+        files={},
+    )
+    first = choosing.chosen(plan, 1, results, splits)
+    second = choosing.chosen(plan, 2, results, splits)
     assert first is not None
     assert second is not None
     assert (first.given, second.given) == (({"a": 3},), ({"a": 1},))
