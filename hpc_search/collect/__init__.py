@@ -152,7 +152,7 @@ def _write_results(
         layout.result(name).mkdir(mode=0o700, exist_ok=True)
         of_search = _contents(one, documents.result_columns(one))
         contents |= {f"{name}/{file}": content for file, content in of_search.items()}
-    if any(block.pruning for block in found.plan.blocks):
+    if any(block.pruning or block.racing for block in found.plan.blocks):
         contents["verdicts.csv"] = csv_text(verdict_columns(read_verdicts(layout)))
     notes = []
     try:
