@@ -7,24 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from msgspec import structs
-
+from hpc_search.config import folds_checks
 from hpc_search.config.nodes import Sequence as ListNode
+from hpc_search.config.parts import ReadPart, stage_name, value_of, values_of
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
 from hpc_search.config.rules import what_is_wrong
 from hpc_search.config.scalars import INT_HIGH
-from hpc_search.records.search import ADAPTIVE, FoldsSpec, Part, Retry, Search, StageSpec, StrategySpec
+from hpc_search.records.search import ADAPTIVE, FoldsSpec, Retry, StageSpec, StrategySpec
 from hpc_search.space import (
     MOST_ROWS,
-    Choice,
-    Int,
-    LogInt,
-    LogUniform,
-    Normal,
-    Quantized,
     Space,
-    Uniform,
     number,
     product,
 )
@@ -36,26 +29,14 @@ RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threa
 #: Stages and searches whose points are shown one by one.
 _TERMS: Final = 12
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_DEFAULTS: Final[dict[str, Any]] = {field.name: field.default for field in structs.fields(Search)}
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPart:
-    """One search as read: its keys, and what they say; None for what is wrong in itself."""
-
-    name: str
-    section: Mapping[str, Cursor]
-    given: dict[str, Any]
-
-    def made(self) -> Part:
-        """Return it, where nothing is wrong."""
-        return Part(name=self.name, **self.given)
 
 
 def together(section: Mapping[str, Cursor], given: Mapping[str, Any], parts: Sequence[ReadPart]) -> None:
     """Note what is wrong between keys: those of the file, and those of each of its searches."""
     _times(section, given)
-    _folds(section, given)
+    folds_checks.together(section, given)
+    for part in parts:
+        folds_checks.selection(section, given, part)
     counts = [count for part in parts for count in _of_part(section, given, part)]
     if None not in counts and counts:
         _totals(section, given, [count for count in counts if count is not None])
@@ -66,8 +47,9 @@ def _of_part(section: Mapping[str, Cursor], given: Mapping[str, Any], part: Read
     space: Space | None = part.given["space"]
     if space is None:
         return [None]
-    if "command" in part.section:
-        _placeholders(part.section["command"], space, part.given["strategy"])
+    for key in ("command", "test_command"):
+        if key in part.section:
+            _placeholders(part.section[key], space, part.given["strategy"])
     if "retry" in section:
         _halved(section["retry"], given.get("retry"), space)
         _accumulates(part.section, section["retry"], given.get("retry"))
@@ -76,19 +58,32 @@ def _of_part(section: Mapping[str, Cursor], given: Mapping[str, Any], part: Read
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many points and seeds a stage has, and where its strategy stands."""
+    """How many points and seeds a stage has, and where its strategy stands.
+
+    ``again``: its points are some of those of the stage before; ``refit``: it trains on joined folds.
+    """
 
     points: int
     seeds: int
     strategy: StrategySpec
     space: Space
     cursor: Cursor
+    again: bool = False
+    refit: bool = False
 
 
 def stage_counts(part: ReadPart) -> list[Count | None]:
     """Return the counts of the stages of *part*; one where it has none."""
+    counts = _own_counts(part)
+    if None not in counts:
+        counts += [_again(part, stage, counts[-1]) for stage in part.given["stages"][len(counts) :]]
+    return counts
+
+
+def _own_counts(part: ReadPart) -> list[Count | None]:
+    """Return the counts of the stages that the file has, or of the only one."""
     space, strategy = part.given["space"], part.given["strategy"]
-    seeds = len(part.given.get("seeds", (0,)))
+    seeds = len(part.given["seeds"])
     if "stages" not in part.section:
         if strategy is None:
             return [None]
@@ -96,15 +91,29 @@ def stage_counts(part: ReadPart) -> list[Count | None]:
         _proposes(cursor, part, space, strategy)
         points = _points(cursor, space, strategy, part.given["given"])
         return [None if points is None else Count(points, seeds, strategy, space, cursor)]
-    stages: tuple[StageSpec, ...] = part.given["stages"]
     cursors = part.section["stages"].items() or []
-    if len(stages) < len(cursors):
+    stages: tuple[StageSpec, ...] = part.given["stages"][: len(cursors)]
+    if [stage.name for stage in stages] != [stage_name(cursor) for cursor in cursors]:
         return [None]
     counts: dict[str, Count | None] = {}
     for stage, cursor in zip(stages, cursors, strict=True):
         counts[stage.name] = _stage_count(part, stage, cursor, counts, seeds)
     _same_names(space, stages, cursors)
     return [*counts.values()]
+
+
+def _again(part: ReadPart, stage: StageSpec, last: Count | None) -> Count | None:
+    """Return the counts of the stage made by `seeds` or `refit`, after *last*."""
+    cursor = part.section["seeds" if stage.refit is None else "refit"]
+    points = stage.strategy.options["points"]
+    if last is not None and points > last.points:
+        message = "the search has fewer points than are to get more seeds"
+        cursor.add(message, found=f"top: {points:,}", expected=f"at most {last.points:,}")
+        return None
+    if last is None:
+        return None
+    seeds, refit = len(stage.seeds or ()), stage.refit is not None
+    return Count(points, seeds, stage.strategy, last.space, cursor, again=True, refit=refit)
 
 
 def _stage_count(
@@ -165,12 +174,8 @@ def factored(space: Space, points: int) -> str:
     return f"{text} = {number(points)}" if " " in text or "^" in text else number(points)
 
 
-def _value(given: Mapping[str, Any], key: str) -> Any:
-    return given[key] if key in given else _DEFAULTS[key]
-
-
 def _times(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
-    heartbeat, lease = _value(given, "heartbeat"), _value(given, "lease")
+    heartbeat, lease = value_of(given, "heartbeat"), value_of(given, "lease")
     unread = any(name in section and name not in given for name in ("heartbeat", "lease"))
     if unread or lease >= 5 * heartbeat:
         return
@@ -180,20 +185,6 @@ def _times(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
         found=f"lease {lease:g} s, heartbeat {heartbeat:g} s",
         expected=f"lease of {5 * heartbeat:g} s or more",
     )
-
-
-def _folds(section: Mapping[str, Cursor], given: Mapping[str, Any]) -> None:
-    folds: FoldsSpec | None = given.get("folds")
-    if folds is None:
-        return
-    data = given.get("data")
-    column = {"stratified": "label", "grouped": "group"}.get(folds.kind, "")
-    if data is None and "data" not in section:
-        expected = "data: {index: data.csv, id: sample, label: y}"
-        section["folds"].add("folds need the samples that they split", expected=expected)
-    elif data is not None and column and not getattr(data, column):
-        message = f"{folds.kind} folds need the column {column!r}"
-        section["data"].add(message, expected=f"data: {{..., {column}: NAME}}")
 
 
 def _placeholders(command: Cursor, space: Space, strategy: StrategySpec | None) -> None:
@@ -223,7 +214,7 @@ def _placeholders(command: Cursor, space: Space, strategy: StrategySpec | None) 
 def _halved(cursor: Cursor, retry: Retry | None, space: Space) -> None:
     if retry is None or retry.oom is None:
         return
-    values = _values_of(retry.oom.halve, space)
+    values = values_of(retry.oom.halve, space)
     wrong = [value for value in values if type(value) is not int or value < 1]
     if wrong:
         message = f"retry.oom.halve: {retry.oom.halve!r} cannot be halved"
@@ -249,29 +240,17 @@ def _accumulates(section: Mapping[str, Cursor], cursor: Cursor, retry: Retry | N
         )
 
 
-def _values_of(name: str, space: Space) -> tuple[Any, ...]:
-    """Return values that *name* takes; of a range its lower bound."""
-    match space.dimensions.get(name):
-        case Choice(values=values):
-            return values
-        case Int(low=low) | LogInt(low=low) | Uniform(low=low) | LogUniform(low=low) | Quantized(low=low):
-            return (low,)
-        case Normal(mean=mean):
-            return (mean,)
-    linked = [group[name] for group in space.linked if name in group]
-    return linked[0] if linked else tuple(space.fixed[key] for key in (name,) if key in space.fixed)
-
-
 def _totals(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Sequence[Count]) -> None:
-    points = sum(count.points for count in counts)
-    expected = _value(given, "expect_points")
+    own = [count for count in counts if not count.again]
+    points = sum(count.points for count in own)
+    expected = value_of(given, "expect_points")
     if expected is not None and expected != points:
-        only = counts[0] if len(counts) == 1 else None
+        only = own[0] if len(own) == 1 else None
         grid = only is not None and only.strategy.kind == "grid"
         section["expect_points"].add(
             f"the search has {number(points)} points, not {expected:,}",
             found=f"{expected:,}",
-            expected=factored(only.space, points) if only is not None and grid else _sum(counts, points),
+            expected=factored(only.space, points) if only is not None and grid else _sum(own, points),
             hint="change the space, or expect_points",
         )
     _limit(section, given, counts)
@@ -331,9 +310,11 @@ def _no_grid(cursor: Cursor, space: Space) -> None:
 
 def _limit(section: Mapping[str, Cursor], given: Mapping[str, Any], counts: Sequence[Count]) -> None:
     spec: FoldsSpec | None = given.get("folds")
-    folds = spec.n if spec else 1
-    trials = sum(count.points * folds * count.seeds for count in counts)
-    most = _value(given, "max_trials")
+    # Where only the data tell how many folds there are, `plan` counts again.
+    folds = max(1, spec.count) if spec else 1
+    again = max(1, spec.outer) if spec else 1
+    trials = sum(count.points * (again if count.refit else folds) * count.seeds for count in counts)
+    most = value_of(given, "max_trials")
     if trials <= most:
         return
     factors = {"points": counts[0].points, "folds": folds, "seeds": counts[0].seeds}

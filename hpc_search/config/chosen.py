@@ -23,7 +23,8 @@ def chosen(search: Search, skip: Sequence[str], only: Sequence[str]) -> Search:
     if not skip and not only:
         return search
     _known("--only", only, [part.name for part in search.searches], "search")
-    _known("--skip-stage", skip, [stage.name for part in search.parts for stage in part.stages], "stage")
+    names = [stage.name for part in search.parts for stage in part.stages if stage.name]
+    _known("--skip-stage", skip, names, "stage")
     kept = [part for part in search.parts if not only or part.name in only]
     parts = [_without(part, skip) for part in kept]
     if not search.searches:
@@ -52,27 +53,28 @@ def _known(option: str, names: Iterable[str], known: Sequence[str], what: str) -
 
 def _without(part: Part, skip: Sequence[str]) -> Part:
     left: list[StageSpec] = []
-    #: Name of a stage that is left out -> the one before it that is not, "" for none.
-    before: dict[str, str] = {}
+    #: Name of a stage that is left out -> the one before it that is not.
+    before: dict[str, str | None] = {}
     for stage in part.stages:
         if stage.name in skip:
-            before[stage.name] = left[-1].name if left else ""
+            before[stage.name] = left[-1].name if left else None
         else:
             left.append(_goes_by(stage, before))
     if part.stages and not left:
         head = f"searches.{part.name}: " if part.name else ""
         raise UsageError(f"{head}--skip-stage leaves no stage", hint="leave one of them in")
-    return structs.replace(part, stages=tuple(left))
+    # The only stage of a search that has none of its own has no name.
+    return structs.replace(part, stages=tuple(left) if any(stage.name for stage in left) else ())
 
 
-def _goes_by(stage: StageSpec, before: dict[str, str]) -> StageSpec:
+def _goes_by(stage: StageSpec, before: dict[str, str | None]) -> StageSpec:
     narrow, strategy = stage.narrow, stage.strategy
     if narrow is not None and narrow.stage in before:
         name = before[narrow.stage]
-        narrow = Narrow(stage=name, top=narrow.top) if name else None
+        narrow = Narrow(stage=name, top=narrow.top) if name is not None else None
     if strategy.kind == "top" and strategy.options["stage"] in before:
         name = before[strategy.options["stage"]]
-        if not name:
+        if name is None:
             message = f"--skip-stage {strategy.options['stage']}: stage {stage.name} takes its points from it"
             raise UsageError(message, hint=f"skip {stage.name} too: --skip-stage {stage.name}")
         strategy = StrategySpec("top", {**strategy.options, "stage": name})

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from hpc_search.config.folds import dump_samples
 from hpc_search.config.objectives import dump_budget, dump_objectives
 from hpc_search.config.pruning import pruning_plain
 from hpc_search.config.scalars import resolve
+from hpc_search.config.selection import dump_selection, taken_apart
 from hpc_search.records.search import (
-    DataSpec,
-    FoldsSpec,
     OomRetry,
     Part,
     PruningSpec,
@@ -62,7 +62,9 @@ def dump_search(search: Search) -> str:
     if search.description:
         head["description"] = search.description
     own = "" if search.searches else block(_part_keys(search)) + _start(search)
-    text = block(head) + own + block(_samples(search) | _rules(search)) + _stages(search)
+    text = (
+        block(head) + own + block(dump_samples(search.data, search.folds) | _rules(search)) + _stages(search)
+    )
     if search.searches:
         text += "searches:\n" + "".join(map(_search, search.searches))
     return "# The search as resolved, every default filled in.\n" + text
@@ -72,7 +74,7 @@ def _part_keys(search: Search | Part) -> dict[str, Any]:
     """Return the keys of a search that are one line each."""
     objectives = dump_objectives(search.metric, search.objectives)
     strategy = {"strategy": _strategy(search.strategy), **_pruning(search)}
-    return {**_trial(search), **objectives, **strategy, "seeds": search.seeds}
+    return {**_trial(search), **objectives, **strategy, **dump_selection(search)}
 
 
 def _search(part: Part) -> str:
@@ -81,7 +83,8 @@ def _search(part: Part) -> str:
 
 
 def _stages(search: Search | Part) -> str:
-    rows = [f"  - {flow(_stage(stage) | _pruning(stage, search.pruning))}\n" for stage in search.stages]
+    own, _, _ = taken_apart(search)
+    rows = [f"  - {flow(_stage(stage) | _pruning(stage, search.pruning))}\n" for stage in own]
     return "".join(["stages:\n", *rows]) if rows else ""
 
 
@@ -174,24 +177,6 @@ def _pruning(search: Search | Part | StageSpec, above: PruningSpec | None = None
     if search.pruning == above:
         return {}
     return {"pruning": None if search.pruning is None else pruning_plain(search.pruning)}
-
-
-def _samples(search: Search) -> dict[str, Any]:
-    samples: dict[str, Any] = {}
-    if search.data is not None:
-        samples["data"] = _data(search.data)
-    if search.folds is not None:
-        samples["folds"] = _folds(search.folds)
-    return samples
-
-
-def _data(data: DataSpec) -> dict[str, str]:
-    keys = ("index", "function", "id", "label", "group")
-    return {key: getattr(data, key) for key in keys if getattr(data, key)}
-
-
-def _folds(folds: FoldsSpec) -> dict[str, Any]:
-    return {folds.kind: folds.n, "seed": folds.seed, "test_share": folds.test_share}
 
 
 def _rules(search: Search) -> dict[str, Any]:

@@ -15,6 +15,11 @@ _NAME: Final = re.compile(r"[^\W\d][\w./@:%+-]{0,99}")
 _NAME_WORDS: Final = "a name of letters, digits and . / @ : % + - _ that begins with a letter"
 _ONE: Final = "{name: val_acc, goal: max}"
 _SEVERAL: Final = f"objectives: [{_ONE}, {{name: latency, goal: min}}]"
+#: Sides that no search may select by, and why.
+_NOT_SELECTED: Final = {
+    "test": "a search that selects by its test side has no test left: `test RUN` looks at it, once",
+    "train": "a score on what was trained on says nothing of other samples",
+}
 _BUDGET: Final = "a budget such as {hours: 24, gpu_hours: 100}"
 #: Hours of a century: what is longer is a slip.
 _MOST_HOURS: Final = 1e6
@@ -59,14 +64,32 @@ def _several(cursor: Cursor) -> tuple[Metric, ...]:
 
 def read_metric(cursor: Cursor) -> Metric | None:
     """Return a metric from ``{name: val_acc, goal: max}``."""
-    section = cursor.keys(("name", "goal"), what=f"a metric such as {_ONE}")
+    before = len(cursor.book)
+    section = cursor.keys(("name", "goal", "split", "reduction"), what=f"a metric such as {_ONE}")
     if section is None:
         return None
     for key in ("name", "goal"):
         if key not in section:
             cursor.add(f"the key {key!r} is missing", expected=f"such as {_ONE}")
-    given = fields(section, {"name": lambda c: c.matching(_NAME, _NAME_WORDS), "goal": _goal})
-    return Metric(**given) if len(given) == 2 else None
+    given = fields(
+        section,
+        {
+            "name": lambda c: c.matching(_NAME, _NAME_WORDS),
+            "goal": _goal,
+            "split": _split,
+            "reduction": lambda c: c.one_of(("mean", "none")),
+        },
+    )
+    return Metric(**given) if len(cursor.book) == before else None
+
+
+def _split(cursor: Cursor) -> str | None:
+    """Return ``val``; the others with the reason why no search selects by them."""
+    value = cursor.node.value if isinstance(cursor.node, Scalar) else None
+    if value in _NOT_SELECTED:
+        cursor.add(_NOT_SELECTED[str(value)], expected="val")
+        return None
+    return cursor.one_of(("val",))
 
 
 def _goal(cursor: Cursor) -> str | None:
@@ -79,8 +102,12 @@ def _goal(cursor: Cursor) -> str | None:
 
 def dump_objectives(metric: Metric, objectives: tuple[Metric, ...]) -> dict[str, Any]:
     """Return the keys that `read_objectives` reads back."""
-    several = [{"name": one.name, "goal": one.goal} for one in objectives]
-    return {"objectives": several} if several else {"metric": {"name": metric.name, "goal": metric.goal}}
+    several = [*map(_metric, objectives)]
+    return {"objectives": several} if several else {"metric": _metric(metric)}
+
+
+def _metric(metric: Metric) -> dict[str, str]:
+    return {"name": metric.name, "goal": metric.goal, "split": metric.split, "reduction": metric.reduction}
 
 
 def read_budget(cursor: Cursor) -> Budget | None:

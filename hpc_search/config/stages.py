@@ -28,7 +28,11 @@ _BY_NAME: Final = ("space", "fixed", "when", "derived", "normalise")
 #: Where a name can stand as a parameter; a search that gives it takes it out of the other places.
 _PLACES: Final = ("space", "linked", "fixed", "derived")
 #: Keys of which a search has only one: what it gives replaces all of them.
-_ONE_OF: Final = (("trial", "command", "metric_file", "files"), ("metric", "objectives"))
+_ONE_OF: Final = (
+    ("trial", "command", "metric_file", "files"),
+    ("test", "test_command"),
+    ("metric", "objectives"),
+)
 
 Section = Mapping[str, Cursor]
 Reader = Callable[[Cursor], Any]

@@ -41,7 +41,7 @@ def make(search: Search, base: Path) -> Manifests:
         return Manifests({})
     table = data.load_table(search.data, base)
     spec = search.folds
-    split = splits.make_split(table, spec.kind, spec.n, spec.seed, spec.test_share)
+    split = splits.make_split(table, spec)
     files: dict[str, bytes] = {}
     rows: dict[str, int] = {}
     folds = [_fold(fold, table, files, rows) for fold in split.folds]

@@ -4,19 +4,28 @@ Where the table has groups, a group never stands on two sides of any split, what
 one patient or series are not independent.
 """
 
-from hpc_search.splits.folds import KINDS, SEED_MAX, Fold, Split, check_disjoint, make_split
+from hpc_search.records.search import FoldsSpec
+from hpc_search.splits.folds import Fold, Split
+from hpc_search.splits.making import make_split
 from hpc_search.splits.manifests import manifest_csv, parse_manifest
+from hpc_search.splits.overlaps import check_disjoint
+from hpc_search.splits.plugged import Splitter
+from hpc_search.splits.spec import KINDS, SEED_MAX, check_spec, spec_problems
 from hpc_search.splits.table import IdKind, Table
 
 __all__ = [
     "KINDS",
     "SEED_MAX",
     "Fold",
+    "FoldsSpec",
     "IdKind",
     "Split",
+    "Splitter",
     "Table",
     "check_disjoint",
+    "check_spec",
     "make_split",
     "manifest_csv",
     "parse_manifest",
+    "spec_problems",
 ]

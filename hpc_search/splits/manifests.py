@@ -11,9 +11,8 @@ from hpc_search.splits.table import IdKind, Table
 
 
 def manifest_csv(table: Table, rows: Sequence[int]) -> str:
-    """Return CSV text of *rows*: columns id and, where the table has them, label and group."""
-    columns = {"id": table.ids, "label": table.labels, "group": table.groups}
-    present = {name: column for name, column in columns.items() if column is not None}
+    """Return CSV text of *rows*: columns id and, where the table has them, label, group, time and others."""
+    present = table.named_columns()
     lines = [
         tuple(present),
         *zip(*([column[row] for row in rows] for column in present.values()), strict=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
 from hpc_search.errors import UsageError
@@ -62,6 +63,18 @@ class Table:
             {name: tuple(map(_plain, column)) for name, column in (columns or {}).items()},
         )
 
+    def named_columns(self) -> dict[str, tuple[Any, ...]]:
+        """Return the columns that there are by name: id, label, group, time, then the further ones.
+
+        A further one of one of these names is the same column, or is called so and "(column)".
+        """
+        own = {"id": self.ids, "label": self.labels, "group": self.groups, "time": self.times}
+        named: dict[str, tuple[Any, ...]] = {k: column for k, column in own.items() if column is not None}
+        for name, column in self.columns.items():
+            if named.setdefault(name, column) != column:
+                named[f"{name} (column)"] = column
+        return named
+
     @property
     def id_kind(self) -> IdKind:
         """Whether the ids are integers or texts; a manifest is read back with it."""
@@ -91,7 +104,9 @@ def _check_scalars(column: Sequence[object], name: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a Python value for a scalar of numpy or pandas, None for what pandas calls missing."""
+    """Return a Python value for a scalar of numpy or pandas, a text for a date, None for what is missing."""
     if type(value).__name__ in {"NAType", "NaTType"}:
         return None
+    if isinstance(value, date):
+        return value.isoformat()
     return value.item() if hasattr(value, "item") else value

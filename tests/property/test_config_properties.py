@@ -13,20 +13,25 @@ from msgspec import structs
 from hpc_search.config import Profile, dump_point, dump_profile, dump_search, parse_search, profile_with
 from hpc_search.config.point import parse_point
 from hpc_search.config.profile import parse_profile
+from hpc_search.config.selection import Seeds, all_stages
 from hpc_search.errors import ConfigError, UsageError
 from hpc_search.records.search import (
+    ADAPTIVE,
     Budget,
     DataSpec,
     FoldsSpec,
     Metric,
     Narrow,
     OomRetry,
+    RacingSpec,
+    RefitSpec,
     Retry,
     Search,
     StageSpec,
     StrategySpec,
     TrialSpec,
 )
+from hpc_search.records.search import Choice as Chosen
 from hpc_search.space import (
     Choice,
     Dimension,
@@ -76,6 +81,12 @@ PIECES = (
         "catalog: {experiments: {a: {b: 1}}}\n",
         "points: [{a: 1, b: 0.5, c: 1, d: 2, e: 1}, {csv: a}]\n",
         "folds: {stratified: 5}\n",
+        "folds: {nested: {outer: 2, inner: {kfold: 2}}, apart: [a]}\n",
+        "folds: {hash: [0.7, 0.2, 0.1], seed: 1}\n",
+        "seeds: {first: [0], top: 1, more: [1]}\n",
+        "refit: {seeds: 2, on: everything}\n",
+        "racing: true\nchoose: {one_standard_error: [a, -b]}\n",
+        "test: m:f\ntest_command: [a]\n",
         "data: {index: a}\n",
     ),
     *("seeds: [0]\n", "retry: {oom: {halve: a}}\n", "lease: 1\n", "heartbeat: 9h\n", "expect_points: 3\n"),
@@ -220,17 +231,51 @@ COMMANDS = st.builds(
     metric_file=st.sampled_from(["", "out/metric.json"]),
     files=FILES,
 )
+TESTS = st.builds(TrialSpec, command=ARGUMENTS.map(tuple))
+COLUMNS = ("tissue", "a b", "on")
 DATA = st.builds(
-    lambda source, columns: DataSpec(**source, **columns),
+    lambda source, columns, path: DataSpec(**source, **columns, **path, columns=COLUMNS),
     st.sampled_from([{"index": "a b.csv"}, {"index": "/data/x.csv"}, {"function": "m:f"}]),
-    st.fixed_dictionaries({"id": NAMES, "label": NAMES, "group": NAMES}),
+    st.fixed_dictionaries({"id": NAMES, "label": NAMES, "group": NAMES, "time": NAMES}),
+    st.one_of(st.just({}), st.fixed_dictionaries({"path": NAMES}, optional={"root": NAMES})),
 )
-FOLDS = st.builds(
-    FoldsSpec,
-    kind=st.sampled_from(["kfold", "stratified", "grouped"]),
-    n=st.integers(2, 20),
-    seed=st.integers(0, 2**63 - 1),
-    test_share=st.floats(0, 1, exclude_max=True),
+SPLIT_SEEDS = st.integers(0, 2**63 - 1)
+APART = st.lists(st.sampled_from(COLUMNS), max_size=2, unique=True).map(tuple)
+TEST_SHARES = st.floats(0, 1, exclude_max=True)
+SHUFFLED = st.sampled_from(["kfold", "stratified", "grouped", "stratified_grouped"])
+SHARES = st.sampled_from([(0.7, 0.15, 0.15), (0.8, 0.2, 0.0), (1 / 3, 1 / 3, 1 / 3)])
+FOLDS = st.one_of(
+    st.builds(
+        FoldsSpec,
+        kind=SHUFFLED,
+        n=st.integers(2, 20),
+        seed=SPLIT_SEEDS,
+        test_share=TEST_SHARES,
+        repeats=st.integers(1, 3),
+        apart=APART,
+    ),
+    st.builds(
+        FoldsSpec, kind=SHUFFLED, n=st.integers(2, 9), outer=st.integers(2, 9), seed=SPLIT_SEEDS, apart=APART
+    ),
+    st.builds(
+        FoldsSpec,
+        kind=st.just("time"),
+        n=st.integers(2, 9),
+        gap=st.integers(0, 3),
+        test_share=TEST_SHARES,
+        apart=APART,
+    ),
+    st.builds(
+        FoldsSpec,
+        kind=st.sampled_from(["hash", "shuffle"]),
+        n=st.just(1),
+        shares=SHARES,
+        seed=SPLIT_SEEDS,
+        apart=APART,
+    ),
+    st.builds(FoldsSpec, kind=st.just("leave_one_group_out"), apart=APART),
+    st.builds(FoldsSpec, kind=st.just("file"), file=NAMES),
+    st.builds(FoldsSpec, kind=st.just("splitter"), function=st.sampled_from(["m:f", "a/b.py:split"])),
 )
 RETRIES = st.builds(
     Retry,
@@ -254,7 +299,12 @@ SPLITS = st.one_of(st.tuples(st.none(), st.none()), st.tuples(DATA, st.none()), 
 
 
 OBJECTIVES = st.lists(
-    st.builds(Metric, name=st.sampled_from(["acc", "val/f1@5", "é"]), goal=st.sampled_from(["max", "min"])),
+    st.builds(
+        Metric,
+        name=st.sampled_from(["acc", "val/f1@5", "é"]),
+        goal=st.sampled_from(["max", "min"]),
+        reduction=st.sampled_from(["mean", "none"]),
+    ),
     min_size=1,
     max_size=3,
     unique_by=lambda one: one.name,
@@ -299,6 +349,40 @@ def started(draw: st.DrawFn, space: Space, points: int) -> tuple[StrategySpec, t
 
 
 @st.composite
+def chosen(draw: st.DrawFn, space: Space, folds: FoldsSpec | None, several: bool) -> dict[str, Any]:
+    """Draw how a point is chosen, raced and tested, as far as the folds allow it."""
+    found: dict[str, Any] = {}
+    plain = [name for name, one in space.dimensions.items() if not isinstance(one, Choice)]
+    if plain and not several and draw(st.booleans()):
+        names = tuple(draw(st.sampled_from(["", "-"])) + name for name in plain if name[0] != "-")
+        if names:
+            found["choose"] = Chosen(rule="one_standard_error", simpler=names)
+    if folds is not None and not folds.outer and folds.count != 1 and not several and draw(st.booleans()):
+        most = folds.count - 1 if folds.count else 9
+        if most >= 2:
+            found["racing"] = RacingSpec(
+                error=draw(st.sampled_from([0.05, 0.2])), folds=draw(st.integers(2, most))
+            )
+    if folds is None or folds.outer or folds.kind in ("leave_one_group_out", "file", "splitter"):
+        found["test"] = draw(st.none() | st.builds(TrialSpec, callable=st.just("t.py:test")) | TESTS)
+    return found
+
+
+@st.composite
+def followed(
+    draw: st.DrawFn, stages: tuple[StageSpec, ...], first: StageSpec, points: int, nested: bool
+) -> tuple[tuple[StageSpec, ...], tuple[int, ...] | None]:
+    """Draw the stages that `seeds` and `refit` add, and the seeds of all points where they have to fit."""
+    last = stages[-1].strategy.options["points"] if stages else points
+    more = not nested and draw(st.booleans())
+    seeds = Seeds((1, 2), draw(st.integers(1, last)), (3, 4)) if more else Seeds(())
+    refit = draw(
+        st.none() | st.builds(RefitSpec, seeds=st.just((5, 0)), on=st.sampled_from(["train", "train+val"]))
+    )
+    return all_stages(stages, first, seeds, refit), seeds.first or None
+
+
+@st.composite
 def searches(draw: st.DrawFn) -> Search:
     space = draw(spaces())
     size = space.size()
@@ -306,10 +390,16 @@ def searches(draw: st.DrawFn) -> Search:
     grid = size is not None and size <= 1000 and draw(st.booleans())
     strategy, given = (StrategySpec(kind="grid"), ()) if grid else draw(started(space, points))
     data, folds = draw(SPLITS)
+    nested = folds is not None and folds.outer > 0
+    assume(not (nested and strategy.kind in ADAPTIVE))
     heartbeat = draw(SECONDS)
-    stages = draw(staged(space))
-    whole = sum(stage.strategy.options["points"] for stage in stages) or (size if grid else points)
+    own = () if nested else draw(staged(space))
+    whole = sum(stage.strategy.options["points"] for stage in own) or (size if grid else points)
     objectives = draw(OBJECTIVES)
+    first = StageSpec(name="", strategy=strategy)
+    stages, seeds = draw(followed(own, first, (size or 0) if grid else points, nested))
+    if seeds is None:
+        seeds = tuple(draw(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=3, unique=True)))
     return Search(
         name=draw(NAMES),
         description=draw(st.sampled_from(["", "two\nlines", "a: b # c"])),
@@ -319,8 +409,9 @@ def searches(draw: st.DrawFn) -> Search:
         budget=draw(BUDGETS),
         space=space,
         strategy=strategy,
-        given=() if stages else given,
-        seeds=tuple(draw(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=3, unique=True))),
+        given=() if own else given,
+        seeds=seeds,
+        **draw(chosen(space, folds, len(objectives) > 1)),
         data=data,
         folds=folds,
         retry=draw(RETRIES),
@@ -392,6 +483,8 @@ def test_a_dumped_catalog_reads_back_equal(search: Search, experiments: dict[str
         strategy=named,
         given=(),
         stages=(),
+        choose=Chosen(),
+        test=None,
         expect_points=None,
         retry=retry,
     )

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_search.errors import UsageError
-from hpc_search.splits import Split, Table, check_disjoint, make_split, manifest_csv, parse_manifest
+from hpc_search.splits import (
+    FoldsSpec,
+    Split,
+    Table,
+    check_disjoint,
+    make_split,
+    manifest_csv,
+    parse_manifest,
+)
+
+
+def dealt(table: Table, kind: str, n: int, seed: int = 0, share: float = 0.0, **more: Any) -> Split:
+    return make_split(table, FoldsSpec(kind=kind, n=n, seed=seed, test_share=share, **more))  # type: ignore[arg-type]
+
 
 SHARES = st.sampled_from([0.0, 0.1, 0.2, 0.5])
 
@@ -23,7 +37,7 @@ def tables(draw: st.DrawFn) -> Table:
 
 def split_or_none(table: Table, kind: str, n: int, seed: int, share: float) -> Split | None:
     try:
-        return make_split(table, kind, n, seed, share)
+        return dealt(table, kind, n, seed, share)
     except UsageError:
         return None
 
@@ -57,7 +71,7 @@ def test_folds_partition_the_rows_outside_the_test_part(
 @given(st.integers(2, 6), st.integers(0, 5), st.integers(10, 30), st.integers(10, 30))
 def test_stratified_folds_differ_by_at_most_one_member_of_a_class(n: int, seed: int, a: int, b: int) -> None:
     labels = ("a",) * a + ("b",) * b
-    split = make_split(Table(tuple(range(a + b)), labels), "stratified", n, seed)
+    split = dealt(Table(tuple(range(a + b)), labels), "stratified", n, seed)
     for label in "ab":
         counts = [sum(labels[row] == label for row in fold.val) for fold in split.folds]
         assert max(counts) - min(counts) <= 1

@@ -12,7 +12,7 @@ import pytest
 
 from hpc_search.errors import DamagedError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.splits import Table, make_split, manifest_csv
+from hpc_search.splits import FoldsSpec, Table, make_split, manifest_csv
 from hpc_search.strategies.pruning import Schedule
 from hpc_search.trial import NonFiniteError, Pruned, Spec, Stopped, Trial
 from hpc_search.trial.params import Params
@@ -374,7 +374,7 @@ def with_splits(root: Path, ids: tuple[str | int, ...]) -> Layout:
 
     layout = Layout(root)
     table = Table(ids=ids)
-    split = make_split(table, kind="kfold", n=2, seed=0)
+    split = make_split(table, FoldsSpec(kind="kfold", n=2))
     files = {}
     for number, fold in enumerate(split.folds):
         for part, rows in (("train", fold.train), ("val", fold.val)):
