@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from statistics import fmean
 from typing import NamedTuple
 
+import msgspec
+
+from hpc_search import durable
+from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed
 from hpc_search.ledger.follower import Follower
-from hpc_search.planning.blocks import source_of
 from hpc_search.planning.numbers import split_number
 from hpc_search.records.journal import End, Verdict
 from hpc_search.records.plan import Block, Plan
+from hpc_search.records.splits import SplitsIndex
+from hpc_search.stats import FoldSizes, size_ratio
 from hpc_search.strategies import narrowing, racing
 
 
@@ -25,8 +31,9 @@ class Key(NamedTuple):
 class Races:
     """All races of a run: one for each stage of each search."""
 
-    def __init__(self, plan: Plan, follower: Follower) -> None:
-        """Look at the run of *plan* through *follower*."""
+    def __init__(self, layout: Layout, plan: Plan, follower: Follower) -> None:
+        """Look at the run at *layout* through *follower*."""
+        self._layout = layout
         self._plan = plan
         self._follower = follower
         self._blocks: dict[Key, list[Block]] = {}
@@ -75,7 +82,7 @@ class Races:
 
     def _race(self, key: Key) -> racing.Race:
         if key not in self._races:
-            self._races[key] = racing.Race(rules_of(self._plan, self._blocks[key]))
+            self._races[key] = racing.Race(rules_of(self._layout, self._plan, self._blocks[key]))
         return self._races[key]
 
     def _point(self, number: int) -> int:
@@ -122,32 +129,44 @@ def _counts(end: End) -> bool:
     return end.state == "done" and end.value is not None and math.isfinite(end.value)
 
 
-def rules_of(plan: Plan, blocks: list[Block]) -> racing.Rules:
+def rules_of(layout: Layout, plan: Plan, blocks: list[Block]) -> racing.Rules:
     """Return the rules of the race of *blocks*: a stage of a search, and what was added to it."""
     first = blocks[0]
     if first.racing is None:
         raise LookupError(first.stage_name)
     part = plan.part(first)
     points = {point for one in blocks for point in range(one.first_point, one.first_point + one.points)}
+    folds = {fold for one in blocks for fold in one.folds}
     return racing.Rules(
         goal=part.metric.goal,
-        folds=len({fold for one in blocks for fold in one.folds}),
+        folds=len(folds),
         points=len(points),
         error=first.racing.error,
         least=first.racing.folds,
         keep=_kept(plan, first, len(points)),
-        near=part.choose.rule == "one_standard_error",
+        near=_ratio(layout, folds) if part.choose.rule == "one_standard_error" else None,
     )
 
 
 def _kept(plan: Plan, block: Block, points: int) -> int:
     """Return how many points of the stage of *block* later stages take: so many have to be complete."""
-    most = 1
+    taken = [1]
     for later in plan.blocks:
-        place = source_of(plan.blocks, later)
-        source = plan.blocks[place] if place is not None else None
-        if source is None or (source.part, source.stage) != (block.part, block.stage):
+        if later.part != block.part or later.stage <= block.stage:
             continue
-        share = narrowing.quantile(points, later.narrow.top) if later.narrow is not None else later.points
-        most = max(most, share)
-    return min(most, points)
+        if later.narrow is not None and later.narrow.stage == block.stage_name:
+            taken.append(narrowing.quantile(points, later.narrow.top))
+        if later.strategy.kind == "top" and later.strategy.options["stage"] == block.stage_name:
+            taken.append(later.points)
+    return min(max(taken), points)
+
+
+def _ratio(layout: Layout, folds: Collection[int]) -> float:
+    """Return the size of the validation sides of *folds* over that of their training sides."""
+    splits = msgspec.json.decode(durable.read_bytes(layout.splits_index), type=SplitsIndex)
+    sizes = [
+        FoldSizes(*(splits.files[fold.sides[side]].rows for side in ("train", "val")))
+        for fold in splits.folds
+        if fold.number in folds
+    ]
+    return size_ratio(sizes)

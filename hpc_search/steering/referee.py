@@ -31,7 +31,7 @@ class Referee:
         self._plan = ledger.plan
         self._follower = follower
         self._brackets = Brackets(ledger.plan, follower)
-        self._races = Races(ledger.plan, follower)
+        self._races = Races(ledger.layout, ledger.plan, follower)
 
     @classmethod
     def of(cls, ledger: Ledger) -> Referee | None:

@@ -39,8 +39,9 @@ class Rules(NamedTuple):
     """How a race is run: over how many folds, against how many points, with which error.
 
     ``least`` folds are run of every point. ``keep`` points have to remain, for a later stage takes so many.
-    With ``near`` a point has to lose by more than the standard error of the better one: who is that near may
-    be chosen.
+    With ``near`` a point has to lose by more than the standard error of the better one, for who is that near
+    may be chosen: it is the size of the validation sides over that of the training sides
+    (`stats.standard_error`).
     """
 
     goal: str
@@ -49,7 +50,7 @@ class Rules(NamedTuple):
     error: float
     least: int = 2
     keep: int = 1
-    near: bool = False
+    near: float | None = None
 
 
 class Loss(NamedTuple):
@@ -135,7 +136,7 @@ class Race:
         found = []
         for other in self._best(group, folds):
             values = _of(self._values[other], folds)
-            margin = _standard_error(list(self._values[other].values()), rules) if rules.near else 0.0
+            margin = _margin(list(self._values[other].values()), rules)
             statistic = measured(rules, own, values, spread, margin).statistic
             if other != point and statistic > limit:
                 found.append(
@@ -211,10 +212,13 @@ def measured(
     return Measured(difference, deviation, (difference - margin) / deviation if deviation else 0.0)
 
 
-def _standard_error(values: Sequence[float], rules: Rules) -> float:
+def _margin(values: Sequence[float], rules: Rules) -> float:
+    """Return the standard error that the mean of a point will have over all folds, judged by *values*."""
+    if rules.near is None:
+        return 0.0
     from hpc_search.stats import sample_sd
 
-    return (sample_sd(values) or 0.0) / math.sqrt(rules.folds)
+    return (sample_sd(values) or 0.0) * math.sqrt(1 / rules.folds + rules.near)
 
 
 def share(rules: Rules, count: int) -> float:
