@@ -14,6 +14,7 @@ from tools.benchmarks import (
     overhead,
     packing,
     plan,
+    racing,
     restart,
     search,
     slots,
@@ -59,6 +60,11 @@ _BENCHES: Final = {
     ),
     "search": Bench(
         "strategies, early stopping and their cost, beside Optuna's own: 25 minutes", search.add, search.run
+    ),
+    "racing": Bench(
+        "folds left out of simulated cross-validations, beside Optuna's pruners: an hour",
+        racing.add,
+        racing.run,
     ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }
