@@ -74,7 +74,7 @@ def _rise(rule: _Rule, gains: Array, errors: Array) -> float:
 
 
 def _errors(noise: Noise, rule: _Rule, gains: Array, errors: Array, row: int) -> tuple[float, float]:
-    """Return the 2.5 % quantile of the error of *row*, and the 97.5 % quantile of that of what is selected."""
+    """Return the 2.5 % quantile of the error of *row*, the 97.5 % quantile of that of what is selected."""
     random = np.random.default_rng(len(errors))
     shared = noise.shared * random.standard_t(noise.shared_df, len(errors))
     unknown = np.sqrt(random.chisquare(noise.own_df, (len(errors), 1)) / noise.own_df)
