@@ -28,7 +28,7 @@ FILES: Final = {
     "results.parquet": "the same, typed",
     "search_results.json": "the same, as JSON with every metric",
     "attempts.csv": "who ran what, where, how long",
-    "verdicts.csv": "what was decided at the rungs, and from what",
+    "verdicts.csv": "what was decided at the rungs and between folds, and from what",
 }
 
 
