@@ -14,6 +14,7 @@ from tools.benchmarks import (
     overhead,
     packing,
     plan,
+    racing,
     restart,
     search,
     slots,
@@ -60,6 +61,11 @@ _BENCHES: Final = {
     ),
     "search": Bench(
         "strategies, early stopping and their cost, beside Optuna's own: 25 minutes", search.add, search.run
+    ),
+    "racing": Bench(
+        "folds left out of simulated cross-validations, beside Optuna's pruners: an hour",
+        racing.add,
+        racing.run,
     ),
     "stats": Bench(
         "coverage of intervals and sets on simulated studies with known truth", studies.add, studies.run
