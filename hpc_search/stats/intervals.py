@@ -59,7 +59,7 @@ def _by_units(points: Sequence[int], means: Array, units: Array, study: Study) -
 def _interval(
     point: int, mean: float, sd: float | None, error: float, low: float, high: float, count: int, method: str
 ) -> Interval:
-    if not error or not (math.isfinite(low) and math.isfinite(high)):
+    if error <= 1e-12 * abs(mean) or not (math.isfinite(low) and math.isfinite(high)):
         return Interval(point, mean, sd, error, count, None, None, "all values are equal: no interval")
     return Interval(point, mean, sd, error, count, low, high, method)
 
@@ -101,6 +101,7 @@ def _studentised(clusters: Clusters) -> Array:
         times = np.bincount(picks.ravel(), minlength=_CHUNK * count).reshape(_CHUNK, count).astype(np.float64)
         shift = times @ parts
         spread = (times @ squares - shift**2 / count) * (count / (count - 1))
-        rows.append(shift / np.sqrt(np.maximum(spread, 0)))
+        spread[spread < 1e-9 * squares.sum(axis=0)] = 0.0  # rounding
+        rows.append(shift / np.sqrt(spread))
     tail = (1 - LEVEL) / 2
     return np.asarray(np.quantile(np.concatenate(rows), [tail, 1 - tail], axis=0), dtype=np.float64)

@@ -19,7 +19,6 @@ from tools.benchmarks.studies import learner
 POINTS: Final = 18
 FOLDS: Final = 5
 SAMPLES: Final = 200
-LEARNER_SAMPLES: Final = 200
 #: The error that folds share since their training sets overlap, of a fold's variance (Nadeau and Bengio).
 SHARED: Final = 1 / FOLDS
 
@@ -62,8 +61,8 @@ class Setting:
 def draw(setting: Setting, random: np.random.Generator) -> tuple[Study, Array]:
     """Return one study and the true score of each point by number."""
     if not setting.made:
-        truth = np.array(learner.truth(LEARNER_SAMPLES))
-        scores = learner.cross_validate(learner.draw(random, LEARNER_SAMPLES))
+        truth = np.array(learner.truth(learner.SAMPLES))
+        scores = learner.cross_validate(learner.draw(random, learner.SAMPLES))
         return study_of(by_fold(scores), scores if setting.kind == "learner" else None), truth
     truth = _truth(setting, random)
     if setting.kind == "samples":
