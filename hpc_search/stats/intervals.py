@@ -49,10 +49,10 @@ def _by_units(points: Sequence[int], means: Array, units: Array, study: Study) -
     errors = sds * np.sqrt(1 / count + study.ratio)
     halves = errors * stdtrit(count - 1, (1 + LEVEL) / 2)
     word = f"corrected t on {count} folds" if study.folds else f"t on {count} seeds"
-    columns = (means, sds, errors, means - halves, means + halves)
+    table = np.stack([means, sds, errors, means - halves, means + halves], axis=1).tolist()
     return [
-        _interval(point, *row, count, word)
-        for point, *row in zip(points, *(column.tolist() for column in columns), strict=True)
+        _interval(point, mean, sd, error, low, high, count, word)
+        for point, (mean, sd, error, low, high) in zip(points, table, strict=True)
     ]
 
 
@@ -70,7 +70,7 @@ def _by_samples(study: Study, clusters: Clusters) -> list[Interval]:
     count, units = len(clusters.parts), study.units[: clusters.points]
     errors = np.sqrt((clusters.scaled**2).sum(axis=0) * (1 + clusters.ratio))
     bands = _studentised(clusters)
-    sure = np.isfinite(bands).all(axis=0)
+    sure = np.asarray(np.isfinite(bands).all(axis=0))
     # One wrong answer in a hundred: many resamples have no spread at all.
     half = float(stdtrit(count - 1, (1 + LEVEL) / 2))
     bands[:, ~sure] = [[-half], [half]]

@@ -34,7 +34,7 @@ def test_without_an_order_of_simplicity_the_best_point_is_chosen() -> None:
 
 def test_the_simplest_point_within_one_standard_error_is_chosen() -> None:
     for goal in ("max", "min"):
-        found = choose(scores(goal), goal, simpler=["width"], params=WIDTHS)  # type: ignore[arg-type]
+        found = choose(scores(goal), goal, simpler=["width"], params=WIDTHS)
 
         assert found is not None
         assert found.point in {1, 2}
