@@ -249,7 +249,8 @@ def _dunnett(comparisons: int, freedom: int, error: float) -> float:
     from scipy.optimize import brentq  # type: ignore[import-untyped]
     from scipy.special import gammaln, ndtr  # type: ignore[import-untyped]
 
-    logs = np.linspace(-8.0, 2.0, 400)
+    # Beyond these there is nothing of the deviation's distribution.
+    logs = np.linspace(-min(8.0, 1 + 30 / freedom), min(2.0, 5 / math.sqrt(freedom)), 128)
     scales = np.exp(logs)
     weights = np.exp(
         freedom / 2 * np.log(freedom / 2) - gammaln(freedom / 2) + freedom * (logs - scales**2 / 2)
