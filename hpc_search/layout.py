@@ -91,6 +91,21 @@ class Layout:
         """Digest and row count of every manifest."""
         return self.splits / "splits.json"
 
+    @property
+    def splits_rest(self) -> Path:
+        """Manifest of the samples that no fold has."""
+        return self.splits / "rest.csv"
+
+    @property
+    def splits_listing(self) -> Path:
+        """Name and size of every file of the data."""
+        return self.splits / "files.csv"
+
+    @property
+    def splits_file(self) -> Path:
+        """The folds.json that the search names, as it was planned."""
+        return self.splits / "folds.json"
+
     def split_manifest(self, fold: int, part: str) -> Path:
         """Manifest of *part* ("train", "val" or "test") of *fold*."""
         return self.splits / f"fold_{fold:02d}" / f"{part}.csv"
@@ -107,6 +122,10 @@ class Layout:
     def vault_result(self, number: int) -> Path:
         """Return what came of opening *number*."""
         return self.vault / f"result.{number:03d}.json"
+
+    def vault_again(self, number: int, time: int) -> Path:
+        """Return the record of going on with opening *number* for the *time*-th time (from 1)."""
+        return self.vault / f"again.{number:03d}.{time:02d}.json"
 
     # -- the ledger
     @property

@@ -27,11 +27,15 @@ NO_PID = 2**22 + 1
 
 
 class Waits(NamedTuple):
-    """A block of a plan: its trials, the position of the one that it waits for, the search it is part of."""
+    """A block of a plan: its trials, the position of the one that it waits for, the search it is part of.
+
+    With ``folds`` so many trials are of each.
+    """
 
     trials: int
     needs: int | None = None
     part: str = ""
+    folds: tuple[int, ...] = ()
 
 
 class LedgerRun:
@@ -50,7 +54,7 @@ class LedgerRun:
         for name in ("ledger/seals", "ledger/archive", "workers", "samples", "checkpoints"):
             (root / name).mkdir(parents=True)
         blocks = blocks or (Waits(trials),)
-        trials = sum(one.trials for one in blocks)
+        trials = sum(one.trials * max(1, len(one.folds)) for one in blocks)
         space = Space({"x": Choice(tuple(range(trials)))})
         search = Search(
             name="example",
@@ -91,9 +95,10 @@ class LedgerRun:
         """Return this process on a seat of its own; *more* changes it."""
         return replace(this_process("token", f"local:{next(self._seats)}", "cpu"), **more)
 
-    def ledger(self, **more: Any) -> Ledger:
-        """Join as a new worker."""
-        ledger = Ledger(self.layout, self.plan, self.numbering, self.identity(**more), lock_timeout=20)
+    def ledger(self, folds: Sequence[int] = (), **more: Any) -> Ledger:
+        """Join as a new worker, with *folds* for these alone."""
+        me = self.identity(**more)
+        ledger = Ledger(self.layout, self.plan, self.numbering, me, lock_timeout=20, folds=folds)
         self._open.append(ledger)
         return ledger
 
@@ -134,7 +139,7 @@ def _blocks(blocks: Sequence[Waits], search: Search) -> Iterator[Block]:
             first=first,
             first_point=first,
             points=one.trials,
-            folds=(),
+            folds=one.folds,
             seeds=(0,),
             space=search.space,
             strategy=search.strategy,
@@ -144,7 +149,7 @@ def _blocks(blocks: Sequence[Waits], search: Search) -> Iterator[Block]:
             stage_name="second" if one.needs is not None else "first",
             part=one.part,
         )
-        first += one.trials
+        first += one.trials * max(1, len(one.folds))
 
 
 def end_of(claimed: Claimed, state: str = "done", value: float | None = 0.5, **more: Any) -> lines.End:

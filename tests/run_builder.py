@@ -114,7 +114,8 @@ class RunBuilder:
     ) -> str:
         """Claim and end *trial*; mark it in the index and, with *accept*, in the journal."""
         params = more.pop("params", self.params(trial))
-        point, fold = trial % self.points, (trial // self.points if self.folds else None)
+        point = more.pop("point", trial % self.points)
+        fold = more.pop("fold", trial // self.points if self.folds else None)
         place: dict[str, Any] = {"trial": trial, "attempt": attempt, "point": point, "fold": fold}
         self.append(worker, journal.Claim(params=params, **place), t)
         self.append(worker, journal.Start(trial=trial, attempt=attempt, pid=7), t)

@@ -20,6 +20,7 @@ from hpc_search.cli import (
     importing,
     pause,
     plan,
+    refit,
     rerun,
     resume,
     retry,
@@ -27,6 +28,7 @@ from hpc_search.cli import (
     skip,
     status,
     submit,
+    test,
     work,
 )
 from hpc_search.durable import NO_SPACE
@@ -37,6 +39,8 @@ _VERBS = (
     submit,
     status,
     collect,
+    refit,
+    test,
     show,
     rerun,
     pause,
@@ -58,6 +62,7 @@ examples:
   hpc-search submit NAME                       start workers: SLURM where there is sbatch, else here
   hpc-search status NAME                       what is done, what runs, what fails and why
   hpc-search collect NAME                      results and the best hyperparameters
+  hpc-search refit NAME, test NAME             train the best again, look at the test side once
   hpc-search pause NAME, resume NAME           stop for a while, go on
   hpc-search retry NAME --cause oom            let failed trials run again
   hpc-search doctor DIR                        whether runs can live in a directory

@@ -38,6 +38,25 @@ def count(text: str) -> int:
     return int(text)
 
 
+def add_folds(parser: argparse.ArgumentParser) -> None:
+    """Add --folds."""
+    parser.add_argument(
+        "--folds",
+        nargs="+",
+        type=fold_number,
+        default=[],
+        metavar="N",
+        help="only trials of these folds; after RUN, by their numbers (`plan` and `status` show them)",
+    )
+
+
+def fold_number(text: str) -> int:
+    """Return the number of a fold."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a fold (write RUN before --folds)")
+    return int(text)
+
+
 def trial_number(text: str) -> int:
     """Return the number of a trial."""
     if not text.isdecimal():

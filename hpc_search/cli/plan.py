@@ -73,7 +73,8 @@ def run(given: argparse.Namespace) -> int:
     path = str(planned.run.path)
     plan = planned.run.plan
     lines = rule_lines(given.config, plan.search)
-    print(describe(plan, path, fresh=planned.fresh, dry=given.dry_run, code=planned.code, lines=lines))
+    fresh, dry, splits = planned.fresh, given.dry_run, planned.splits
+    print(describe(plan, path, fresh=fresh, dry=dry, code=planned.code, lines=lines, splits=splits))
     for text in planned.news:
         print(f"  added      {text}")
     for text in planned.warnings:

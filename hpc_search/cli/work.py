@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hpc_search.cli.options import Verbs, add_run, count, verb
+from hpc_search.cli.options import Verbs, add_folds, add_run, count, verb
 from hpc_search.errors import EXIT_DONE, EXIT_USAGE
 
 
@@ -14,7 +14,9 @@ def add(verbs: Verbs) -> None:
         verbs,
         "work",
         "run one worker in the foreground: what a task of a job array runs, or a user to help or debug",
-        "  hpc-search work runs/digits\n  hpc-search work runs/digits --trials 1",
+        "  hpc-search work runs/digits\n"
+        "  hpc-search work runs/digits --trials 1\n"
+        "  hpc-search work runs/digits --folds 3 4 5",
     )
     add_run(parser)
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
@@ -26,6 +28,7 @@ def add(verbs: Verbs) -> None:
         help="also where installed packages are not those of the plan",
     )
     parser.add_argument("--trials", type=count, metavar="N", help="stop after N trials")
+    add_folds(parser)
     parser.set_defaults(run=run)
 
 
@@ -34,6 +37,7 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search import search
 
     found = search.writable(search.open_run(given.run_dir))
+    folds = search.folds_of(found, given.folds)
     if words := search.closed(found):
         # A task that was waiting: it leaves before it is a worker, and nothing is used up.
         print(words)
@@ -45,7 +49,7 @@ def run(given: argparse.Namespace) -> int:
 
     profile = pack.leads(found.layout, given.token) if not given.packed else None
     if profile is not None:
-        return pack.Leader(found.layout, profile, given.token, given.seat, refill).run()
+        return pack.Leader(found.layout, profile, given.token, given.seat, refill, folds).run()
     options = WorkerOptions(
         token=given.token,
         seat=given.packed or given.seat,
@@ -53,6 +57,7 @@ def run(given: argparse.Namespace) -> int:
         limit=given.trials,
         any_packages=given.allow_different_packages,
         refill=refill,
+        folds=folds,
     )
     worker = Supervisor(found.layout, found.plan, options)
     code = worker.run()
@@ -62,5 +67,5 @@ def run(given: argparse.Namespace) -> int:
         worker = Supervisor(found.layout, found.plan, options)
         code = worker.run()
     if not given.token:
-        print(search.after_work(found))
+        print(search.after_work(found, folds))
     return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,21 +14,25 @@ import msgspec
 
 from hpc_search import durable
 from hpc_search.collect import audit as audit_log
-from hpc_search.collect import documents, staged
-from hpc_search.collect.columns import Column, csv_text
-from hpc_search.collect.documents import Outcome
-from hpc_search.collect.found import FILES, Best, Collected, SearchFound, StageFound
-from hpc_search.collect.parquet import parquet_bytes
+from hpc_search.collect import documents, staged, words
+from hpc_search.collect.documents import View
+from hpc_search.collect.found import FILES, Best, Collected, RefitFound, SearchFound, StageFound
+from hpc_search.collect.outcome import Outcome, outcome
 from hpc_search.collect.sealing import Sealed, seal_results
-from hpc_search.collect.verdicts import read_verdicts, verdict_columns
+from hpc_search.collect.selection import judge
+from hpc_search.collect.sides import read_splits
+from hpc_search.collect.writing import write_results
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, used_up
+from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.index import read_header
 from hpc_search.ledger.sealing import last_seal
 from hpc_search.planning import digest, load_plan
 from hpc_search.records import checked
 from hpc_search.records.plan import Plan
+from hpc_search.records.search import Part
+from hpc_search.records.splits import SplitsIndex
 
 __all__ = ["AUDIT_LINES", "DIGESTS", "Best", "Collected", "Written", "collect"]
 
@@ -73,10 +77,10 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
     with _collector_paused():
         try:
             sealed = seal_results(layout)
-            found = documents.outcome(plan, sealed.attempts)
-            parts = plan.search.searches
-            found_of = [documents.outcome(plan, sealed.attempts, part) for part in parts]
-            contents, notes = _write_results(layout, found, sealed, found_of)
+            splits = read_splits(layout)
+            whole = _view(layout, plan, sealed, splits)
+            views = [_view(layout, plan, sealed, splits, part) for part in plan.search.searches]
+            contents, notes, tested = write_results(layout, sealed.attempts, whole, views, splits)
             merged = b""
             if audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES)):
                 merged = audit_log.audit_text(layout)
@@ -86,10 +90,18 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
         except OSError as error:
             raise _unwritable(layout, error) from error
         files = tuple(name for name in FILES if name in contents)
-        searches = tuple(_search_found(layout, one) for one in found_of)
+        searches = tuple(_search_found(layout, one) for one in views)
+        found = whole.found
         notes += [*_warnings(plan, sealed, ended), *_mixed(found), *_budget(layout, found)]
-        collected = _collected(layout, found, files, tuple(notes))
-        return msgspec.structs.replace(collected, searches=searches)
+        collected = _collected(layout, whole, files, tuple(notes))
+        return msgspec.structs.replace(collected, searches=searches, tested=tuple(tested))
+
+
+def _view(
+    layout: Layout, plan: Plan, sealed: Sealed, splits: SplitsIndex | None, part: Part | None = None
+) -> View:
+    found = outcome(plan, sealed.attempts, part)
+    return View(found, judge(layout, found, splits))
 
 
 def _ended(layout: Layout) -> int:
@@ -120,48 +132,6 @@ def _unwritable(layout: Layout, error: OSError) -> UsageError | TemporaryError:
     if error.errno in PASSING:
         return TemporaryError(message, hint="`collect` again later; nothing is lost")
     return UsageError(message, hint="make RUN writable, or copy it and collect in the copy")
-
-
-def _contents(found: Outcome, columns: Sequence[Column]) -> dict[str, bytes]:
-    """Return the files of one search."""
-    contents = {
-        "results.csv": csv_text(columns),
-        "search_results.json": documents.search_results(found),
-        "summary.csv": csv_text(documents.summary_columns(found)),
-        "top_k.json": documents.top_k(found),
-        "best_hyperparams.json": documents.best_hyperparams(found),
-    }
-    if found.fronts.objectives:
-        contents["pareto_front.json"] = documents.pareto_front(found)
-    return contents
-
-
-def _write_results(
-    layout: Layout, found: Outcome, sealed: Sealed, searches: Sequence[Outcome]
-) -> tuple[dict[str, bytes], list[str]]:
-    layout.results.mkdir(mode=0o700, exist_ok=True)
-    columns = documents.result_columns(found)
-    contents = _contents(found, columns)
-    contents["attempts.csv"] = csv_text(documents.attempt_columns(sealed.attempts))
-    if searches:
-        # The best of points that are not measured by the same.
-        del contents["top_k.json"]
-        contents["best_hyperparams.json"] = documents.best_of_searches(found, searches)
-    for one in searches:
-        name = one.part.name if one.part is not None else ""
-        layout.result(name).mkdir(mode=0o700, exist_ok=True)
-        of_search = _contents(one, documents.result_columns(one))
-        contents |= {f"{name}/{file}": content for file, content in of_search.items()}
-    if any(block.pruning or block.racing for block in found.plan.blocks):
-        contents["verdicts.csv"] = csv_text(verdict_columns(read_verdicts(layout)))
-    notes = []
-    try:
-        contents["results.parquet"] = parquet_bytes(columns)
-    except ImportError as error:
-        notes.append(f"results.parquet was not written: {error}; `pip install pyarrow`")
-    for name, content in contents.items():
-        durable.replace(layout.result(name), content)
-    return contents, notes
 
 
 def _warnings(plan: Plan, sealed: Sealed, ended: int) -> list[str]:
@@ -195,7 +165,8 @@ def _budget(layout: Layout, found: Outcome) -> list[str]:
     return [f"{words}; {more}; a larger `budget` and `plan CONFIG --run RUN --amend` let it go on"]
 
 
-def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tuple[str, ...]) -> Collected:
+def _collected(layout: Layout, view: View, files: tuple[str, ...], notes: tuple[str, ...]) -> Collected:
+    found = view.found
     plan = found.plan
     states, complete = found.states, found.complete
     return Collected(
@@ -209,24 +180,27 @@ def _collected(layout: Layout, found: Outcome, files: tuple[str, ...], notes: tu
         failed=states["failed"],
         pruned=states["pruned"],
         causes=dict(sorted(Counter(end.cause for end in found.ends if end.state == "failed").items())),
-        points=plan.points,
+        points=found.points,
         points_complete=complete,
         points_incomplete=len(found.scores) - complete,
-        folds=max((len(block.folds) for block in plan.blocks), default=0),
-        seeds=max((len(block.seeds) for block in plan.blocks), default=1),
-        best=_best(found),
+        folds=max((len(block.folds) for block in found.ranked), default=0),
+        seeds=max((len(block.seeds) for block in found.ranked), default=1),
+        best=_best(view),
+        said=tuple(_said(view)),
+        below=tuple(words.below(found.scores)),
         reason=found.reason,
         results=str(_shown(layout.results)),
         files=files,
         notes=notes,
         pareto=tuple(documents.front_points(found)),
         stages=tuple(_stages(found)),
+        refits=tuple(_refits(layout, found)),
     )
 
 
 def _stages(found: Outcome) -> Iterator[StageFound]:
     """Yield what was found of each stage, where there are several."""
-    for stage in staged.stages(found.plan, found.blocks, found.ends, found.scores):
+    for stage in staged.stages(found.plan, found.ranked, found.ends, found.scores):
         whole = [score for score in stage.scores if score.complete]
         yield StageFound(
             search=stage.part.name,
@@ -241,25 +215,55 @@ def _stages(found: Outcome) -> Iterator[StageFound]:
         )
 
 
-def _search_found(layout: Layout, found: Outcome) -> SearchFound:
+def _refits(layout: Layout, found: Outcome) -> Iterator[RefitFound]:
+    """Yield what was found of each block that trains a chosen point again."""
+    plan = found.plan
+    gates = Gates(layout, plan)
+    for place, block in enumerate(plan.blocks):
+        if block.refit:
+            mine = staged.within([block], found.ends)
+            opened = gates.opened(place)
+            yield RefitFound(
+                search=block.part,
+                stage=block.stage_name,
+                on=block.refit,
+                outer=block.outer,
+                trials=block.trials,
+                finished=len(mine),
+                done=sum(end.state == "done" for end in mine),
+                why=opened.why if opened is not None else "",
+            )
+
+
+def _said(view: View) -> list[str]:
+    part = view.found.part
+    if part is None:
+        return []
+    return words.said(view.judged, part.metric.name, part.metric.goal, [one.name for one in part.objectives])
+
+
+def _search_found(layout: Layout, view: View) -> SearchFound:
+    found = view.found
     part = found.part or found.plan.search.parts[0]
     return SearchFound(
         name=part.name,
         metric=part.metric.name,
         goal=part.metric.goal,
-        best=_best(found),
+        best=_best(view),
+        said=tuple(_said(view)),
         reason=found.reason,
         results=str(_shown(layout.result(part.name))),
         pareto=tuple(documents.front_points(found)),
     )
 
 
-def _best(found: Outcome) -> Best | None:
-    score = found.best
+def _best(view: View) -> Best | None:
+    found = view.found
+    score = documents.chosen_score(found, view.judged)
     if score is None or score.mean is None:
         return None
     params = found.params[found.of_point[score.point]]
-    stage = staged.block_of(found.blocks, score.point).stage_name
+    stage = staged.block_of(found.ranked, score.point).stage_name
     return Best(score.point, params, score.mean, score.sd, score.n, stage)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -11,13 +11,13 @@ import msgspec
 
 from hpc_search.collect import staged
 from hpc_search.collect.columns import Column, json_text, picked, spread
-from hpc_search.collect.pareto import Fronts, ParetoPoint, fronts, mean_columns, rank_column
-from hpc_search.collect.provenance import Provenance, distinct, slice_columns
+from hpc_search.collect.outcome import Outcome, keys_of
+from hpc_search.collect.pareto import ParetoPoint, mean_columns, rank_column
+from hpc_search.collect.provenance import slice_columns
 from hpc_search.collect.reading import Attempt, Attempts
+from hpc_search.collect.selection import Judgement
 from hpc_search.collect.times import iso_seconds
 from hpc_search.records import journal as codec
-from hpc_search.records.plan import Block, Plan
-from hpc_search.records.search import Part
 from hpc_search.stats import FoldValue, PointScore
 
 #: How many points stand in top_k.json.
@@ -25,126 +25,16 @@ TOP_K: Final = 10
 VERSION: Final = 1
 
 
-class Outcome(NamedTuple):
-    """The finished trials of a run by number, and its points, best first.
+class View(NamedTuple):
+    """The outcome of one search, or of all together, and what can be said of its points."""
 
-    ``params`` are the distinct parameters, ``parameters`` the same as columns; ``which[i]`` is the place
-    of those of ``ends[i]``. ``states`` counts trials, ``complete`` points.
-    """
-
-    plan: Plan
-    #: The search that it is of; that of the whole plan where there is only one, None for all of several.
-    part: Part | None
-    blocks: tuple[Block, ...]
-    ends: list[Attempt]
-    scores: list[PointScore]
-    params: list[dict[str, Any]]
-    parameters: list[Column]
-    which: list[int]
-    #: Place of the parameters of each point.
-    of_point: dict[int, int]
-    states: Counter[str]
-    complete: int
-    #: The differing devices behind the results; ``on[i]`` is the place of those of ``ends[i]``.
-    slices: list[Provenance]
-    on: list[int]
-    #: Digest of the sources of each of ``ends``.
-    codes: list[str]
-    fronts: Fronts
+    found: Outcome
+    judged: Judgement
 
     @property
-    def mixed(self) -> bool:
-        """Whether results of several snapshots of the sources are compared with each other."""
-        # A trial that was skipped ran none.
-        return len({code for code in self.codes if code}) > 1
-
-    @property
-    def best(self) -> PointScore | None:
-        """The best complete point of the last stage that has one, None where none is complete.
-
-        Of several searches there is none: their metrics may differ.
-        """
-        if self.part is None:
-            return None
-        return self.scores[0] if self.scores and self.scores[0].complete else None
-
-    @property
-    def reason(self) -> str:
-        """Why there is no best point, "" where there is one."""
-        if self.best is not None:
-            return ""
-        if self.part is None:
-            return "the plan has several searches, each with a best point of its own"
-        if not self.ends:
-            return "nothing is finished yet"
-        total: Counter[str] = Counter()
-        for score in self.scores:
-            total.update(score.reasons)
-        missing = ", ".join(f"{count} {reason}" for reason, count in sorted(total.items()))
-        return f"no point is complete: of its trials are missing {missing}"
-
-
-def outcome(plan: Plan, attempts: Attempts, part: Part | None = None) -> Outcome:
-    """Return the outcome of the results of *attempts*, of all or of the search *part*.
-
-    Numbers that the plan does not have are left out.
-    """
-    part = part or (plan.search.parts[0] if len(plan.search.parts) == 1 else None)
-    blocks = tuple(block for block in plan.blocks if part is None or block.part == part.name)
-    results = attempts.results
-    numbers = sorted(results) if len(blocks) == len(plan.blocks) else sorted(_numbers(blocks, results))
-    ends = [results[number] for number in numbers if 0 <= number < plan.trials]
-    scores = staged.ranked(plan, blocks, ends)
-    # Trials of one point have the same parameters, mostly in the same bytes: those are parsed once.
-    texts = [bytes(end.params) for end in ends]
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    which = [places[text] for text in texts]
-    seen, of_worker = distinct(attempts.slices, {end.worker for end in ends})
-    params = list(map(msgspec.json.Decoder(dict[str, Any]).decode, places))
-    return Outcome(
-        plan,
-        part,
-        blocks,
-        ends,
-        scores,
-        params,
-        spread("param_", parameter_names(plan, params), params, "null"),
-        which,
-        _params_of_points(ends, which, params),
-        Counter([end.state for end in ends]),
-        sum([score.complete for score in scores]),
-        seen,
-        [of_worker[end.worker] for end in ends],
-        [attempts.codes.get(end.worker, "") for end in ends],
-        fronts(staged.last_stage(blocks, scores), part.objectives if part is not None else ()),
-    )
-
-
-def _params_of_points(
-    ends: Sequence[Attempt], which: Sequence[int], params: Sequence[object]
-) -> dict[int, int]:
-    """Return point -> place of its parameters: what its first trial that has some says.
-
-    A trial that was skipped before its point was proposed has none.
-    """
-    pairs = [(end.point, place) for end, place in zip(ends, which, strict=True)]
-    pairs = sorted(pairs, key=lambda pair: not params[pair[1]]) if not all(params) else pairs
-    return dict(reversed(pairs))
-
-
-def _numbers(blocks: Sequence[Block], results: Mapping[int, Attempt]) -> Iterator[int]:
-    for block in blocks:
-        yield from (n for n in range(block.first, block.first + block.trials) if n in results)
-
-
-def parameter_names(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the parameters in the order of the space, then others by name."""
-    names = dict.fromkeys(name for block in plan.blocks for name in block.space.names)
-    return [*names, *sorted(_keys(rows) - names.keys())]
-
-
-def _keys(rows: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {name for keys in set(map(tuple, rows)) for name in keys}
+    def name(self) -> str:
+        """The name of the search, "" of the only one or of all together."""
+        return self.found.part.name if self.found.part is not None else ""
 
 
 def result_columns(found: Outcome) -> list[Column]:
@@ -166,7 +56,7 @@ def result_columns(found: Outcome) -> list[Column]:
         Column("value", [end.value for end in ends], kind="float"),
         *picked(found.parameters, found.which),
         *_effective_columns(ends),
-        *spread("metric_", sorted(_keys(metrics)), metrics),
+        *spread("metric_", sorted(keys_of(metrics)), metrics),
         *rank_column(found.fronts, [end.point for end in ends]),
         *picked(slice_columns(found.slices), found.on),
         *([Column("code", found.codes, kind="str")] if found.mixed else []),
@@ -176,7 +66,7 @@ def result_columns(found: Outcome) -> list[Column]:
 def _effective_columns(ends: Sequence[Attempt]) -> list[Column]:
     nothing: dict[str, Any] = {}
     rows = [end.effective or nothing for end in ends]
-    names = sorted(_keys(rows))
+    names = sorted(keys_of(rows))
     columns = spread("effective_", names, rows, null="null")
     accumulation = [end.accumulation for end in ends]
     if set(accumulation) - {1} and "accumulation" not in names:
@@ -216,7 +106,7 @@ def summary_columns(found: Outcome) -> list[Column]:
     scores = found.scores
     points = [score.point for score in scores]
     return [
-        *staged.columns(found.plan, found.blocks, points),
+        *staged.columns(found.plan, found.ranked, points),
         Column("point", points),
         *picked(found.parameters, [found.of_point[point] for point in points]),
         Column("mean", [score.mean for score in scores]),
@@ -236,21 +126,22 @@ def _missing(reasons: Mapping[str, int]) -> str:
 
 
 def header(found: Outcome, kind: str) -> dict[str, Any]:
-    """Return what every JSON document begins with: format, names, ids, metric, counts."""
+    """Return what every JSON document begins with: format, names, id of the search, metric, counts.
+
+    Nothing of it differs between two runs of one search.
+    """
     plan = found.plan
     return {
         "format": f"hpc_search.{kind}",
         "version": VERSION,
         "name": plan.search.name,
         "search_id": plan.search_id,
-        "run_id": plan.run_id,
         **_of_part(found),
         "trials": sum(block.trials for block in found.blocks),
         "finished": len(found.ends),
         **{state: found.states[state] for state in codec.FINAL},
-        "points": sum(block.points for block in found.blocks),
+        "points": found.points,
         "points_complete": found.complete,
-        "code": dict(sorted(Counter(found.codes).items())),
     }
 
 
@@ -278,9 +169,11 @@ class _Trial(msgspec.Struct, frozen=True, gc=False):
 
 
 def search_results(found: Outcome) -> bytes:
-    """Return search_results.json: the header, and every finished trial on a line of its own."""
+    """Return search_results.json: the header, which run and code, and a line for every finished trial."""
     encoder = msgspec.json.Encoder()
-    head = encoder.encode(header(found, "search_results") | {"slices": found.slices})[:-1]
+    code = dict(sorted(Counter(found.codes).items()))
+    of_run = {"run_id": found.plan.run_id, "code": code, "slices": found.slices}
+    head = encoder.encode(header(found, "search_results") | of_run)[:-1]
     nothing: dict[str, Any] = {}
     trials = [
         _Trial(
@@ -294,43 +187,47 @@ def search_results(found: Outcome) -> bytes:
     return b"".join((head, b',"results":[\n', lines, b"\n]}\n"))
 
 
-def best_hyperparams(found: Outcome) -> bytes:
-    """Return best_hyperparams.json: the best complete point; ``params`` null and a reason without one."""
-    best = found.best
-    empty = dict.fromkeys(("point", "params", "mean", "sd", "n"))
-    body = empty | {"values": []} if best is None else _point(found, best)
-    slices = {"slices": _slices_of(found, best.point) if best is not None else []}
-    return _pretty(header(found, "best_hyperparams") | body | slices | {"reason": found.reason})
+def best_hyperparams(found: Outcome, judged: Judgement) -> bytes:
+    """Return best_hyperparams.json: the chosen point; ``params`` null and a reason without one."""
+    body = _chosen(found, judged)
+    return _pretty(header(found, "best_hyperparams") | body | {"reason": found.reason})
 
 
-def best_of_searches(found: Outcome, searches: Sequence[Outcome]) -> bytes:
-    """Return best_hyperparams.json of a plan with several searches: the best point of each."""
-    bodies = {}
-    for one in searches:
-        metric = _of_part(one)["metric"]
-        point = (
-            dict.fromkeys(("point", "params", "mean", "sd", "n"))
-            if one.best is None
-            else _point(one, one.best)
-        )
-        bodies[one.part.name if one.part is not None else ""] = {
-            "metric": metric,
-            **point,
-            "reason": one.reason,
-        }
+def best_of_searches(found: Outcome, views: Sequence[View]) -> bytes:
+    """Return best_hyperparams.json of a plan with several searches: the chosen point of each."""
+    bodies = {
+        one.name: {"metric": _of_part(one.found)["metric"], **_chosen(*one), "reason": one.found.reason}
+        for one in views
+    }
     return _pretty(header(found, "best_hyperparams") | {"best": bodies})
 
 
-def _slices_of(found: Outcome, point: int) -> list[Provenance]:
-    """Return what the trials of *point* ran on, each differing slice once."""
-    places = [place for end, place in zip(found.ends, found.on, strict=True) if end.point == point]
-    return [found.slices[place] for place in sorted(set(places))]
+def _chosen(found: Outcome, judged: Judgement) -> dict[str, Any]:
+    score = chosen_score(found, judged)
+    empty = dict.fromkeys(("point", "params", "mean", "sd", "n", "se", "interval", "choice"))
+    if score is None or judged.chosen is None:
+        return empty | {"values": []}
+    choice = {"rule": judged.rule, "simpler": judged.simpler, "best": judged.chosen.best}
+    return _point(found, score, judged) | {"choice": choice}
 
 
-def top_k(found: Outcome) -> bytes:
+def chosen_score(found: Outcome, judged: Judgement) -> PointScore | None:
+    """Return the chosen point of *found*, None without one."""
+    return next((score for score in found.scores if score.complete and score.point == judged.point), None)
+
+
+def top_k(found: Outcome, judged: Judgement) -> bytes:
     """Return top_k.json: the best complete points, at most TOP_K."""
-    points = [_point(found, score) for score in found.scores[:TOP_K] if score.complete]
+    points = [_point(found, score, judged) for score in found.scores[:TOP_K] if score.complete]
     return _pretty(header(found, "top_k") | {"k": TOP_K, "points": points, "reason": found.reason})
+
+
+def selection(found: Outcome, judged: Judgement) -> bytes:
+    """Return selection.json: everything that can be said of how sure the choice is."""
+    score = chosen_score(found, judged)
+    params = found.params[found.of_point[score.point]] if score is not None else None
+    body = {"params": params, **msgspec.structs.asdict(judged), "reason": found.reason}
+    return _pretty(header(found, "selection") | body)
 
 
 def front_points(found: Outcome) -> list[ParetoPoint]:
@@ -353,15 +250,23 @@ def pareto_front(found: Outcome) -> bytes:
     return _pretty(header(found, "pareto_front") | body)
 
 
-def _point(found: Outcome, score: PointScore) -> dict[str, Any]:
+def _point(found: Outcome, score: PointScore, judged: Judgement) -> dict[str, Any]:
+    known = judged.interval(score.point)
+    interval = (
+        None
+        if known is None or known.low is None
+        else {"low": known.low, "high": known.high, "level": 0.95, "method": known.method}
+    )
     return {
         "rank": score.rank,
         "point": score.point,
-        **staged.labels(found.plan, found.blocks, score.point),
+        **staged.labels(found.plan, found.ranked, score.point),
         "params": found.params[found.of_point[score.point]],
         "mean": score.mean,
         "sd": score.sd,
         "n": score.n,
+        "se": known.error if known is not None else None,
+        "interval": interval,
         "values": [_value(value) for value in score.values],
     }
 

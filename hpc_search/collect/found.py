@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,11 +13,16 @@ from hpc_search.collect.pareto import ParetoPoint
 
 #: Points of the Pareto front that are shown.
 _FRONT: Final = 10
+#: Columns of sentences.
+_WIDTH: Final = 100
 #: Every file of the results, in the order in which they are named.
 FILES: Final = {
-    "best_hyperparams.json": "the best hyperparameters, mean, sd and fold values",
+    "best_hyperparams.json": "the chosen hyperparameters, mean, sd, interval and fold values",
+    "selection.json": "how sure the choice is: intervals, tests, corrected score",
     "summary.csv": "one row a point: mean, sd, n, rank",
+    "folds.csv": "one row a fold: its samples, trials, the chosen point's value",
     "pareto_front.json": "the points that no other one beats in every objective",
+    "final_test_results.json": "what the test side gave, and how often it was opened",
     "top_k.json": f"the {documents.TOP_K} best points",
     "results.csv": "one row a finished trial",
     "results.parquet": "the same, typed",
@@ -50,6 +57,19 @@ class StageFound(msgspec.Struct, frozen=True, kw_only=True):
     mean: float | None
 
 
+class RefitFound(msgspec.Struct, frozen=True, kw_only=True):
+    """The chosen point trained again ``on`` more data, in the outer fold ``outer``; ``why`` this point."""
+
+    search: str
+    stage: str
+    on: str
+    outer: int | None
+    trials: int
+    finished: int
+    done: int
+    why: str
+
+
 class SearchFound(msgspec.Struct, frozen=True, kw_only=True):
     """What a collect found of one search of several; its files are in ``results``."""
 
@@ -61,6 +81,8 @@ class SearchFound(msgspec.Struct, frozen=True, kw_only=True):
     results: str
     #: The points that no other complete one dominates, where it has several objectives.
     pareto: tuple[ParetoPoint, ...] = ()
+    #: How sure the choice is, in words.
+    said: tuple[str, ...] = ()
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,11 +113,25 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     #: The searches of a plan with several, and the stages of every search.
     searches: tuple[SearchFound, ...] = ()
     stages: tuple[StageFound, ...] = ()
+    refits: tuple[RefitFound, ...] = ()
+    #: How sure the choice is, in words, and the incomplete points.
+    said: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
+    #: What the test side gave, and how often it was opened, in words.
+    tested: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return the whole in words: counts, the best hyperparameters, which files to look at."""
         best = [row for one in self.searches for row in _best_rows(one)] if self.searches else self._best()
-        parts = [*self._counts(), *map(_stage_row, self.stages), "", *best, *_front(self.pareto, "", "")]
+        parts = [
+            *self._counts(),
+            *map(_stage_row, self.stages),
+            *map(_refit_row, self.refits),
+            "",
+            *best,
+            *_front(self.pareto, "", ""),
+        ]
+        parts += ["", *_bullets(self.tested)] if self.tested else []
         return "\n".join([*parts, "", *self._where(), *self.notes])
 
     def json(self) -> str:
@@ -113,7 +149,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
 
     def _best(self) -> list[str]:
         if self.best is None:
-            return [f"no best hyperparameters yet: {self.reason}"]
+            return [f"no best hyperparameters yet: {self.reason}", *self.below]
         best = self.best
         wanted = "highest" if self.goal == "max" else "lowest"
         value = f"{best.mean:.6g}"
@@ -127,7 +163,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
         head = (
             f"best{several}: point {best.point}{stage}, {self.metric} = {value} ({over}; the {wanted} wins)"
         )
-        return [head, *_params(best)]
+        return [head, *_params(best), *_bullets(self.said), *self.below]
 
     def _over(self, n: int) -> str:
         if self.folds and self.folds * self.seeds == n:
@@ -155,6 +191,14 @@ def _front(points: tuple[ParetoPoint, ...], search: str, directory: str) -> list
     return ["", head, *rows, *[more] * (len(points) > _FRONT)]
 
 
+def _bullets(said: Sequence[str]) -> list[str]:
+    """Return sentences on rows that fit a terminal."""
+    rows = []
+    for one in said:
+        rows += textwrap.wrap(one, _WIDTH, initial_indent="- ", subsequent_indent="  ")
+    return rows
+
+
 def _params(best: Best) -> list[str]:
     width = max(map(len, best.params), default=0)
     return [f"  {name:{width}} = {documents.show_value(value)}" for name, value in best.params.items()]
@@ -171,7 +215,7 @@ def _best_rows(one: SearchFound) -> list[str]:
     several = " by the first objective" if one.pareto else ""
     front = _front(one.pareto, f"{one.name}: ", f"{one.name}/")
     head = f"{one.name}: best{several}: point {best.point}{stage}, {value}"
-    return [head, *_params(best), *front, *[""] * bool(front)]
+    return [head, *_params(best), *_bullets(one.said), *front, *[""] * bool(front)]
 
 
 def _stage_row(one: StageFound) -> str:
@@ -179,3 +223,10 @@ def _stage_row(one: StageFound) -> str:
     best = "" if one.mean is None else f"; best {one.metric} {one.mean:.6g} (point {one.point})"
     done = f"{one.finished} of {one.trials} trials, {one.points_complete} of {one.points} points complete"
     return f"  {name}: {done}{best}"
+
+
+def _refit_row(one: RefitFound) -> str:
+    name = " ".join(filter(None, [one.search, one.stage]))
+    failed = f", {one.finished - one.done} of them without success" if one.done < one.finished else ""
+    why = f"; {one.why}" if one.why else ""
+    return f"  {name} ({one.on}): {one.finished} of {one.trials} trials finished{failed}{why}"

@@ -46,6 +46,7 @@ class Attempt(Row, gc=False, kw_only=True, rename={"ended": "t", "checksum": "c"
     started: float = 0.0
     node: str = ""
     device: str = ""
+    samples: tuple[int, int, int, str] | None = None
 
 
 #: The line of the note with what a worker saw of its devices; a quote within a text is escaped.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hpc_search.collect.columns import Column
@@ -24,9 +24,11 @@ def ranked(plan: Plan, blocks: Sequence[Block], ends: Sequence[Attempt]) -> list
     for block in blocks:
         groups.setdefault((block.part, block.stage), []).append(block)
     expected = _Expected(blocks)
+    if not blocks:
+        return []
     if len(groups) == 1:
         return _best_first(plan, blocks[0], ends, expected)
-    found = _split(blocks, ends)
+    found = split(blocks, ends)
     scores: list[PointScore] = []
     for part in dict.fromkeys(block.part for block in blocks):
         stages = sorted((key for key in groups if key[0] == part), key=lambda key: -key[1])
@@ -49,21 +51,29 @@ class _Expected:
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = blocks
+        self._only = blocks[0].trials // max(1, blocks[0].points) if len(blocks) == 1 else 0
 
     def __call__(self, point: int) -> int:
-        return sum(
+        return self._only or sum(
             max(1, len(block.folds)) * len(block.seeds)
             for block in self._blocks
             if block.first_point <= point < block.first_point + block.points
         )
 
 
-def _split(blocks: Sequence[Block], ends: Sequence[Attempt]) -> dict[tuple[str, int], list[Attempt]]:
+def within(blocks: Sequence[Block], ends: Iterable[Attempt]) -> list[Attempt]:
+    """Return those of *ends* whose trials are of one of *blocks*, which are some of all."""
+    return [end for mine in split(blocks, ends).values() for end in mine]
+
+
+def split(blocks: Sequence[Block], ends: Iterable[Attempt]) -> dict[tuple[str, int], list[Attempt]]:
+    """Return (search, stage) -> those of *ends* whose trials are of its *blocks*."""
     firsts = [block.first for block in blocks]
     found: defaultdict[tuple[str, int], list[Attempt]] = defaultdict(list)
     for end in ends:
         block = blocks[bisect_right(firsts, end.trial) - 1]
-        found[block.part, block.stage].append(end)
+        if block.first <= end.trial < block.first + block.trials:
+            found[block.part, block.stage].append(end)
     return found
 
 
@@ -85,7 +95,7 @@ def stages(
     keys = dict.fromkeys((block.part, block.stage) for block in blocks)
     if len(keys) < 2:
         return
-    found = _split(blocks, ends)
+    found = split(blocks, ends)
     for part in plan.search.parts:
         for key in sorted(key for key in keys if key[0] == part.name):
             mine = [block for block in blocks if (block.part, block.stage) == key]
@@ -99,6 +109,8 @@ def stages(
 
 def last_stage(blocks: Sequence[Block], scores: Sequence[PointScore]) -> list[PointScore]:
     """Return those of *scores* that are of the stage of the first one."""
+    if len({block.stage for block in blocks}) < 2:
+        return list(scores)
     if not scores:
         return []
     last = block_of(blocks, scores[0].point).stage

@@ -11,23 +11,22 @@ from hpc_search.config.problems import words
 from hpc_search.config.programs import FUNCTION, read_function
 from hpc_search.config.reader import Cursor, each, fields
 from hpc_search.records.search import DataSpec, FoldsSpec
+from hpc_search.splits.spec import SEED_MAX, SHARED, SHUFFLED
 
 #: Kinds that are one number of folds.
 _COUNTED: Final = ("kfold", "stratified", "grouped", "stratified_grouped", "time")
-#: Kinds that nested folds can have inside.
-_INNER: Final = ("kfold", "stratified", "grouped", "stratified_grouped")
-_SHARED: Final = ("hash", "shuffle")
 #: Ways to split, and the further keys of each.
 SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
-    **dict.fromkeys(_INNER, ("seed", "test_share", "repeats", "apart")),
-    "leave_one_group_out": ("apart",),
+    **dict.fromkeys(SHUFFLED, ("seed", "test_share", "repeats", "apart")),
+    "leave_one_group_out": ("seed", "test_share", "apart"),
     "time": ("gap", "test_share", "apart"),
-    "hash": ("seed", "apart"),
-    "shuffle": ("seed", "apart"),
+    **dict.fromkeys(SHARED, ("seed", "apart")),
     "file": ("apart",),
-    "splitter": ("apart",),
-    "nested": ("seed", "apart"),
+    "splitter": ("seed", "test_share", "apart"),
+    "nested": ("seed", "gap", "repeats", "apart"),
 }
+#: Kinds that nested folds can have inside.
+_INNER: Final = (*SHUFFLED, "leave_one_group_out", "time")
 #: Seed of the DNA workflow that the hash split follows.
 _HASH_SEED: Final = 42
 _MOST_FOLDS: Final = 100_000
@@ -88,13 +87,19 @@ def read_folds(cursor: Cursor) -> FoldsSpec | None:
         message = f"needs one of {words(SCHEMES, 'and')}"
         cursor.add(message, expected="one way to split, such as {stratified: 5}")
     kinds = [_READERS[scheme](section[scheme], scheme) for scheme in schemes]
-    for key in (key for key in options if len(schemes) == 1 and key in section):
-        if key not in SCHEMES[schemes[0]]:
-            section[key].add(f"is no key of {schemes[0]} folds", hint="remove it")
+    known = {key for kind in kinds if kind is not None for key in _keys(kind)}
+    for key in (key for key in options if key in section and known and key not in known):
+        section[key].add(f"is no key of {schemes[0]} folds", hint="remove it")
     given = fields(section, _OPTIONS)
     if len(cursor.book) > before or not kinds or kinds[0] is None:
         return None
     return FoldsSpec(**{**kinds[0], **given})
+
+
+def _keys(kind: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the further keys that folds of *kind* can have."""
+    own = SCHEMES[kind["kind"]]
+    return tuple(key for key in SCHEMES["nested"] if key in (*own, "seed")) if "outer" in kind else own
 
 
 def _counted(cursor: Cursor, scheme: str) -> Kind | None:
@@ -155,14 +160,14 @@ def _inner(cursor: Cursor) -> Kind | None:
     if len(section) != 1:
         cursor.add(f"needs one of {words(_INNER, 'and')}", expected="{stratified: 4}")
         return None
-    return next(_counted(value, scheme) for scheme, value in section.items())
+    return next(_READERS[scheme](value, scheme) for scheme, value in section.items())
 
 
 def _seed(cursor: Cursor) -> int | None:
     if not isinstance(cursor.node, Scalar) or isinstance(cursor.node.value, str):
         cursor.add("the split seed cannot be searched: all trials share the folds", expected="an integer")
         return None
-    return cursor.integer(0)
+    return cursor.integer(0, SEED_MAX)
 
 
 def _share(cursor: Cursor) -> float | None:
@@ -175,7 +180,7 @@ def _share(cursor: Cursor) -> float | None:
 
 _READERS: Final[Mapping[str, Callable[[Cursor, str], Kind | None]]] = {
     **dict.fromkeys(_COUNTED, _counted),
-    **dict.fromkeys(_SHARED, _shares),
+    **dict.fromkeys(SHARED, _shares),
     "leave_one_group_out": _groups,
     "file": _file,
     "splitter": _splitter,
@@ -198,18 +203,17 @@ def dump_samples(data: DataSpec | None, folds: FoldsSpec | None) -> dict[str, An
         keys = ("index", "function", *_COLUMNS, "root", "columns")
         found["data"] = {key: getattr(data, key) for key in keys if getattr(data, key)}
     if folds is not None:
-        scheme = "nested" if folds.outer else folds.kind
-        named = {key: getattr(folds, key) for key in SCHEMES[scheme]}
+        outer = {"outer": folds.outer} if folds.outer else {}
+        named = {key: getattr(folds, key) for key in _keys({"kind": folds.kind, **outer})}
         # The others stand where they say something.
         unsaid = {"repeats": 1, "gap": 0, "apart": ()}
         options = {key: value for key, value in named.items() if unsaid.get(key, ...) != value}
-        found["folds"] = {scheme: _scheme(folds), **options}
+        inner = {folds.kind: _scheme(folds)}
+        found["folds"] = {**({"nested": {**outer, "inner": inner}} if outer else inner), **options}
     return found
 
 
 def _scheme(folds: FoldsSpec) -> Any:
-    if folds.outer:
-        return {"outer": folds.outer, "inner": {folds.kind: folds.n}}
     if folds.kind == "leave_one_group_out":
         return True
     return folds.shares or folds.file or folds.function or folds.n

@@ -8,7 +8,7 @@ from typing import Any, Final
 from hpc_search.config.parts import ReadPart, stage_name, values_of
 from hpc_search.config.problems import near_miss, shown, words
 from hpc_search.config.reader import Cursor
-from hpc_search.config.selection import REFIT, SEEDS
+from hpc_search.config.selection import ADDED_BY, SEEDS
 from hpc_search.records.search import ADAPTIVE, Choice, DataSpec, FoldsSpec, RefitSpec, StageSpec
 from hpc_search.space import Space
 
@@ -41,9 +41,10 @@ def together(section: Section, given: Mapping[str, Any]) -> None:
         if not getattr(data, column):
             message = f"{folds.kind} folds need the column {column!r}"
             section["data"].add(message, expected=f"data: {{..., {column}: NAME}}")
+    known = [*(name for name in ("label", "group", "time") if getattr(data, name)), *data.columns]
     for name in folds.apart:
-        if name not in data.columns:
-            near = near_miss(name, data.columns)
+        if name not in known:
+            near = near_miss(name, known)
             message = f"the data have no column {shown(name)}" + (f"; {near}" if near else "")
             expected = f"a column that the data name: data: {{..., columns: [{name}]}}"
             section["folds"].add(message, found=f"apart: {shown(name)}", expected=expected)
@@ -61,9 +62,9 @@ def selection(section: Section, given: Mapping[str, Any], part: ReadPart) -> Non
         _racing(part, folds)
     if folds is not None and folds.outer:
         _nested(part)
-    refit = next((stage.refit for stage in part.given["stages"] if stage.refit is not None), None)
-    if folds is not None and refit is not None:
-        _refit(part.section["refit"], refit, folds)
+    refits = [stage.refit for stage in part.given["stages"] if stage.refit is not None]
+    if folds is not None and refits:
+        _refit(part.section["refit"], refits[-1], folds)
     if folds is not None and part.given.get("test") is not None and _test_side(folds) is False:
         key = "test" if "test" in part.section else "test_command"
         expected = "folds with a test side: test_share: 0.2, or nested ones"
@@ -77,8 +78,8 @@ def _names(part: ReadPart) -> None:
     cursors = part.section["stages"].items() or [] if "stages" in part.section else []
     for cursor in cursors:
         name = stage_name(cursor)
-        if name in (SEEDS, REFIT) and names.count(name) > 1:
-            message = f"the stage {name!r} is also the one that the key `{name}` adds"
+        if name in ADDED_BY and names.count(name) > 1:
+            message = f"the stage {name!r} is also one that the key `{ADDED_BY[name]}` adds"
             cursor.add(message, found=name, hint="give it another name")
 
 
@@ -162,4 +163,4 @@ def _test_side(folds: FoldsSpec) -> bool | None:
     """Return whether the folds have a test side, None where only the data tell."""
     if folds.outer or _shared_test(folds):
         return True
-    return None if folds.kind in ("leave_one_group_out", "file", "splitter") else False
+    return None if folds.kind in ("file", "splitter") else False

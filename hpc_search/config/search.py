@@ -25,7 +25,7 @@ from hpc_search.config.selection import (
     all_stages,
     read_choice,
     read_racing,
-    read_refit,
+    read_refits,
     read_seeds,
     seed_list,
 )
@@ -102,7 +102,8 @@ def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor, asked: Asked
         **read_start(section, cursor, asked),
     }
     seeds: Seeds = given.pop("seeds", Seeds((0,)))
-    strategy, pruning, own = given["strategy"], given.get("pruning"), ()
+    strategy, pruning = given["strategy"], given.get("pruning")
+    own: tuple[StageSpec, ...] = ()
     if "stages" in section:
         readers = {"strategy": read_strategy, "seeds": seed_list, "pruning": read_pruning}
         above = stages.Inherited(strategy=strategy, has_strategy="strategy" in section, pruning=pruning)
@@ -112,7 +113,7 @@ def _part(name: str, section: Mapping[str, Cursor], cursor: Cursor, asked: Asked
         _missing(cursor, "strategy", _EXAMPLES["strategy"])
     only = StageSpec(name="", strategy=strategy or StrategySpec("grid"), pruning=pruning)
     given |= {"strategy": strategy, "seeds": seeds.first}
-    given["stages"] = all_stages(own, only, seeds, given.pop("refit", None))
+    given["stages"] = all_stages(own, only, seeds, given.pop("refit", ()))
     return ReadPart(name, section, given)
 
 
@@ -198,7 +199,7 @@ _PART_FIELDS: Final[dict[str, Callable[[Cursor], object]]] = {
     "pruning": nullable(read_pruning),
     "choose": nullable(read_choice),
     "racing": nullable(read_racing),
-    "refit": nullable(read_refit),
+    "refit": nullable(read_refits),
 }
 #: What can differ between the searches of one plan.
 _PART_KEYS: Final = (

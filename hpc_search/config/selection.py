@@ -7,12 +7,16 @@ from typing import Any, Final, NamedTuple
 
 from hpc_search.config.nodes import Mapping as MappingNode
 from hpc_search.config.nodes import Scalar
+from hpc_search.config.nodes import Sequence as ListNode
 from hpc_search.config.reader import Cursor, each, fields
 from hpc_search.records.search import Choice, Part, RacingSpec, RefitSpec, Search, StageSpec, StrategySpec
 
 #: Names of the stages that follow those of a search file.
 SEEDS: Final = "seeds"
 REFIT: Final = "refit"
+EVERYTHING: Final = "everything"
+#: The key that adds each of them.
+ADDED_BY: Final = {SEEDS: "seeds", REFIT: "refit", EVERYTHING: "refit"}
 #: Seeds that one list can have.
 MOST_SEEDS: Final = 1000
 
@@ -121,10 +125,26 @@ def _error(cursor: Cursor) -> float | None:
 
 
 # -- refit
-def read_refit(cursor: Cursor) -> RefitSpec | None:
-    """Return a refit from ``true``, ``{seeds: [0, 1, 2], on: train+val}`` or ``{seeds: 3}``."""
+def read_refits(cursor: Cursor) -> tuple[RefitSpec, ...] | None:
+    """Return the refits: ``true``, ``{seeds: 3, on: train+val}``, or a list of one and one on everything."""
+    if isinstance(cursor.node, ListNode):
+        items = cursor.items(_REFIT) or []
+        found = tuple(each(items, _refit))
+        if len(items) > 2 or (len(found) == 2 and not _follows(*found)):
+            cursor.add("has more than one refit", expected="one, and after it one with on: everything")
+            return None
+        return found or None
     if isinstance(cursor.node, Scalar):
-        return RefitSpec() if _switch(cursor, f"true, or {_REFIT}") else None
+        return (RefitSpec(),) if _switch(cursor, f"true, or {_REFIT}") else None
+    refit = _refit(cursor)
+    return None if refit is None else (refit,)
+
+
+def _follows(one: RefitSpec, other: RefitSpec) -> bool:
+    return one.on != "everything" and other.on == "everything"
+
+
+def _refit(cursor: Cursor) -> RefitSpec | None:
     section = cursor.keys(("seeds", "on"), what=_REFIT)
     if section is None:
         return None
@@ -141,40 +161,41 @@ def _refit_seeds(cursor: Cursor) -> tuple[int, ...] | None:
 
 # -- as stages
 def all_stages(
-    stages: Sequence[StageSpec], first: StageSpec, seeds: Seeds, refit: RefitSpec | None
+    stages: Sequence[StageSpec], first: StageSpec, seeds: Seeds, refits: Sequence[RefitSpec]
 ) -> tuple[StageSpec, ...]:
     """Return *stages* and what follows them; *first* is the only stage of a search that has none."""
     found = [*(stages or [first])]
     if seeds.top:
-        found.append(seeds_stage(found[-1].name, seeds.top, seeds.more))
-    if refit is not None:
-        found.append(refit_stage(found[-1].name, refit))
+        found.append(seeds_stage(found[-1], seeds.top, seeds.more))
+    last = found[-1]
+    found += [refit_stage(last, refit, again=place > 0) for place, refit in enumerate(refits)]
     return tuple(found) if len(found) > 1 or stages else ()
 
 
-def seeds_stage(last: str, top: int, more: tuple[int, ...]) -> StageSpec:
+def seeds_stage(last: StageSpec, top: int, more: tuple[int, ...]) -> StageSpec:
     """Return the stage that gives the best *top* points of the stage *last* further seeds."""
-    return StageSpec(name=SEEDS, strategy=StrategySpec("top", {"points": top, "stage": last}), seeds=more)
+    strategy = StrategySpec("top", {"points": top, "stage": last.name})
+    return StageSpec(name=SEEDS, strategy=strategy, fixed=last.fixed, seeds=more)
 
 
-def refit_stage(last: str, refit: RefitSpec) -> StageSpec:
-    """Return the stage that trains the point chosen from the stage *last* again."""
-    strategy = StrategySpec("top", {"points": 1, "stage": last})
-    return StageSpec(name=REFIT, strategy=strategy, seeds=refit.seeds, refit=refit)
+def refit_stage(last: StageSpec, refit: RefitSpec, *, again: bool) -> StageSpec:
+    """Return the stage that trains the point chosen from the stage *last* again; *again*: once more."""
+    strategy = StrategySpec("top", {"points": 1, "stage": last.name})
+    name = EVERYTHING if again else REFIT
+    return StageSpec(name=name, strategy=strategy, fixed=last.fixed, seeds=refit.seeds, refit=refit)
 
 
-def taken_apart(search: Search | Part) -> tuple[tuple[StageSpec, ...], Seeds, RefitSpec | None]:
+def taken_apart(search: Search | Part) -> tuple[tuple[StageSpec, ...], Seeds, tuple[RefitSpec, ...]]:
     """Return what `all_stages` made the stages of *search* from."""
-    stages, seeds, refit = list(search.stages), Seeds(search.seeds), None
-    if stages and stages[-1].refit is not None:
-        refit = stages.pop().refit
-    if len(stages) > 1 and _is_seeds(stages[-1], stages[-2].name, search.seeds):
+    stages, seeds = [stage for stage in search.stages if stage.refit is None], Seeds(search.seeds)
+    if len(stages) > 1 and _is_seeds(stages[-1], stages[-2], search.seeds):
         last = stages.pop()
         seeds = Seeds(search.seeds, last.strategy.options["points"], last.seeds or ())
-    return tuple(stage for stage in stages if stage.name), seeds, refit
+    refits = tuple(stage.refit for stage in search.stages if stage.refit is not None)
+    return tuple(stage for stage in stages if stage.name), seeds, refits
 
 
-def _is_seeds(stage: StageSpec, last: str, first: tuple[int, ...]) -> bool:
+def _is_seeds(stage: StageSpec, last: StageSpec, first: tuple[int, ...]) -> bool:
     top = stage.strategy.options.get("points", 0)
     more = stage.seeds or ()
     return bool(more) and stage == seeds_stage(last, top, more) and not set(first) & set(more)
@@ -183,14 +204,15 @@ def _is_seeds(stage: StageSpec, last: str, first: tuple[int, ...]) -> bool:
 # -- written again
 def dump_selection(search: Search | Part) -> dict[str, Any]:
     """Return the keys that are read here and differ from their defaults; `seeds` always."""
-    _, seeds, refit = taken_apart(search)
+    _, seeds, refits = taken_apart(search)
     keys: dict[str, Any] = {"seeds": seeds._asdict() if seeds.top else seeds.first}
     if search.choose.rule != "best":
         keys["choose"] = {search.choose.rule: search.choose.simpler}
     if search.racing is not None:
         keys["racing"] = {"error": search.racing.error, "folds": search.racing.folds}
-    if refit is not None:
-        keys["refit"] = {"seeds": refit.seeds, "on": refit.on}
+    if refits:
+        several = [{"seeds": refit.seeds, "on": refit.on} for refit in refits]
+        keys["refit"] = several if len(several) > 1 else several[0]
     test = search.test
     if test is not None:
         keys |= {"test": test.callable} if test.callable else {"test_command": test.command}

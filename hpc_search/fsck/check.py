@@ -173,8 +173,7 @@ def _others(
     checkup.cases += files.check_samples(disk, facts, archived)
     checkup.cases += files.check_logs(disk, facts, archived)
     if plan is not None:
-        keep = plan.search.keep_checkpoints
-        checkup.cases += files.check_checkpoints(disk, facts, plan.run_id, keep=keep)
+        checkup.cases += files.check_checkpoints(disk, facts, plan)
         checkup.cases += snapshots.check_snapshots(disk, plan)
         checkup.cases += proposals.check_proposals(disk, facts, plan)
         checkup.cases += verdicts.check_verdicts(plan, facts.verdicts)

@@ -17,6 +17,7 @@ from hpc_search.layout import WORKER_ID, Layout, parse_slot
 from hpc_search.ledger import liveness
 from hpc_search.ledger.journal import RESERVE_BYTES
 from hpc_search.records import journal as codec
+from hpc_search.records.plan import Plan
 from hpc_search.records.samples import sample_checksum
 
 
@@ -77,7 +78,7 @@ def check_logs(disk: Disk, facts: Facts, archived: Mapping[tuple[str, str], byte
             yield Case(Finding(path=name, what=what, lost=lost), "accept", b"", f"{name}/{there}/{size}")
 
 
-def check_checkpoints(disk: Disk, facts: Facts, run_id: str, *, keep: bool) -> Iterator[Case]:
+def check_checkpoints(disk: Disk, facts: Facts, plan: Plan) -> Iterator[Case]:
     """Yield the checkpoints that do not verify, and those that a journal names and that are gone."""
     present: dict[int, set[tuple[int, str, int]]] = {}
     folders = [path for path in disk.listed(disk.layout.checkpoints) if path.name.isdecimal()]
@@ -87,7 +88,7 @@ def check_checkpoints(disk: Disk, facts: Facts, run_id: str, *, keep: bool) -> I
             continue
         number = int(path.parent.name)
         present.setdefault(number, set()).add(slot)
-        why = _unusable(disk, path, (run_id, number, slot[0], slot[1]))
+        why = _unusable(disk, path, (plan.run_id, number, slot[0], slot[1]))
         if why:
             name = disk.name(path)
             held = f"a checkpoint of trial {number}"
@@ -99,8 +100,16 @@ def check_checkpoints(disk: Disk, facts: Facts, run_id: str, *, keep: bool) -> I
         # Those of failures that were taken back went with the failure, or with `retry --from-scratch`.
         after = facts.again.entry(number).again
         wanted = {slot: step for slot, step in saves.items() if slot[0] > after}
-        if wanted and (keep or not facts.finals(number)):
+        if wanted and (_kept(facts, plan, number) or not facts.finals(number)):
             yield from _missing(disk.layout, number, wanted, present.get(number, set()))
+
+
+def _kept(facts: Facts, plan: Plan, number: int) -> bool:
+    """Return whether the checkpoints of trial *number*, which is final, stay."""
+    if plan.search.keep_checkpoints or number >= plan.trials:
+        return plan.search.keep_checkpoints
+    trained = bool(plan.block_at(number).refit)
+    return trained and any(end.state == "done" for end, _, _ in facts.ends[number])
 
 
 def _unusable(disk: Disk, path: Path, expected: tuple[str, int, int, str]) -> str:

@@ -162,7 +162,9 @@ class _Again:
             try:
                 instance = instance_of(self._layout)
                 origin = Path(instance.origin) if instance is not None else None
-                self._files = draft_again(self._plan, origin) if origin is not None else {}
+                path = self._layout.splits_file
+                kept = path.read_bytes() if path.is_file() else None
+                self._files = draft_again(self._plan, origin, kept) if origin is not None else {}
             except (HpcSearchError, OSError) as error:
                 self._files = {}
                 self.why = str(error).partition("\n")[0]

@@ -38,7 +38,8 @@ class Request:
     ``environment`` is exported with its values written into the script; ``forward`` are names whose
     values the tasks get from the submitter's environment without being written anywhere. ``command``
     replaces the worker (the seat, where the launcher gives one, is in HPC_SEARCH_SEAT). ``minutes`` and
-    ``minutes_min`` are the walltime asked for (0: the profile's).
+    ``minutes_min`` are the walltime asked for (0: the profile's). Workers claim trials of ``folds`` alone,
+    of all where there are none.
     """
 
     run: str
@@ -53,6 +54,7 @@ class Request:
     command: tuple[str, ...] = ()
     minutes: int = 0
     minutes_min: int = 0
+    folds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,8 @@ class Launcher(Protocol):
 
 def worker(python: str, request: Request) -> tuple[str, ...]:
     """Return the start of a worker's argv. The directory it starts in is kept off its import path."""
-    return request.command or (python, "-P", "-m", "hpc_search", "work", request.run)
+    folds = ("--folds", *map(str, request.folds)) if request.folds else ()
+    return request.command or (python, "-P", "-m", "hpc_search", "work", request.run, *folds)
 
 
 def slug(name: str) -> str:

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -96,7 +96,7 @@ def _turn(
     pause: Callable[[float], None],
 ) -> _Turn:
     """Send what is missing of the profile of *own*, while nobody else does."""
-    last = last_of(marked(submissions(layout), ending.mark), own.launcher, own.profile.name)
+    last = last_of(marked(submissions(layout), ending.mark), own.kind)
     if layout.stop.exists() or last is None or not (last.wanted and last.profile.nodes_submit):
         return _Turn()
     _look_up(layout, ending.mark, launcher)
@@ -109,7 +109,8 @@ def _turn(
         plan=plan,
         launcher=launcher,
         profile=msgspec.structs.replace(profile, exclude=exclude),
-        pending=claimable(layout, plan),
+        pending=claimable(layout, plan, own.folds),
+        folds=own.folds,
         workers=last.wanted,
         environ=environ,
         chdir=ending.chdir,
@@ -134,13 +135,16 @@ def _look_up(layout: Layout, mark: str, launcher: Launcher) -> None:
             sending.answer(layout, intent, "adopted" if found else "not sent", jobs)
 
 
-def claimable(layout: Layout, plan: Plan) -> int:
-    """Return how many trials can be claimed; where only paused ones are left, one worker sees to them."""
+def claimable(layout: Layout, plan: Plan, folds: Sequence[int] = ()) -> int:
+    """Return how many trials can be claimed, with *folds* those of them alone.
+
+    Where only paused ones are left, one worker sees to them.
+    """
     try:
         entries = read_state(layout, plan.trials)[1]
     except IndexDamagedError:
         return 0
-    free = [entries[one.start : one.stop] for one in Gates(layout, plan).claimable(0, len(entries))]
+    free = [entries[one.start : one.stop] for one in Gates(layout, plan, folds).claimable(0, len(entries))]
     states = Counter(entry.state for part in free for entry in part)
     return states[codec.PENDING] or min(1, states[codec.PAUSED])
 
@@ -166,9 +170,7 @@ def missing(wanted: int, pending: int, there: seats.Seats, most: int, done: int,
 def _send(order: Order, last: Intent, profile: Profile, ending: Ending) -> _Turn:
     every, seen = submissions(order.layout), seats.lives(order.layout)
     known = marked(every, order.mark)
-    mine = [
-        one for one in known if (one.launcher, one.profile.name) == (order.launcher.name, order.profile.name)
-    ]
+    mine = [one for one in known if one.kind == order.kind]
     there = seats.count(mine, seen, requeue=order.profile.requeue)
     goal, left = order.tasks(order.asked), order.tasks(order.pending)
     lacking = missing(goal, left, there, last.most, ending.done, ends=not ending.stays)

@@ -22,7 +22,7 @@ from hpc_search.launchers import leftovers, processes
 from hpc_search.launchers.base import Launcher, NoRoomError, Request, Submitted, UnclearError, token
 from hpc_search.launchers.fitting import NO_LIMIT
 from hpc_search.layout import Layout
-from hpc_search.ledger.submits import Answer, Intent, Job, marked, submissions
+from hpc_search.ledger.submits import Answer, Intent, Job, Kind, marked, submissions
 from hpc_search.records import checked
 from hpc_search.records.plan import Plan
 from hpc_search.site import environment
@@ -67,6 +67,13 @@ class Order:
     #: Walltime in minutes where the profile leaves it to be learned.
     minutes: int = 0
     minutes_min: int = 0
+    #: Folds whose trials alone the workers shall claim, () for all.
+    folds: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What is asked for."""
+        return Kind(self.launcher.name, self.profile.name, self.folds)
 
     @property
     def asked(self) -> int:
@@ -120,7 +127,7 @@ def withdrawn(order: Order, intent: Intent) -> bool:
     """Return whether a `cancel`, which wants nothing more, came after *intent*."""
     later = [one for one in submissions(order.layout) if one.number > intent.number and not one.wanted]
     mine = marked(later, intent.token.rpartition("-")[0].rpartition("-")[2])
-    return any((one.launcher, one.profile.name) == (intent.launcher, intent.profile.name) for one in mine)
+    return any(one.kind == intent.kind for one in mine)
 
 
 def made(order: Order, number: int, tasks: int, **changes: Any) -> Intent:
@@ -137,6 +144,7 @@ def made(order: Order, number: int, tasks: int, **changes: Any) -> Intent:
         "depth": order.depth,
         "minutes": order.minutes,
         "minutes_min": order.minutes_min,
+        "folds": order.folds,
     }
     return Intent(**{**fields, **changes})
 
@@ -223,6 +231,7 @@ def request(order: Order, intent: Intent) -> Request:
         command=order.command,
         minutes=intent.minutes,
         minutes_min=intent.minutes_min,
+        folds=intent.folds,
     )
 
 
@@ -230,7 +239,8 @@ def _comment(order: Order, intent: Intent) -> str:
     """Return what `squeue -o "%j %k"` shows beside the token: which search and run, and by which profile."""
     run = "/".join(order.layout.root.resolve().parts[-2:])
     profile = f" of profile {intent.profile.name}" if intent.profile.name else ""
-    words = f"hpc_search {order.plan.search.name}: {run}, submission {intent.number}{profile}"
+    folds = f", folds {' '.join(map(str, intent.folds))}" if intent.folds else ""
+    words = f"hpc_search {order.plan.search.name}: {run}, submission {intent.number}{profile}{folds}"
     return _NOT_IN_COMMENT.sub("-", words)[:_COMMENT]
 
 

@@ -62,7 +62,9 @@ def submit(order: Order) -> Outcome:
         UsageError: The launcher cannot be used on this machine, or the run is paused.
     """
     if order.pending <= 0:
-        return Outcome(0, 0, f"nothing is left to do; `hpc-search collect {order.layout}` merges the results")
+        of = f" of folds {' '.join(map(str, order.folds))}" if order.folds else ""
+        text = f"nothing is left to do{of}; `hpc-search collect {order.layout}` merges the results"
+        return Outcome(0, 0, text)
     refuse_paused(order.layout)
     order.launcher.check()
     for directory in (order.layout.submits, order.layout.submitit):
@@ -129,11 +131,10 @@ def _dead(layout: Layout, launcher: Launcher, names: Sequence[str]) -> tuple[str
 
 
 def _want_nothing(layout: Layout, launcher: str, mark: str, gone: tuple[str, ...]) -> None:
-    """Say for each profile of *launcher* that no more workers are wanted."""
+    """Say for each kind of workers of *launcher* that no more of them are wanted."""
     known = submissions(layout)
-    names = {one.profile.name for one in marked(known, mark) if one.launcher == launcher}
-    for name in sorted(names):
-        last = last_of(marked(known, mark), launcher, name)
+    for kind in sorted({one.kind for one in marked(known, mark) if one.launcher == launcher}):
+        last = last_of(marked(known, mark), kind)
         if last is not None and last.wanted:
             sending.settle(layout, last, _next_number(submissions(layout)), wanted=0, gone=gone)
 
@@ -204,7 +205,7 @@ def _resolve(order: Order, intent: Intent) -> Intent:
     if intent.launcher != order.launcher.name or not _may_live_here(intent, intent.launcher):
         return intent
     # What was about to be sent is what its own record says, whatever is asked for now.
-    then = replace(order, profile=intent.profile, workers=intent.wanted)
+    then = replace(order, profile=intent.profile, workers=intent.wanted, folds=intent.folds)
     try:
         return sending.resolved(then, intent)
     except (RefusedError, NoRoomError):
@@ -221,10 +222,14 @@ def _act(
 ) -> Outcome:
     """Change what is live where something else is asked for now, and send what is missing."""
     # Processes of this machine are all alike.
-    alike = [one for one in known if one.launcher == "local" or one.profile.name == order.profile.name]
+    alike = [
+        one
+        for one in known
+        if one.folds == order.folds and (one.launcher == "local" or one.profile.name == order.profile.name)
+    ]
     same = [one.token for one in alike if one.token in active]
     already = sum(active[name].live for name in same)
-    last = last_of(known, order.launcher.name, order.profile.name)
+    last = last_of(known, order.kind)
     done, fewer = _changed(order, last, same, already) if last else ([], Fewer())
     kept = wording.kept(last.profile, order.profile) if last and already else ""
     missing = order.wanted - already

@@ -57,15 +57,17 @@ class Ledger:
         lock_timeout: float = 60.0,
         proposals: Proposals | None = None,
         proposer: Proposer | None = None,
+        folds: Sequence[int] = (),
     ) -> None:
         """Join the run: make a worker directory with a new random id and open its journal.
 
-        A trial that is claimed before its point is known has it proposed by *proposer*, into *proposals*.
+        With *folds* it claims trials of these alone. A trial that is claimed before its point is known has
+        it proposed by *proposer*, into *proposals*.
         """
         self.layout = layout
         self.plan = plan
         self.me = me
-        self.gates = Gates(layout, plan)
+        self.gates = Gates(layout, plan, folds)
         self._trial_of = trial_of
         self._lock_timeout = lock_timeout
         # Asked for at every claim: a string is a third of the cost of a Path.

@@ -18,18 +18,16 @@ def recount(session: Session, gates: Gates) -> None:
     header = session.header
     states = bytes(entry.state for entry in session.read_range(0, header.trials))
     finals = sum(state >= codec.DONE for state in states)
-    places = (states.find(codec.PENDING, free.start, free.stop) for free in gates.claimable(0, header.trials))
+    parts = gates.claimable_by_all(0, header.trials)
+    places = (states.find(codec.PENDING, free.start, free.stop) for free in parts)
     cursor = next((place for place in places if place >= 0), min(header.trials, gates.end))
     session.header = header._replace(finals=finals, cursor=cursor)
 
 
-def stray(image: Image, gates: Gates) -> bool:
-    """Return whether something below the cursor can be claimed.
-
-    It was given back by a worker that was killed before it wrote the header, or its gate was opened since.
-    """
-    below = gates.claimable(0, image.header.cursor)
-    return any(image.states.find(codec.PENDING, free.start, free.stop) >= 0 for free in below)
+def stray(image: Image, gates: Gates, cursor: int) -> int | None:
+    """Return the lowest trial below *cursor* that can be claimed, None where there is none."""
+    found = (image.states.find(codec.PENDING, free.start, free.stop) for free in gates.claimable(0, cursor))
+    return next((place for place in found if place >= 0), None)
 
 
 def still_failed(known: Known, image: Image) -> list[tuple[Retried, Entry]]:

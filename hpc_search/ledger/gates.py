@@ -1,13 +1,14 @@
 """Which trials of a plan may not be claimed now: of blocks that wait, never run, or whose search stopped.
 
 ledger/stages/NNN.json says what became of a block, ledger/stopped/NN.json that a search of several stopped by
-itself. Each is published once. A plan of one block that waits for nothing is never looked up.
+itself. Each is published once. A plan of one block that waits for nothing is never looked up. A worker for
+some folds alone claims no trial of another one: that is its own affair, and in no file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from hpc_search import durable
@@ -30,10 +31,11 @@ class Gates:
         never: Those of them that never will be: their blocks are closed.
         waiting: Those of them that may be once other trials have ended: their blocks wait.
         damaged: Positions of blocks whose record does not verify; they stay closed.
+        folds: The folds whose trials alone may be claimed, () for all.
     """
 
-    def __init__(self, layout: Layout, plan: Plan) -> None:
-        """Look at the run at *layout*."""
+    def __init__(self, layout: Layout, plan: Plan, folds: Sequence[int] = ()) -> None:
+        """Look at the run at *layout*, for whoever works on *folds* alone."""
         self._layout = layout
         self._blocks = plan.blocks
         #: Numbers from here on are of a newer plan.
@@ -43,7 +45,10 @@ class Gates:
         self._staged = len(self._parts) > 1 or any(block.needs is not None for block in plan.blocks)
         self._opened: dict[int, Opened] = {}
         self._seen: tuple[frozenset[int], frozenset[int]] | None = None
-        self.closed: tuple[range, ...] = ()
+        self._shut_to_all: tuple[range, ...] = ()
+        self.folds = tuple(folds)
+        self._others = _joined(_of_other_folds(plan.blocks, folds)) if folds else ()
+        self.closed: tuple[range, ...] = self._others
         self.never: tuple[range, ...] = ()
         self.waiting: tuple[range, ...] = ()
         self.damaged: frozenset[int] = frozenset()
@@ -64,9 +69,11 @@ class Gates:
         self.never = self._where(self.is_never)
         self.waiting = self._where(self._waits)
         names = {self._parts[part] for part in stopped if part < len(self._parts)}
-        self.closed = self._where(
+        shut = self._where(
             lambda place: self.is_never(place) or self._waits(place) or self._blocks[place].part in names
         )
+        self._shut_to_all = shut
+        self.closed = _in_order(shut, self._others)
 
     def _read(self, number: int) -> Opened | None:
         path = self._layout.stage(number)
@@ -76,7 +83,8 @@ class Gates:
             return None
 
     def _where(self, wanted: Callable[[int], bool]) -> tuple[range, ...]:
-        return _joined(block for place, block in enumerate(self._blocks) if wanted(place))
+        blocks = (block for place, block in enumerate(self._blocks) if wanted(place))
+        return _joined(range(block.first, block.first + block.trials) for block in blocks)
 
     def _waits(self, place: int) -> bool:
         undecided = self._blocks[place].needs is not None and place not in self._opened
@@ -88,14 +96,26 @@ class Gates:
         return record is not None and record.state == "closed"
 
     # -- what is known
+    @property
+    def kept_back(self) -> tuple[range, ...]:
+        """Trials that no worker of now can end: of blocks that wait or never run, and of other folds."""
+        return _in_order(self.never, self.waiting, self._others)
+
     def shut(self, number: int) -> bool:
         """Return whether trial *number* may not be claimed now."""
         return number >= self.end or any(number in one for one in self.closed)
 
     def claimable(self, first: int, end: int) -> Sequence[range]:
         """Return what is not closed of the trials *first* to *end* - 1 of the plan, in order."""
+        return self._between(self.closed, first, end)
+
+    def claimable_by_all(self, first: int, end: int) -> Sequence[range]:
+        """Return the same for those who work on all folds."""
+        return self._between(self._shut_to_all, first, end)
+
+    def _between(self, closed: tuple[range, ...], first: int, end: int) -> Sequence[range]:
         found: list[range] = []
-        for one in self.closed:
+        for one in closed:
             found.append(range(first, min(one.start, end, self.end)))
             first = max(first, one.stop)
         found.append(range(first, min(end, self.end)))
@@ -140,13 +160,27 @@ def _numbers(names: list[str]) -> frozenset[int]:
     return frozenset(int(match[1]) for match in map(_NAME.fullmatch, names) if match is not None)
 
 
-def _joined(blocks: Iterator[Block]) -> tuple[range, ...]:
-    """Return the trials of *blocks*, which are in order, as few ranges."""
-    found: list[range] = []
+def _of_other_folds(blocks: Sequence[Block], folds: Sequence[int]) -> Iterator[range]:
+    """Yield the trials of *blocks* that are of none of the *folds*, in order."""
     for block in blocks:
-        trials = range(block.first, block.first + block.trials)
-        if found and found[-1].stop == trials.start:
-            trials = range(found.pop().start, trials.stop)
-        if trials:
+        each = block.trials // max(1, len(block.folds))
+        for place, fold in enumerate(block.folds or (None,)):
+            if fold not in folds:
+                yield range(block.first + place * each, block.first + (place + 1) * each)
+
+
+def _in_order(*several: tuple[range, ...]) -> tuple[range, ...]:
+    """Return the trials of all as few ranges, in order."""
+    return _joined(sorted((one for parts in several for one in parts), key=lambda one: one.start))
+
+
+def _joined(parts: Iterable[range]) -> tuple[range, ...]:
+    """Return the trials of *parts*, which are in order, as few ranges."""
+    found: list[range] = []
+    for trials in parts:
+        if found and trials.start <= found[-1].stop:
+            before = found.pop()
+            found.append(range(before.start, max(before.stop, trials.stop)))
+        elif trials:
             found.append(trials)
     return tuple(found)

@@ -10,6 +10,7 @@ from hpc_search import durable
 from hpc_search.layout import Layout
 from hpc_search.ledger import corrections, covered, history, owning, rebuild, recovery, retries
 from hpc_search.ledger.book import Mark, Taken, Writer, accepted_line, superseded
+from hpc_search.ledger.cursor import Cursor
 from hpc_search.ledger.deaths import Deaths
 from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.index import (
@@ -60,6 +61,7 @@ class IndexedBook:
         self._deaths = deaths
         self._gates = gates
         self._closed = gates.closed
+        self._cursor = Cursor(gates)
         self._index = Index(layout, lock_timeout)
         self._sealed = history.Sealed(layout)
         #: The index when it was last looked at: all of it verified.
@@ -74,7 +76,7 @@ class IndexedBook:
 
         def pick(session: Session) -> list[tuple[int, Entry]]:
             if only is None:
-                return owning.pick(session, self._owner, limit, self._gates, opened)
+                return self._cursor.pick(session, self._owner, limit, opened)
             wanted = [] if self._gates.shut(only) else [only]
             return owning.take(session, self._owner, wanted, lambda entry: entry.state == codec.PENDING)
 
@@ -173,8 +175,8 @@ class IndexedBook:
             session.header = header._replace(finals=header.finals + 1)
             known = accepted_line(mark.number, told.attempt, told.checksum, told.worker)
             return [known] if told is mark else [known, superseded(mark)]
-        if after.state == codec.PENDING and mark.number < header.cursor:
-            session.header = header._replace(cursor=mark.number)
+        if after.state == codec.PENDING:
+            self._cursor.given_back(session, mark.number)
         return []
 
     def _sealed_instead(self, mark: Mark) -> Mark:
@@ -213,8 +215,8 @@ class IndexedBook:
         """Finish or give back what dead workers left; return how many trials were touched."""
         image = self._look()
         self._gates.refresh()
-        stray = corrections.stray(image, self._gates)
-        if stray:
+        stray = self._cursor.passed_over(image)
+        if stray and not self._gates.folds:
             self._recount()
         self._deaths.look()
         touched = 0
@@ -390,7 +392,7 @@ class IndexedBook:
         header = read_header(self._layout)
         if header is None:
             return 1
-        ahead = sum(map(len, self._gates.claimable(header.cursor, header.trials)))
+        ahead = sum(map(len, self._gates.claimable(self._cursor.at(header), header.trials)))
         return min(ahead, header.trials - header.finals)
 
     def close(self) -> None:

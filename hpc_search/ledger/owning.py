@@ -17,14 +17,14 @@ _SCAN: Final = (16, 8192)
 
 
 def pick(
-    session: Session, owner: int, limit: int, gates: Gates, opened: int | None
-) -> list[tuple[int, Entry]]:
-    """Own up to *limit* pending trials, lowest numbers first; return what they were.
+    session: Session, owner: int, limit: int, gates: Gates, first: int
+) -> tuple[list[tuple[int, Entry]], int]:
+    """Own up to *limit* pending trials from *first* on, lowest numbers first.
 
-    Nothing is pending below the cursor but behind gates, and from *opened* on, where one was just opened.
+    Returns:
+        What they were, and the number from which to look next: below it nothing of these *gates* is pending.
     """
     header = session.header
-    first = header.cursor if opened is None else min(header.cursor, opened)
     taken: list[tuple[int, Entry]] = []
     size = max(limit, _SCAN[0])
     for free in gates.claimable(first, header.trials):
@@ -37,8 +37,7 @@ def pick(
         _own(session, owner, number, entry, codec.CLAIMED if place else codec.RUNNING)
     # Everything up to the last one taken was looked at in order.
     nothing = max(first, min(header.trials, gates.end)) if limit else first
-    session.header = header._replace(cursor=taken[-1][0] + 1 if taken else nothing)
-    return taken
+    return taken, taken[-1][0] + 1 if taken else nothing
 
 
 def take(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from hpc_search.layout import Layout
@@ -62,19 +62,19 @@ def finals(layout: Layout) -> int:
     return marks.finals(layout) if mode.exclusive(layout) else read_index(layout)[0].finals
 
 
-def left(layout: Layout, plan: Plan) -> int:
+def left(layout: Layout, plan: Plan, folds: Sequence[int] = ()) -> int:
     """Return how many trials workers of now could end: without those whose blocks wait or never run.
 
-    Those of searches that stopped by themselves are among them: `submit` lets these go on.
+    With *folds* those of other folds are left out, too. Those of searches that stopped by themselves are
+    among them: `submit` lets these go on.
 
     Raises:
         IndexDamagedError: The index is used and does not verify.
     """
-    gates = Gates(layout, plan)
-    if not (gates.never or gates.waiting):
+    gates = Gates(layout, plan, folds)
+    if not (closed := gates.kept_back):
         return plan.trials - finals(layout)
     entries = read_state(layout, plan.trials)[1]
-    closed = (*gates.never, *gates.waiting)
     return sum(not entry.final for entry in entries) - open_in(entries, closed)
 
 

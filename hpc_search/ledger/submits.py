@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -34,6 +34,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     host: str = ""
     boot_id: str = ""
     start_time: int = 0
+
+
+class Kind(NamedTuple):
+    """Workers by the launcher, profile and folds that they are of."""
+
+    launcher: str
+    profile: str
+    folds: tuple[int, ...] = ()
 
 
 class Intent(Struct, frozen=True, kw_only=True):
@@ -66,6 +74,13 @@ class Intent(Struct, frozen=True, kw_only=True):
     taken_back: int = 0
     #: How many submissions by workers led to this one, since a person's.
     depth: int = 0
+    #: Folds whose trials alone its workers claim, () for all.
+    folds: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What its workers are: those of one kind are counted together."""
+        return Kind(self.launcher, self.profile.name, self.folds)
 
 
 class Answer(Intent, frozen=True, kw_only=True):
@@ -99,13 +114,12 @@ def marked(known: Iterable[Intent], mark: str) -> list[Intent]:
     return [one for one in known if not mark or one.token.rpartition("-")[0].endswith(f"-{mark}")]
 
 
-def last_of(known: Iterable[Intent], launcher: str, name: str) -> Intent | None:
-    """Return the last submission by *launcher* of the profile *name* that the scheduler did not refuse."""
+def last_of(known: Iterable[Intent], kind: Kind) -> Intent | None:
+    """Return the last submission of *kind* that the scheduler did not refuse."""
     mine = [
         one
         for one in known
-        if (one.launcher, one.profile.name) == (launcher, name)
-        and not (isinstance(one, Answer) and one.outcome == "refused")
+        if one.kind == kind and not (isinstance(one, Answer) and one.outcome == "refused")
     ]
     return mine[-1] if mine else None
 

@@ -39,7 +39,9 @@ class Vacant:
         for number in self._superblocks.numbers(self._cursor):
             if self._superblocks.sealed(number):
                 self._cursor += number == self._cursor
-            elif number not in nothing and self._may_open(number):
+            elif number not in nothing and not self._may_open(number):
+                self._passed.add(number)
+            elif number not in nothing:
                 found = self._claim_in(number, size)
                 if found is not None:
                     return found

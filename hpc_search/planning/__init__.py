@@ -17,7 +17,15 @@ from hpc_search.planning.reading import (
 
 if TYPE_CHECKING:
     from hpc_search.planning.amending import Amendment, amend, amendment
-    from hpc_search.planning.drafts import Draft, build, draft, draft_again
+    from hpc_search.planning.changes import data_difference
+    from hpc_search.planning.drafts import (
+        Draft,
+        build,
+        draft,
+        draft_again,
+        refuse_changed,
+        settled,
+    )
 
 __all__ = [
     "Amendment",
@@ -29,6 +37,7 @@ __all__ = [
     "amended",
     "amendment",
     "build",
+    "data_difference",
     "digest",
     "draft",
     "draft_again",
@@ -38,13 +47,18 @@ __all__ = [
     "load_numbered",
     "load_plan",
     "read_digests",
+    "refuse_changed",
+    "settled",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # Workers and reading verbs never plan: without the configuration they start in four fifths of the time.
     modules = {"Amendment": "amending", "amend": "amending", "amendment": "amending"}
-    modules |= dict.fromkeys(("Draft", "build", "draft", "draft_again"), "drafts")
+    modules |= dict.fromkeys(
+        ("Draft", "build", "draft", "draft_again", "refuse_changed", "settled"), "drafts"
+    )
+    modules["data_difference"] = "changes"
     if name in modules:
         from importlib import import_module
 

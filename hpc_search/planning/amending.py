@@ -7,6 +7,7 @@ addition. All that is not is told at once.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -16,13 +17,13 @@ from hpc_search.config.problems import words
 from hpc_search.errors import TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.planning.blocks import digest_of, stages_of
-from hpc_search.planning.differences import differences, strategy_text
 from hpc_search.planning.digests import encode_digests
+from hpc_search.planning.growing import Growing
 from hpc_search.planning.reading import load_plan
+from hpc_search.planning.same import refitted, same, with_refits_of
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Plan
-from hpc_search.records.search import Budget, Part, Retry, Search, StageSpec, search_id
-from hpc_search.space import Space
+from hpc_search.records.search import Budget, Part, Retry, Search, StageSpec
 
 #: Settings that no result depends on.
 FREE: Final = (
@@ -44,7 +45,10 @@ _OF_PART: Final = {
     "trial": "other code would run",
     "objectives": "values of different kinds cannot be compared",
     "given": "they come first: every point after them would have another number",
+    "racing": "folds that are left out were left out by the rule as it was",
 }
+#: What may change as long as nothing was done by it.
+_CHOICE: Final = {"choose": "which point is chosen", "test": "what `test` runs"}
 #: Other amendments that may be published first.
 _TRIES: Final = 10
 
@@ -67,7 +71,7 @@ def amend(wanted: Plan, layout: Layout) -> Amendment | None:
     """
     for _ in range(_TRIES):
         planned = load_plan(layout)
-        found = amendment(planned, wanted)
+        found = amendment(planned, wanted, refitted=refitted(planned, layout))
         if found is None:
             _beside(planned, layout)
             return None
@@ -95,15 +99,18 @@ def later_files(plan: Plan, layout: Layout) -> dict[Any, bytes]:
     return {paths[1]: search, layout.later_digests(plan.number): digests}
 
 
-def amendment(planned: Plan, wanted: Plan) -> Amendment | None:
+def amendment(planned: Plan, wanted: Plan, *, refitted: tuple[str, ...] = ()) -> Amendment | None:
     """Return the plan that has *planned* as it is and what *wanted* adds; None where that is nothing.
+
+    The point of the searches *refitted* is chosen already.
 
     Raises:
         UsageError: Something else changed.
     """
     if same(planned, wanted):
         return None
-    grown = _Grown(planned, wanted)
+    wanted = replace(wanted, search=with_refits_of(planned.search, wanted.search))
+    grown = _Grown(planned, wanted, refitted)
     grown.settings()
     grown.searches()
     if grown.reasons:
@@ -117,18 +124,13 @@ def _only_adds(reasons: str) -> str:
     return f"an amendment leaves every trial that is planned as it is:{reasons}"
 
 
-def same(planned: Plan, wanted: Plan) -> bool:
-    """Return whether *wanted*, a first plan, is of the search that is *planned*, or was amended to."""
-    mine = search_id(planned.search)
-    return (mine, planned.splits_digest) == (wanted.search_id, wanted.splits_digest)
-
-
 class _Grown:
     """An amendment while it is made: blocks so far, what is new, and why it cannot be."""
 
-    def __init__(self, planned: Plan, wanted: Plan) -> None:
+    def __init__(self, planned: Plan, wanted: Plan, refitted: tuple[str, ...]) -> None:
         self._planned = planned
         self._wanted = wanted
+        self._refitted = refitted
         self._blocks = list(planned.blocks)
         self.news: list[str] = []
         self.reasons: list[str] = []
@@ -204,6 +206,7 @@ class _Grown:
             self.reasons.append(f"{where}{'points' if name == 'given' else name}: {why}")
         if old.metric != new.metric and not (old.objectives or new.objectives):
             self.reasons.append(f"{where}metric: {_OF_PART['objectives']}")
+        self._choice(where, old, new)
         before, after = stages_of(old), stages_of(new)
         names = [stage.name for stage in before]
         if [stage.name for stage in after[: len(before)]] != names:
@@ -211,19 +214,40 @@ class _Grown:
             return
         mine = {block.stage: block for block in whole if block.part == new.name}
         for place, (one, other) in enumerate(zip(before, after, strict=False)):
+            if one.refit is not None and one == other:
+                continue
             last = place == len(before) - 1
             stage = f"{where}stages.{one.name}." if one.name else where
-            grower = _Stage(self, stage, (old, one), (new, other), mine[place], last=last)
+            grower = Growing(self, stage, (old, one), (new, other), mine[place], last=last)
             grower.compare()
-        if len(after) > len(before) and len(self._of(mine[len(before) - 1])) > 1:
+        if len(after) > len(before):
+            self._add_stages(where, before, after, [block for block in whole if block.part == new.name])
+
+    def _choice(self, where: str, old: Part, new: Part) -> None:
+        for name, what in _CHOICE.items():
+            if getattr(old, name) == getattr(new, name):
+                continue
+            if name == "choose" and new.name in self._refitted:
+                why = "the point is chosen, and was trained again"
+                self.reasons.append(f"{where}{name}: {why}")
+            else:
+                self.news.append(f"{where}{name}: {what}")
+
+    def _add_stages(
+        self, where: str, before: Sequence[StageSpec], after: Sequence[StageSpec], whole: Sequence[Block]
+    ) -> None:
+        """Add the stages that *after* has more; a refit chooses from all blocks of the one before it."""
+        new, last = after[len(before) :], next(one for one in whole if one.stage == len(before) - 1)
+        if new[0].refit is None and len(self._of(last)) > 1:
             self.reasons.append(
-                f"{where}stages.{after[len(before)].name}: the stage before it, "
-                f"{names[-1]}, was itself amended: none can be derived from it"
+                f"{where}stages.{new[0].name}: the stage before it, {before[-1].name or 'of the search'}, "
+                "was itself amended: none can be derived from it"
             )
-        elif len(after) > len(before):
-            for place in range(len(before), len(after)):
-                self._follow(mine[place])
-            self.news.append(f"{where}stages {words(stage.name for stage in after[len(before) :])}")
+            return
+        for block in whole:
+            if block.stage >= len(before):
+                self._follow(block)
+        self.news.append(f"{where}stages {words(stage.name for stage in new)}")
 
     def _of(self, block: Block) -> list[Block]:
         """Return the blocks so far of the stage of *block*."""
@@ -248,119 +272,6 @@ class _Grown:
     def distinct(self, block: Block) -> list[Block]:
         """Return one block for each run of points of the stage of *block*."""
         return [*{one.first_point: one for one in reversed(self._of(block))}.values()][::-1]
-
-
-class _Stage:
-    """One stage as it is planned and as it is wanted."""
-
-    def __init__(
-        self,
-        grown: _Grown,
-        where: str,
-        old: tuple[Part, StageSpec],
-        new: tuple[Part, StageSpec],
-        whole: Block,
-        *,
-        last: bool,
-    ) -> None:
-        self._grown = grown
-        self._where = where
-        (self._old_part, self._old), (self._new_part, self._new) = old, new
-        #: The block that it would be in a plan of its own.
-        self._whole = whole
-        self._last = last
-
-    def compare(self) -> None:
-        """Add the blocks of what is new, or the reasons why it cannot be."""
-        grown, before = self._grown, len(self._grown.reasons)
-        for name in ("pruning", "narrow"):
-            if getattr(self._old, name) != getattr(self._new, name):
-                grown.reasons.append(f"{self._where}{name}: trials would end elsewhere, at other points")
-        seeds = self._seeds()
-        block, news = self._more()
-        if not self._last and (seeds or block):
-            grown.reasons.append(f"{self._where[:-1]}: later stages were planned from it as it is")
-        if len(grown.reasons) > before:
-            return
-        if seeds:
-            known = grown.distinct(self._whole)
-            for one in known:
-                grown.append(replace(one, seeds=seeds), one.first_point)
-            count = sum(one.points for one in known)
-            self._add_news(f"seeds {words(map(str, seeds))} for the {count:,} points there are")
-        if block is not None:
-            grown.append(block)
-            self._add_news(news)
-
-    def _add_news(self, text: str) -> None:
-        where = self._where.rstrip(".")
-        self._grown.news.append(f"{where}: {text}" if where else text)
-
-    def _seeds(self) -> tuple[int, ...]:
-        """Return the seeds that are new."""
-        old = self._old_part.seeds if self._old.seeds is None else self._old.seeds
-        gone = [seed for seed in old if seed not in self._whole.seeds]
-        if gone:
-            self._grown.reasons.append(f"{self._where}seeds: {words(map(str, gone))} cannot be taken out")
-        return tuple(seed for seed in self._whole.seeds if seed not in old)
-
-    def _more(self) -> tuple[Block | None, str]:
-        """Return a block of the points that are new, and words for it."""
-        old = self._old_part.space.with_fixed(self._old.fixed)
-        new = self._new_part.space.with_fixed(self._new.fixed)
-        before, after = self._old.strategy, self._new.strategy
-        grid = before.kind == after.kind == "grid"
-        if grid and old != new:
-            return self._wider(old, new)
-        grown = self._grown
-        for name, change in differences(old, new):
-            grown.reasons.append(
-                f"{self._where}{name}: {change}; the points that are planned would be others"
-            )
-        if before == after:
-            return None, ""
-        count = after.options.get("points", 0) - before.options.get("points", 0)
-        others = {**before.options, "points": 0} != {**after.options, "points": 0}
-        if before.kind != after.kind or others or before.kind in ("top", "points", "catalog"):
-            change = f"{strategy_text(before)} -> {strategy_text(after)}"
-            grown.reasons.append(f"{self._where}strategy: {change}; only more points can be asked for")
-        elif count < 0:
-            asked = f"{after.options['points']} instead of {before.options['points']}"
-            grown.reasons.append(
-                f"{self._where}strategy.{before.kind}.points: {asked}; none can be taken out"
-            )
-        else:
-            start = sum(one.points for one in grown.distinct(self._whole))
-            block = self._block(self._whole.points - start, start=start)
-            return block, f"{count:,} points more of {before.kind}"
-        return None, ""
-
-    def _block(self, points: int, **more: Any) -> Block:
-        """Return a block of *points* that goes on as the one that is planned: it needs the same one.
-
-        Its space has the same order, on which the points of a number depend, and their digest does not.
-        """
-        block = self._grown.distinct(self._whole)[0]
-        return replace(block, points=points, seeds=self._whole.seeds, strategy=self._whole.strategy, **more)
-
-    def _wider(self, old: Space, new: Space) -> tuple[Block | None, str]:
-        """Return a block of the combinations of the grid *new* that *old* does not have."""
-        from hpc_search.strategies.rest import Rest, lost
-
-        size, gone = old.size() or 0, lost(new, old)
-        if gone:
-            changes = [f"{self._where}{name}: {change}" for name, change in differences(old, new)]
-            changes[-1] += f"; {gone:,} of the {size:,} points that are planned would not be in it"
-            self._grown.reasons += changes
-            return None, ""
-        if self._whole.given:
-            self._grown.reasons.append(
-                f"{self._where}space: a grid after points that are given stays as it is"
-            )
-            return None, ""
-        count = Rest((old,)).count(new)
-        block = self._block(count, space=self._whole.space, without=(old,)) if count else None
-        return block, f"{count:,} combinations more of the grid"
 
 
 def _same_ladder(old: Retry, new: Retry) -> bool:

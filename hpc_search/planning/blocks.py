@@ -156,4 +156,4 @@ def source_of(blocks: tuple[Block, ...], block: Block) -> int | None:
         for place, one in enumerate(blocks)
         if (one.part, one.stage_name) == (block.part, name) and one.stage < block.stage
     )
-    return next(found, None) if name else None
+    return next(found, None) if name or block.strategy.kind == "top" else None

@@ -1,4 +1,4 @@
-"""The data's ids, labels and groups: from a CSV table or a function of the user."""
+"""The data's ids, labels, groups and other columns: from a CSV table or a function of the user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import importlib
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ def load_table(spec: DataSpec, base: Path) -> Table:
     if spec.function:
         return _from_value(_call(spec.function, base), spec)
     return _from_csv(base / spec.index, spec)
+
+
+def further_columns(spec: DataSpec) -> tuple[str, ...]:
+    """Return the columns of the table that are neither ids, labels, groups nor times."""
+    return tuple(dict.fromkeys((*([spec.path] if spec.path else ()), *spec.columns)))
 
 
 def _from_csv(path: Path, spec: DataSpec) -> Table:
@@ -48,12 +54,14 @@ def _from_csv(path: Path, spec: DataSpec) -> Table:
         ids=_typed([row[spec.id] for row in rows]),
         labels=tuple(row[spec.label] for row in rows) if spec.label else None,
         groups=tuple(row[spec.group] for row in rows) if spec.group else None,
+        times=tuple(row[spec.time] for row in rows) if spec.time else None,
+        columns={name: tuple(row[name] for row in rows) for name in further_columns(spec)},
     )
 
 
 def _need_columns(path: Path, columns: Sequence[str], spec: DataSpec) -> None:
-    wanted = [name for name in (spec.id, spec.label, spec.group) if name]
-    missing = [name for name in wanted if name not in columns]
+    wanted = [name for name in (spec.id, spec.label, spec.group, spec.time) if name]
+    missing = [name for name in dict.fromkeys((*wanted, *further_columns(spec))) if name not in columns]
     if missing:
         message = f"{path}: no column {', '.join(map(repr, missing))}"
         raise UsageError(message, hint=f"its columns are: {', '.join(columns)}")
@@ -65,35 +73,58 @@ def _typed(ids: list[str]) -> tuple[str | int, ...]:
     return tuple(ids)
 
 
-def _call(reference: str, base: Path) -> object:
+def load_named(reference: str, base: Path, what: str = "data") -> Any:
+    """Return what ``module:name`` or ``file.py:name`` names, for the key *what*; its module is imported.
+
+    Raises:
+        UsageError: There is no such thing, or the module fails.
+    """
     name = code.parse_reference(reference)
     source = code.find_source(name, base)
     if source is not None:
         code.check_function(name, source)
+    with _importing(reference, base, what):
+        return getattr(importlib.import_module(name.module), name.function)
+
+
+def _call(reference: str, base: Path) -> object:
+    function = load_named(reference, base)
+    with _importing(reference, base, "data"):
+        return function()
+
+
+@contextmanager
+def _importing(reference: str, base: Path, what: str) -> Iterator[None]:
+    """Let code of the user import what is in *base*; what it does wrong is told in words."""
     sys.path.insert(0, str(base))
     try:
-        return getattr(importlib.import_module(name.module), name.function)()
+        yield
     except (Exception, SystemExit) as error:
-        raise _failed(reference, error) from error
+        raise _failed(f"{what}: {reference}", error) from error
     finally:
         sys.path.remove(str(base))
 
 
-def _failed(reference: str, error: BaseException) -> UsageError:
+def _failed(what: str, error: BaseException) -> UsageError:
     """Return the words for whatever the user's code did, with the place in it."""
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
     ]
-    place = f"\n  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if len(frames) > 1 else ""
+    place = f"\n  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
     words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return UsageError(
-        f"data: {reference} failed: {words}{place}",
+        f"{what} failed: {words}{place}",
         hint="it is called by `plan` without arguments; correct it, then plan again",
     )
 
 
 def _from_value(value: object, spec: DataSpec) -> Table:
     if isinstance(value, Table):
+        if lacking := [name for name in further_columns(spec) if name not in value.columns]:
+            message = f"data: {spec.function} returned a Table without {', '.join(map(repr, lacking))}"
+            raise UsageError(message, hint="give it columns={name: values}, or leave the name out of data:")
         return value
     columns: Any = value
     if not isinstance(value, Mapping) and not hasattr(value, "columns"):
@@ -104,4 +135,6 @@ def _from_value(value: object, spec: DataSpec) -> Table:
         columns[spec.id],
         columns[spec.label] if spec.label else None,
         columns[spec.group] if spec.group else None,
+        columns[spec.time] if spec.time else None,
+        {name: columns[name] for name in further_columns(spec)},
     )

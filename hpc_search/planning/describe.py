@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from hpc_search.config.selection import SEEDS
 from hpc_search.planning.drafts import Draft
+from hpc_search.planning.sides import folds_lines
 from hpc_search.planning.spaces import Lines, space_lines
 from hpc_search.records import index
 from hpc_search.records.plan import Block, Plan
-from hpc_search.records.search import Part, PruningSpec, StrategySpec
+from hpc_search.records.search import Metric, Part, PruningSpec, StrategySpec
+from hpc_search.records.splits import SplitsIndex
 from hpc_search.space import word
 
 #: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).
@@ -26,10 +29,12 @@ def describe(
     dry: bool = False,
     code: str = "",
     lines: Mapping[str, Lines] | None = None,
+    splits: SplitsIndex | None = None,
 ) -> str:
     """Return the plan as the user shall check it.
 
-    *code* says what was kept of the sources, *lines* where the rules of each search stand in its file.
+    *code* says what was kept of the sources, *lines* where the rules of each search stand in its file,
+    *splits* how the data are split.
     """
     search = plan.search
     now = "planned now" if plan.number == 1 else f"amended now: plan {plan.number}"
@@ -40,7 +45,7 @@ def describe(
         f"  run        {run} ({made})",
         *([f"  code       {code}"] if code else []),
         *(row for part in search.parts for row in _part(plan, part, (lines or {}).get(part.name, {}))),
-        f"  folds      {_folds(plan)}",
+        *(folds_lines(splits) if splits is not None else ["  folds      none"]),
         f"  disk       about {size(record_bytes(plan.trials))} of records, without checkpoints",
     ]
     return "\n".join(rows)
@@ -49,12 +54,14 @@ def describe(
 def _part(plan: Plan, part: Part, lines: Lines) -> list[str]:
     """Return the rows of one search; of several each has a heading."""
     blocks = [block for block in plan.blocks if block.part == part.name]
-    objectives = ", ".join(f"{one.name} ({one.goal})" for one in part.objectives or (part.metric,))
+    staged = any(stage.name for stage in part.stages)
+    objectives = ", ".join(map(_metric, part.objectives or (part.metric,)))
     rows = [
         f"  trial      {part.trial.callable or ' '.join(part.trial.command)}",
         f"  metric     {objectives}",
-        *(_stages(plan, blocks) if part.stages else [f"  strategy   {_strategy(part.strategy)}"]),
-        *([f"  pruning    {_pruning(part.pruning)}"] if part.pruning and not part.stages else []),
+        *(_stages(plan, blocks) if staged else [f"  strategy   {_strategy(part.strategy)}"]),
+        *([f"  pruning    {_pruning(part.pruning)}"] if part.pruning and not staged else []),
+        *_choice(part),
         *([f"  points     {len(part.given):,} given ones come first"] if part.given else []),
         *space_lines(part.space, lines),
     ]
@@ -63,14 +70,41 @@ def _part(plan: Plan, part: Part, lines: Lines) -> list[str]:
     return [f"  search     {part.name}: {_sum(blocks)}", *(f"  {row}" for row in rows)]
 
 
+def _metric(metric: Metric) -> str:
+    reduced = "" if metric.reduction == "mean" else ", no mean over samples"
+    return f"{metric.name} ({metric.goal}, on the validation side{reduced})"
+
+
+def _choice(part: Part) -> list[str]:
+    """Return the rows on which folds are left out, which point is chosen, and what tests it."""
+    rows = []
+    if part.racing is not None:
+        error, folds = part.racing.error, part.racing.folds
+        rows.append(
+            f"  racing     folds of points that lose clearly are left out, after {folds} folds at least; "
+            f"the best point is lost in at most {error:.3g} of searches"
+        )
+    if part.choose.rule != "best":
+        names = ", ".join(part.choose.simpler)
+        rows.append(f"  choose     the simplest point within one standard error of the best: by {names}")
+    if part.test is not None:
+        rows.append(f"  test       {part.test.callable or ' '.join(part.test.command)}")
+    return rows
+
+
 def _stages(plan: Plan, blocks: Sequence[Block]) -> list[str]:
     """Return a row a stage: its counts, its strategy, and what will be derived."""
-    width = max(len(block.stage_name) for block in blocks)
-    return ["  stages", *(f"    {block.stage_name:<{width}}  {_stage(plan, block)}" for block in blocks)]
+    names = [block.stage_name or "search" for block in blocks]
+    width = max(map(len, names))
+    rows = (f"    {name:<{width}}  {_stage(plan, one)}" for name, one in zip(names, blocks, strict=True))
+    return ["  stages", *rows]
 
 
 def _stage(plan: Plan, block: Block) -> str:
     parts = [f"{_sum([block])}: {_strategy(block.strategy)}"]
+    if block.refit:
+        outer = "" if block.outer is None else f" of outer fold {block.outer}"
+        parts = [f"{_sum([block])}: the chosen point{outer} again, on {block.refit}"]
     if block.narrow is not None:
         parts.append(f"bounds from the best {block.narrow.top:.6g} of stage {block.narrow.stage}")
     parent = plan.part(block).space.fixed
@@ -92,7 +126,9 @@ def _pruning(rule: PruningSpec) -> str:
 
 def _strategy(spec: StrategySpec) -> str:
     if spec.kind == "top":
-        return f"the best {spec.options['points']} points of stage {spec.options['stage']} again"
+        best = "best point" if spec.options["points"] == 1 else f"best {spec.options['points']} points"
+        of = f" of stage {name}" if (name := spec.options["stage"]) else ""
+        return f"the {best}{of} again"
     return f"{spec.kind}{_options(spec.options)}"
 
 
@@ -107,15 +143,20 @@ def record_bytes(trials: int) -> int:
 
 
 def counts(plan: Plan) -> str:
-    """Return "18 points x 5 folds x 1 seed = 90 trials"."""
-    if plan.number > 1 or len(plan.blocks) > 1:
-        return f"{_plural(plan.points, 'point')}, {_plural(plan.trials, 'trial')}"
-    block = plan.blocks[0]
-    parts = [_plural(plan.points, "point")]
-    if block.folds:
-        parts.append(_plural(len(block.folds), "fold"))
-    parts.append(_plural(len(block.seeds), "seed"))
-    return f"{' x '.join(parts)} = {_plural(plan.trials, 'trial')}"
+    """Return "18 points x 5 folds x 1 seed = 90 trials (+ 3 of the refit)"."""
+    more = [block for block in plan.blocks if block.stage_name == SEEDS and block.strategy.kind == "top"]
+    again = [block for block in plan.blocks if block.refit]
+    own = [block for block in plan.blocks if block not in (*more, *again)]
+    added = {"more seeds": sum(one.trials for one in more), "the refit": sum(one.trials for one in again)}
+    extra = ", ".join(f"+ {count:,} of {what}" for what, count in added.items() if count)
+    points = sum({block.first_point: block.points for block in own}.values())
+    parts, trials = [_plural(points, "point")], _plural(sum(block.trials for block in own), "trial")
+    if len(own) > 1:
+        return f"{parts[0]}, {trials}{f' ({extra})' if extra else ''}"
+    if own[0].folds:
+        parts.append(_plural(len(own[0].folds), "fold"))
+    parts.append(_plural(len(own[0].seeds), "seed"))
+    return f"{' x '.join(parts)} = {trials}{f' ({extra})' if extra else ''}"
 
 
 def _plural(count: int, word: str) -> str:
@@ -124,14 +165,6 @@ def _plural(count: int, word: str) -> str:
 
 def _options(options: dict[str, Any]) -> str:
     return "".join(f", {name} {value}" for name, value in options.items())
-
-
-def _folds(plan: Plan) -> str:
-    spec = plan.search.folds
-    if spec is None:
-        return "none"
-    share = f", test share {spec.test_share:g} in the vault" if spec.test_share else ""
-    return f"{spec.n} ({spec.kind}, shuffled by split seed {spec.seed}{share})"
 
 
 def size(count: float) -> str:

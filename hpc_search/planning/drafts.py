@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import secrets
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
@@ -17,26 +17,28 @@ import msgspec
 from hpc_search import __version__, config, durable, mounts
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
-from hpc_search.planning import code, manifests, sources
-from hpc_search.planning.amending import same
+from hpc_search.planning import manifests, sources
 from hpc_search.planning.archive import Snapshot
 from hpc_search.planning.blocks import blocks_of
+from hpc_search.planning.changes import between
 from hpc_search.planning.digests import encode_digests
 from hpc_search.planning.manifests import Manifests
+from hpc_search.planning.programs import check_programs
 from hpc_search.planning.reading import Instance, encode_instance, load_plan
+from hpc_search.planning.same import same
 from hpc_search.planning.sources import Sources
 from hpc_search.records import checked
 from hpc_search.records import index as index_codec
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Plan
-from hpc_search.records.search import Part, Search, search_id
+from hpc_search.records.search import Search, search_id
+from hpc_search.records.splits import FoldRecord
 
 #: Directories that a run has from the start.
 _DIRECTORIES: Final = (
     "ledger/seals", "ledger/submits", "ledger/stages", "ledger/archive",
     "workers", "checkpoints", "samples", "submitit",
 )  # fmt: skip
-_PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 #: Seconds after which what a killed `plan` left beside its run is removed.
 _LEFT: Final = 3600.0
 _LIBRARIES: Final = ("torch", "numpy", "pandas", "h5py", "scikit-learn", "submitit", "msgspec")
@@ -47,7 +49,7 @@ class Draft(NamedTuple):
 
     plan: Plan
     sources: Sources
-    files: dict[str, bytes]
+    splits: Manifests
     base: Path
 
     @property
@@ -65,84 +67,43 @@ def draft(path: Path, asked: config.Asked = config.NOTHING) -> Draft:
     search = config.load_search(path, asked)
     base = path.resolve().parent
     for part in search.parts:
-        check_trial(part, base)
+        check_programs(part, base)
     taken = take_sources(search, base)
     split = manifests.make(search, base)
-    return Draft(_plan(search, taken.snapshot, split), taken, split.files, base)
+    made = Draft(_plan(search, taken.snapshot, split), taken, split, base)
+    check_folds(made.plan, split.folds)
+    return made
 
 
 def take_sources(search: Search, base: Path) -> Sources:
     """Return what the search file asks to keep of the sources in and around *base*."""
-    trials = list(dict.fromkeys(part.trial for part in search.parts))
+    trials = list(dict.fromkeys(run for part in search.parts for run in (part.trial, part.test) if run))
     return sources.in_place(trials, base) if search.snapshot == "none" else sources.take(trials, base)
 
 
-def check_trial(part: Part, base: Path) -> None:
-    """Look for what the trials of *part* run, without importing it.
+def check_folds(plan: Plan, folds: Sequence[FoldRecord]) -> None:
+    """Check what only the folds that the data give can tell.
 
     Raises:
-        UsageError: It is not there, or cannot be what is meant.
+        UsageError: All that does not fit them.
     """
-    what = part.trial.callable
-    if not what:
-        _check_command(part, base)
-        return
-    file = base / what.rpartition(":")[0]
-    if file.suffix == ".py" and not file.is_file():
-        hint = "the path is relative to the search file"
-        if (base / "plan.json").is_file():
-            hint += "; that of a run is planned again after copying it to where the code is"
-        raise UsageError(f"{_of(part)}trial: there is no file {file}", hint=hint)
-    reference = code.parse_reference(what)
-    try:
-        source = code.find_source(reference, base)
-        if source is not None:
-            code.check_function(reference, source)
-    except UsageError as error:
-        if not part.name:
-            raise
-        raise UsageError(f"{_of(part)}trial: {error.message}", hint=error.hint) from None
-
-
-def _of(part: Part) -> str:
-    return f"searches.{part.name}." if part.name else ""
-
-
-def _check_command(part: Part, base: Path) -> None:
-    _check_placeholders(part)
-    program = part.trial.command[0]
-    if "{" in program:
-        return
-    place = str(base / program) if "/" in program else program
-    if shutil.which(place):
-        return
-    beside = (base / program).is_file()
-    if beside and "/" in program:
-        message = f"{_of(part)}command: {place} is not executable"
-        raise UsageError(message, hint=f"`chmod +x {program}`, or name its interpreter: [python, {program}]")
-    raise UsageError(
-        f"{_of(part)}command: the program {program!r} is not found {'here' if '/' in program else 'on PATH'}",
-        hint=f"write ./{program} for the one beside the search file"
-        if beside
-        else "give a full path, or install it; on the nodes it must be found as well",
-    )
-
-
-def _check_placeholders(part: Part) -> None:
-    """Refuse a command that takes some parameters as arguments and forgets one that varies."""
-    used = {name for text in part.trial.command for name in _PLACEHOLDER.findall(text)}
-    varied = part.space.varied
-    used |= {name for one in used for name in part.space.implied.get(one, ())}
-    missing = [name for name in varied if name not in used]
-    if not missing or not used.intersection(varied):
-        # Without any placeholder the program reads HPC_SEARCH_TRIAL.
-        return
-    names = ", ".join(map(repr, missing))
-    raise UsageError(
-        f"{_of(part)}command: the search varies {names}, but no argument uses it: "
-        "its values would all be equal",
-        hint=f"add an argument such as --{missing[0]}={{{missing[0]}}}, or fix the parameter",
-    )
+    wrong: list[str] = []
+    if plan.trials > plan.search.max_trials:
+        text = f"{plan.points:,} points over {len(folds):,} folds make {plan.trials:,} trials"
+        wrong.append(f"max_trials: {text}, more than {plan.search.max_trials:,}")
+    tests = {fold.test for fold in folds}
+    for part in plan.search.parts if folds else ():
+        where = f"searches.{part.name}." if part.name else ""
+        if part.racing is not None and len(folds) <= part.racing.folds:
+            least = part.racing.folds
+            wrong.append(f"{where}racing: every point has {least} of the {len(folds)} folds at least")
+        if part.test is not None and tests == {""}:
+            wrong.append(f"{where}test: no fold has a test side")
+        on = [stage.refit.on for stage in part.stages if stage.refit is not None]
+        if "everything" in on and len(tests) == 1 and tests != {""}:
+            wrong.append(f"{where}refit: all folds share one test side, on which it would train")
+    if wrong:
+        raise UsageError("\n".join(wrong), hint="change the folds, or what does not fit them")
 
 
 def _plan(search: Search, snapshot: Snapshot, split: Manifests) -> Plan:
@@ -223,11 +184,11 @@ def _fill(made: Draft, layout: Layout, final: Path) -> None:
     plan = made.plan
     for name in _DIRECTORIES:
         (layout.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, content in made.files.items():
+    for name, content in made.splits.files.items():
         path = layout.root / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.write_file(path, content)
-    fixed = planned_files(plan, made.snapshot, made.files) | _origin_of(made, layout)
+    fixed = planned_files(plan, made.snapshot, made.splits.files) | _origin_of(made, layout)
     for path in (layout.search_yaml, layout.plan, layout.code, layout.provenance, layout.code_diff):
         if path.name in fixed:
             durable.write_file(path, fixed[path.name])
@@ -271,13 +232,15 @@ def planned_files(plan: Plan, snapshot: Snapshot, split: dict[str, bytes]) -> di
     return files | ({layout.code.name: snapshot.data} if snapshot.data else {})
 
 
-def draft_again(plan: Plan, base: Path) -> dict[str, bytes]:
+def draft_again(plan: Plan, base: Path, kept: bytes | None = None) -> dict[str, bytes]:
     """Return `planned_files` of *plan* made again from the sources and data in *base*; they may have changed.
+
+    *kept* is the folds.json of the run, None where it has none.
 
     Raises:
         UsageError: Something that the search names is not there any more.
     """
-    files = manifests.make(plan.search, base).files
+    files = manifests.make(plan.search, base, kept).files
     return planned_files(plan, take_sources(plan.search, base).snapshot, files)
 
 
@@ -298,8 +261,10 @@ def _already(made: Draft, layout: Layout) -> bool:
         message = f"{root} exists and is not a run"
         raise UsageError(message, hint="choose another directory with --run DIR")
     planned = load_plan(layout)
+    made = settled(made, layout)
     if same(planned, made.plan):
         return True
+    refuse_changed(planned, made, layout)
     raise UsageError(
         f"{root} holds another search:\n{_difference(planned, made.plan)}",
         hint=f"`plan CONFIG --run {layout} --amend` takes what only adds to it (more points, values of a "
@@ -307,9 +272,30 @@ def _already(made: Draft, layout: Layout) -> bool:
     )
 
 
+def settled(made: Draft, layout: Layout) -> Draft:
+    """Return *made* with the splits of the run at *layout*, where the data say the same as then."""
+    found = manifests.settled(made.splits, manifests.read(layout))
+    plan = msgspec.structs.replace(made.plan, splits_digest=found.digest)
+    return made._replace(splits=found, plan=plan)
+
+
+def refuse_changed(planned: Plan, made: Draft, layout: Layout) -> None:
+    """Refuse *made* where its data are not those of the run at *layout*, which is *planned* from them.
+
+    Raises:
+        UsageError: They differ; it is said in what.
+    """
+    old, new = planned.search, made.plan.search
+    if (old.data, old.folds) != (new.data, new.folds) or planned.splits_digest == made.plan.splits_digest:
+        return
+    lines = "".join(f"\n  {text}" for text in between(manifests.read(layout).files, made.splits.files))
+    raise UsageError(
+        f"the data changed since {layout.root} was planned:{lines}",
+        hint="put the data back as they were, or plan into another directory with --run DIR",
+    )
+
+
 def _difference(planned: Plan, wanted: Plan) -> str:
-    if search_id(planned.search) == wanted.search_id:
-        return "  the data changed: the manifests of the folds differ from the ones planned"
     old, new = (config.dump_search(plan.search).splitlines() for plan in (planned, wanted))
     lines = difflib.unified_diff(old, new, "planned", "this file", lineterm="", n=0)
     return "\n".join(f"  {line}" for line in lines if not line.startswith("@@"))

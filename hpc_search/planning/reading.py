@@ -15,6 +15,7 @@ from hpc_search.records import checked
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Plan
 from hpc_search.records.provenance import Provenance
+from hpc_search.records.splits import SplitsIndex
 
 #: What stands beside an amended plan is written after it: where that is there, the plan was.
 _LATER: Final = re.compile(r"(?:plan|digests)\.(\d{3,})\.json|search\.(\d{3,})\.yaml")
@@ -102,6 +103,20 @@ def load_provenance(layout: Layout) -> Provenance | None:
         return checked.decode(layout.provenance.read_bytes(), Provenance, str(layout.provenance))
     except (OSError, DamagedError):
         return None
+
+
+def load_splits(layout: Layout) -> SplitsIndex:
+    """Return splits.json.
+
+    Raises:
+        DamagedError: It is not there, or is none.
+    """
+    path = layout.splits_index
+    try:
+        return msgspec.json.decode(durable.read_bytes(path), type=SplitsIndex)
+    except (OSError, msgspec.DecodeError) as error:
+        hint = f"`hpc-search fsck {layout} --repair` makes it again"
+        raise DamagedError(f"{path} cannot be read ({error})", hint=hint) from error
 
 
 def encode_instance(instance: Instance) -> bytes:

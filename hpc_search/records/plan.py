@@ -132,9 +132,13 @@ class Plan(Struct, kw_only=True):
 
     @property
     def flexible(self) -> bool:
-        """Whether what can be claimed changes as it goes on: claims by names are of one trial each then."""
+        """Whether what a worker may claim changes as it goes on, or some work on some folds alone.
+
+        Claims by names are of one trial each then.
+        """
         return len(self.search.parts) > 1 or any(
             block.needs is not None
+            or len(block.folds) > 1
             or block.strategy.kind in ADAPTIVE
             or (block.pruning is not None and block.pruning.pauses)
             for block in self.blocks

@@ -26,6 +26,8 @@ class Opened(Struct, kw_only=True):
     given: tuple[dict[str, object], ...] = ()
     of: dict[int, str] = msgspec.field(default_factory=dict)
     why: str = ""
+    #: Number of the point that a refit trains again, None for other stages.
+    point: int | None = None
 
 
 class StoppedPart(Struct, kw_only=True):

@@ -242,7 +242,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _result(spec: Spec, trial: Trial, returned: object) -> dict[str, Any]:
-    end = ended(returned, (spec.metric, *spec.others), "the trial returned")
+    objectives = (spec.metric, *spec.others)
+    end = ended(returned, objectives, "the trial returned", needed=not spec.refit)
     if end["state"] == "done" and trial.unread:
         names = ", ".join(map(repr, trial.unread))
         detail = (
@@ -253,23 +254,27 @@ def _result(spec: Spec, trial: Trial, returned: object) -> dict[str, Any]:
     return {"cause": "", "detail": "", **end}
 
 
-def ended(returned: object, objectives: Sequence[str], said: str) -> dict[str, Any]:
+def ended(returned: object, objectives: Sequence[str], said: str, *, needed: bool = True) -> dict[str, Any]:
     """Return the end message of a trial that *returned* its metrics; *said* begins what is told of a bad one.
 
-    All *objectives* must be there and finite; the first one selects. Of other metrics what is finite is kept.
+    All *objectives* must be there where they are *needed*, and finite; the first one selects. Of other
+    metrics what is finite is kept.
     """
-    metrics, problem = read_metrics(returned, *objectives)
+    metrics, problem = read_metrics(returned, *objectives, needed=needed)
     if problem:
         return _failure("error", problem)
-    wrong = [f"{name} = {metrics[name]}" for name in objectives if not math.isfinite(metrics[name])]
+    there = [name for name in objectives if name in metrics]
+    wrong = [f"{name} = {metrics[name]}" for name in there if not math.isfinite(metrics[name])]
     if wrong:
         return _failure("nonfinite", f"{said} {' and '.join(wrong)}")
     finite = {name: number for name, number in metrics.items() if math.isfinite(number)}
-    return {"state": "done", "metrics": finite, "value": metrics[objectives[0]]}
+    return {"state": "done", "metrics": finite, "value": metrics.get(objectives[0])}
 
 
-def read_metrics(returned: object, *objectives: str) -> tuple[dict[str, float], str]:
+def read_metrics(returned: object, *objectives: str, needed: bool = True) -> tuple[dict[str, float], str]:
     """Return the metrics that a trial returned, and what is wrong with them ("" where nothing is)."""
+    if returned is None and not needed:
+        return {}, ""
     wanted = f"metric{'s' if len(objectives) > 1 else ''} {' and '.join(map(repr, objectives))}"
     if len(objectives) == 1 and isinstance(returned, int | float) and not isinstance(returned, bool):
         returned = {objectives[0]: returned}
@@ -283,7 +288,7 @@ def read_metrics(returned: object, *objectives: str) -> tuple[dict[str, float], 
             return {}, f"the trial returned {name} = {printable(repr(value)[:200])}, which is not a number"
         metrics[printable(str(name))] = number
     missing = [name for name in objectives if name not in metrics]
-    if missing:
+    if missing and needed:
         names = ", ".join(map(repr, metrics)) or "no metric at all"
         what = f"metric{'s' if len(missing) > 1 else ''} {' and '.join(map(repr, missing))}"
         return {}, f"the trial did not return the {what}; it returned {names}"

@@ -14,15 +14,19 @@ from typing import Any, Final
 
 import msgspec
 
+from hpc_search import durable
 from hpc_search.errors import UsageError
 from hpc_search.layout import Layout
 from hpc_search.runners.child import ended as of_metrics
 from hpc_search.runners.child import printable
 from hpc_search.trial import MAX_STEP, Spec
+from hpc_search.trial.split import joined_manifest, trained_sides
 
 _PLACEHOLDER: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 #: Placeholders that are not parameters.
 RESERVED: Final = ("number", "fold", "seed", "attempt", "checkpoint_dir", "threads", "device", "accumulation")
+#: In a program's checkpoint directory: the manifest of what it trains on where that is several sides.
+_JOINED: Final = "hpc_search-train.csv"
 #: A program's report file is read up to this size.
 MAX_REPORT_BYTES: Final = 64 << 20
 
@@ -91,11 +95,18 @@ def text_of(value: object) -> str:
 
 
 def environment(base: Mapping[str, str], spec: Spec, report: Path, directory: Path) -> dict[str, str]:
-    """Return the program's environment: the trial as JSON and where to report."""
-    layout = Layout(Path(spec.root))
-    parts = ("train", "val") if spec.fold is not None else ()
+    """Return the program's environment: the trial as JSON and where to report.
+
+    ``split`` has the manifests of the sides that it may see, by name: ``train`` and ``val``; ``train`` alone
+    where it trains the chosen point again on more, all in one file; ``test`` alone in `hpc-search test`.
+
+    Raises:
+        DamagedError: A manifest is missing or differs from the one planned.
+    """
     trial = {
-        "split": {part: str(layout.split_manifest(spec.fold or 0, part)) for part in parts},
+        "split": _manifests(spec, directory),
+        "refit": spec.refit,
+        "testing": spec.testing,
         "number": spec.number,
         "point": spec.point,
         "fold": spec.fold,
@@ -116,6 +127,20 @@ def environment(base: Mapping[str, str], spec: Spec, report: Path, directory: Pa
         "HPC_SEARCH_REPORT": str(report),
         "HPC_SEARCH_CHECKPOINT_DIR": str(directory),
     }
+
+
+def _manifests(spec: Spec, directory: Path) -> dict[str, str]:
+    """Return the manifests of the sides that a program may see, by name."""
+    if spec.fold is None:
+        return {}
+    layout = Layout(Path(spec.root))
+    if spec.testing:
+        return {"test": str(layout.split_manifest(spec.fold, "test"))}
+    if len(trained_sides(spec.refit)) == 1:
+        return {side: str(layout.split_manifest(spec.fold, side)) for side in ("train", "val")}
+    joined = directory / _JOINED
+    durable.replace(joined, joined_manifest(layout, spec.fold, spec.refit).encode())
+    return {"train": str(joined)}
 
 
 def read_report(path: Path) -> tuple[list[dict[str, Any]], str]:
@@ -214,20 +239,22 @@ def _finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def result(metrics: Mapping[str, Any], problem: str, *objectives: str) -> dict[str, Any]:
-    """Return the end message of a program that exited with 0 and left *metrics*."""
+def result(metrics: Mapping[str, Any], problem: str, *objectives: str, needed: bool = True) -> dict[str, Any]:
+    """Return the end message of a program that exited with 0 and left *metrics*, *needed* or not."""
     if problem:
         return {"state": "failed", "cause": "error", "detail": problem}
-    return of_metrics(metrics, objectives, "the program reported")
+    return of_metrics(metrics, objectives, "the program reported", needed=needed)
 
 
-def ended(report: Path, metric_file: Path | None, objectives: Sequence[str]) -> dict[str, Any]:
-    """Return the end message of a program that exited with 0."""
+def ended(
+    report: Path, metric_file: Path | None, objectives: Sequence[str], *, needed: bool = True
+) -> dict[str, Any]:
+    """Return the end message of a program that exited with 0; its *objectives* are *needed*, or not."""
     lines, problem = read_report(report)
     metrics = final_metrics(lines)
-    if metric_file is not None:
+    if metric_file is not None and (needed or metric_file.exists()):
         metrics, problem = read_metric_file(metric_file)
-    return result(metrics, problem, *objectives)
+    return result(metrics, problem, *objectives, needed=needed)
 
 
 def told(report: Path, decision: str) -> dict[str, Any]:

@@ -17,8 +17,20 @@ from hpc_search.search.launch import (
 )
 from hpc_search.search.orders import Again, Ordered, retry, skip, submitted
 from hpc_search.search.pausing import closed, pause, resume
+from hpc_search.search.refit import Refit, Refitted, refit
 from hpc_search.search.resnapshot import change_code
-from hpc_search.search.runs import Choice, Planned, Run, amend_search, locate, open_run, plan_search, writable
+from hpc_search.search.runs import (
+    Choice,
+    Planned,
+    Run,
+    amend_search,
+    folds_of,
+    locate,
+    open_run,
+    plan_search,
+    writable,
+)
+from hpc_search.search.testing import Ready, final_results, ready_to_test, test
 from hpc_search.search.trials import (
     check_one,
     last_log,
@@ -34,6 +46,9 @@ __all__ = [
     "Choice",
     "Ordered",
     "Planned",
+    "Ready",
+    "Refit",
+    "Refitted",
     "Run",
     "Wish",
     "after_work",
@@ -42,6 +57,8 @@ __all__ = [
     "change_code",
     "check_one",
     "closed",
+    "final_results",
+    "folds_of",
     "import_file",
     "last_log",
     "locate",
@@ -51,7 +68,9 @@ __all__ = [
     "pending",
     "plan_search",
     "preview",
+    "ready_to_test",
     "refill",
+    "refit",
     "rerun",
     "resume",
     "retry",
@@ -60,6 +79,7 @@ __all__ = [
     "status",
     "submit",
     "submitted",
+    "test",
     "view_trial",
     "wait",
     "watch",

@@ -35,13 +35,16 @@ class Wish:
     assignments: tuple[str, ...] = ()
     workers: int | None = None
     force: bool = False
+    #: Folds whose trials alone shall be worked on, () for all.
+    folds: tuple[int, ...] = ()
 
 
 class Sent(NamedTuple):
-    """A submission and the launcher that can wait for it."""
+    """A submission, the launcher that can wait for it, and the folds that it is for."""
 
     outcome: Outcome
     launcher: Launcher
+    folds: tuple[int, ...] = ()
 
 
 class Ended(NamedTuple):
@@ -104,6 +107,7 @@ def _order(run: Run, wish: Wish, pending: int) -> Order:
         mark=mark(run),
         say=_say,
         avoid=not any(text.startswith("exclude=") for text in wish.assignments),
+        folds=wish.folds,
     )
 
 
@@ -114,8 +118,9 @@ def _others(run: Run, wish: Wish, order: Order) -> list[Order]:
     if wish.profile or wish.assignments or wish.workers is not None or order.pending <= 0:
         return []
     known = submits.marked(submits.submissions(run.layout), mark(run))
-    names = {one.profile.name for one in known if one.launcher == "slurm" == order.launcher.name}
-    lasts = [submits.last_of(known, "slurm", name) for name in sorted(names - {order.profile.name})]
+    kinds = {one.kind for one in known if one.launcher == "slurm" == order.launcher.name}
+    others = [kind for kind in sorted(kinds - {order.kind}) if kind.folds == order.folds]
+    lasts = [submits.last_of(known, kind) for kind in others]
     return [
         replace(order, profile=last.profile, workers=last.wanted)
         for last in lasts
@@ -123,10 +128,13 @@ def _others(run: Run, wish: Wish, order: Order) -> list[Order]:
     ]
 
 
-def pending(run: Run) -> int:
-    """Return how many trials may run now, or do, by the index; all of them where it cannot be read."""
+def pending(run: Run, folds: Sequence[int] = ()) -> int:
+    """Return how many trials, of *folds* where there are some, may run now, or do, by the index.
+
+    All of the plan where it cannot be read.
+    """
     try:
-        return left(run.layout, run.plan)
+        return left(run.layout, run.plan, folds)
     except IndexDamagedError:
         return run.plan.trials
 
@@ -135,7 +143,7 @@ def preview(run: Run, wish: Wish) -> str:
     """Return what `submit` would hand to the launcher; changes nothing."""
     from hpc_search.launchers import submission
 
-    return submission.preview(_order(run, wish, pending(run)))
+    return submission.preview(_order(run, wish, pending(run, wish.folds)))
 
 
 def submit(run: Run, wish: Wish) -> Sent:
@@ -150,7 +158,7 @@ def submit(run: Run, wish: Wish) -> Sent:
     from hpc_search.launchers import submission
 
     _open_stages(run)
-    order = _order(run, wish, pending(run))
+    order = _order(run, wish, pending(run, wish.folds))
     if order.pending > 0 and (words := _nothing_left(run)):
         return Sent(submission.Outcome(0, 0, words), order.launcher)
     if not wish.force and order.pending > 0:
@@ -176,7 +184,7 @@ def submit(run: Run, wish: Wish) -> Sent:
         outcome = replace(outcome, text=words)
     if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
-    return Sent(outcome, order.launcher)
+    return Sent(outcome, order.launcher, wish.folds)
 
 
 def _open_stages(run: Run) -> None:
@@ -264,7 +272,7 @@ def wait(run: Run, sent: Sent) -> Ended:
             # Workers that end may have sent others.
             return [*sent.outcome.tokens, *submission.tokens(run.layout, sent.launcher.name, mine)]
 
-        waited = sent.launcher.wait(tokens, tick, lambda: pending(run))
+        waited = sent.launcher.wait(tokens, tick, lambda: pending(run, sent.folds))
     if waited.signal and sent.launcher.name == "slurm":
         words = f"no longer waiting; the jobs go on. `hpc-search cancel {run.typed}` ends them"
         return Ended(128 + waited.signal, words)
@@ -282,6 +290,8 @@ def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
         rows = [f"stopped: {seen.stopped}", f"{_trials(seen.left)} left"]
     elif seen.left and paused(run.layout):
         rows = [f"{paused(run.layout)}; {_trials(seen.left)} left; `hpc-search resume {run.typed}` goes on"]
+    elif seen.left and sent.folds and not pending(run, sent.folds):
+        return Ended(EXIT_FAILED if seen.failed else EXIT_DONE, _rest(run, seen, sent.folds))
     elif seen.left:
         rows = [
             f"worker {words.replace(': ', ' ended with ', 1)}; logs: {run.layout.submitit}"
@@ -297,11 +307,20 @@ def _ended(run: Run, sent: Sent, waited: Waited) -> Ended:
     return Ended(EXIT_FAILED if rows else EXIT_DONE, "\n".join(rows))
 
 
-def after_work(run: Run) -> str:
+def _rest(run: Run, seen: Status, folds: Sequence[int]) -> str:
+    """Return that *folds* are done, what is left of others, and what does that."""
+    failed = f", {seen.failed} trials of the run failed" if seen.failed else ""
+    done = f"folds {' '.join(map(str, folds))} have ended{failed}; {_trials(seen.left)} left of other folds"
+    return f"{done}; `hpc-search submit {run.typed}` does the rest"
+
+
+def after_work(run: Run, folds: Sequence[int] = ()) -> str:
     """Return one line on what is done and, where something is left, the next command."""
     from hpc_search.progress import line
 
     seen = counted(run)
+    if folds and seen.left and not pending(run, folds):
+        return f"{line(seen)}; {_rest(run, seen, folds)}"
     words = used_up(run.layout) if seen.left else ""
     more = f"; `hpc-search submit {run.typed}` goes on where it was" if seen.left else ""
     more = f"; {_budget(run, words)}" if words else more

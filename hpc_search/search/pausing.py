@@ -9,7 +9,7 @@ import time
 from hpc_search import durable
 from hpc_search.errors import TemporaryError
 from hpc_search.ledger import paused
-from hpc_search.search.launch import Wish, mark, submit
+from hpc_search.search.launch import Wish, mark, pending, submit
 from hpc_search.search.runs import Run
 
 
@@ -52,8 +52,12 @@ def resume(run: Run) -> str:
     last = known[-1]
     # On SLURM those of all profiles.
     workers = last.wanted or None if last.launcher == "local" else None
-    sent = submit(run, Wish(launcher=last.launcher, workers=workers)).outcome.text
-    return "; ".join(filter(None, ["no longer paused" if words else "", released, sent]))
+    wishes = (
+        Wish(launcher=last.launcher, workers=workers, folds=folds)
+        for folds in dict.fromkeys(one.folds for one in known)
+    )
+    sent = [submit(run, wish).outcome.text for wish in wishes if not wish.folds or pending(run, wish.folds)]
+    return "; ".join(filter(None, ["no longer paused" if words else "", released, *sent]))
 
 
 def closed(run: Run) -> str:

@@ -76,11 +76,12 @@ def _take_again(run: Run) -> str:
 
 
 def _sources(run: Run, base: Path) -> Sources:
-    from hpc_search.planning.drafts import check_trial, take_sources
+    from hpc_search.planning.drafts import take_sources
+    from hpc_search.planning.programs import check_programs
 
     for part in run.plan.search.parts:
         # What cannot be parsed would stop the search at its next worker.
-        check_trial(part, base)
+        check_programs(part, base)
     return take_sources(run.plan.search, base)
 
 

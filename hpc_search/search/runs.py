@@ -11,6 +11,7 @@ from hpc_search.errors import UsageError
 from hpc_search.layout import Layout, runs_root
 from hpc_search.planning import load_instance, load_plan
 from hpc_search.records.plan import Plan
+from hpc_search.records.splits import SplitsIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,23 @@ def open_run(text: str) -> Run:
     return Run(layout, load_plan(layout))
 
 
+def folds_of(run: Run, asked: Sequence[int]) -> tuple[int, ...]:
+    """Return the folds *asked* for, each once, in order.
+
+    Raises:
+        UsageError: The run does not have all of them.
+    """
+    there = sorted({number for block in run.plan.blocks for number in block.folds})
+    missing = sorted(set(asked) - set(there))
+    if missing and not there:
+        message = f"--folds {' '.join(map(str, missing))}: the run has no folds"
+        raise UsageError(message, hint="leave out --folds, or plan a search with `data` and `folds`")
+    if missing:
+        found = f"no fold {', '.join(map(str, missing))}; the run has {' '.join(map(str, there))}"
+        raise UsageError(f"--folds: {found}", hint="name folds of the run, or leave out --folds for all")
+    return tuple(sorted(set(asked)))
+
+
 def _known_runs(wanted: str) -> str:
     import difflib
 
@@ -102,6 +120,8 @@ class Planned(NamedTuple):
     code: str = ""
     #: What an amendment added.
     news: tuple[str, ...] = ()
+    #: How the data are split, None where they are not.
+    splits: SplitsIndex | None = None
 
 
 class Choice(NamedTuple):
@@ -129,11 +149,14 @@ def plan_search(config_path: Path, run: str = "", *, dry_run: bool = False, choi
     layout = Layout(Path(run)) if run else _usual(made)
     if dry_run:
         told = [*notes, *warnings(made, made.plan)]
-        return Planned(Run(layout, made.plan), fresh=True, warnings=told, code=kept(made))
+        return Planned(
+            Run(layout, made.plan), fresh=True, warnings=told, code=kept(made), splits=made.splits.record
+        )
     fresh = planning.build(made, layout)
     plan = load_plan(layout)
     told = [*notes, *warnings(made, plan)]
-    return Planned(Run(layout, plan), fresh, told, kept(made) if fresh else "")
+    code = kept(made) if fresh else ""
+    return Planned(Run(layout, plan), fresh, told, code, splits=made.splits.record)
 
 
 def _draft(config_path: Path, choice: Choice) -> tuple[Draft, Sequence[str]]:
@@ -166,16 +189,19 @@ def amend_search(
     from hpc_search.ledger import used_up
     from hpc_search.ledger.index import extend
     from hpc_search.planning.describe import warnings
+    from hpc_search.planning.same import refitted
     from hpc_search.status.budget import Meter
 
     made, notes = _draft(config_path, choice)
     found = writable(open_run(run or str(_usual(made).root)))
+    made = planning.settled(made, found.layout)
+    planning.refuse_changed(found.plan, made, found.layout)
     if dry_run:
-        seen = planning.amendment(found.plan, made.plan)
+        seen = planning.amendment(found.plan, made.plan, refitted=refitted(found.plan, found.layout))
         plan = seen.plan if seen is not None else found.plan
         news = seen.news if seen is not None else ()
         told = [*notes, *warnings(made, plan)]
-        return Planned(Run(found.layout, plan), seen is not None, told, news=news)
+        return Planned(Run(found.layout, plan), seen is not None, told, news=news, splits=made.splits.record)
     done = planning.amend(made.plan, found.layout)
     plan = load_plan(found.layout)
     if plan.claiming == "lock":
@@ -185,4 +211,4 @@ def amend_search(
         found.layout.stop.unlink(missing_ok=True)
     news = done.news if done is not None else ()
     told = [*notes, *warnings(made, plan)]
-    return Planned(Run(found.layout, plan), done is not None, told, news=news)
+    return Planned(Run(found.layout, plan), done is not None, told, news=news, splits=made.splits.record)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +9,11 @@ from typing import Any, NamedTuple
 
 from hpc_search import durable
 from hpc_search.errors import UsageError
-from hpc_search.layout import Layout
-from hpc_search.ledger import history, new_index, read_trial, snapshots
-from hpc_search.planning import encode_instance, load_instance
+from hpc_search.ledger import history, read_trial, snapshots
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import PlannedTrial
+from hpc_search.search.clones import clone, ends
 from hpc_search.search.runs import Run
 from hpc_search.space import canonical
 from hpc_search.steering.points import Points
@@ -127,14 +124,14 @@ def rerun(run: Run, number: int, params: Mapping[str, Any] | None = None) -> Rer
         _refuse_unknown(planned)
     changed = params is not None and canonical(dict(params)) != canonical(planned.params)
     code = snapshots.code_of_worker(run.layout, recorded.worker) if recorded is not None else ""
-    layout = _clone(run, number, code)
+    layout = clone(run, f"{number:06d}", code)
     override = planned._replace(params=dict(params), known=True) if params is not None else planned
     # Packages that differ are told: whether they matter is what is asked.
     options = WorkerOptions(seat="rerun", only=number, override=override, any_packages=True)
     Supervisor(layout, run.plan, options).run()
-    ends = _ends(layout)
+    found = ends(layout)
     return Reran(
-        planned, layout.root, ends[-1] if ends else None, recorded.end if recorded else None, changed
+        planned, layout.root, found[-1] if found else None, recorded.end if recorded else None, changed
     )
 
 
@@ -149,15 +146,15 @@ def check_one(run: Run, *, discard: bool = False) -> str:
     from hpc_search.worker import Supervisor, WorkerOptions
     from hpc_search.worker.intake import CHECKED
 
-    layout = _clone(run, 0)
+    layout = clone(run, f"{0:06d}")
     options = WorkerOptions(seat="check", only=0, to_first_report=True)
     try:
         Supervisor(layout, run.plan, options).run()
-        ends = _ends(layout)
+        found = ends(layout)
         stopped = layout.stop.read_text() if layout.stop.exists() else ""
     finally:
         shutil.rmtree(layout.root, ignore_errors=True)
-    end = ends[-1] if ends else None
+    end = found[-1] if found else None
     if end is not None and not stopped and (end.state == "done" or end.detail == CHECKED):
         words = "ended" if end.state == "done" else "reached its first report"
         return f"checked: trial 0 {words} in {end.seconds:.2f} s"
@@ -168,56 +165,6 @@ def check_one(run: Run, *, discard: bool = False) -> str:
         hint = "correct it, then plan into another directory (--run DIR): a run keeps the code of its plan"
     detail = stopped.partition("\n")[0] or (end.detail.rstrip() if end is not None else "it did not start")
     raise UsageError(f"check: trial 0 failed: {detail}", hint=hint)
-
-
-def _ends(layout: Layout) -> list[lines.End]:
-    found = (lines.parse_line(line.data) for line in history.lines(layout, frozenset({b"end"})))
-    return [record for record in found if isinstance(record, lines.End)]
-
-
-def _clone(run: Run, number: int, code: str = "") -> Layout:
-    """Return a new run directory below RUN/reruns with the same plan and splits, nothing done.
-
-    It has the sources with the digest *code*, the newest where that is "".
-    """
-    target = Layout(run.layout.reruns / f"{number:06d}-{secrets.token_hex(3)}")
-    try:
-        _copy(run, target)
-        _copy_code(run, target, code)
-    except OSError:
-        shutil.rmtree(target.root, ignore_errors=True)
-        raise
-    return target
-
-
-def _copy(run: Run, target: Layout) -> None:
-    source = run.layout
-    for directory in ("ledger/seals", "ledger/archive", "workers", "checkpoints", "samples"):
-        (target.root / directory).mkdir(parents=True, mode=0o700)
-    for path in (source.plan, source.code, source.provenance):
-        if path.exists():
-            shutil.copyfile(path, target.root / path.name)
-    for place, copy in ((source.splits, target.splits), (source.stages, target.stages)):
-        if place.exists():
-            shutil.copytree(place, copy)
-    instance = load_instance(source)
-    durable.write_file(target.instance, encode_instance(instance))
-    head, size = new_index(run.plan.trials)
-    durable.write_file(target.claims, head)
-    os.truncate(target.claims, size)
-
-
-def _copy_code(run: Run, target: Layout, code: str) -> None:
-    """Copy sources that were taken after the plan: those with the digest *code*, or the newest."""
-    numbers = snapshots.numbers_of(run.layout)
-    records = [snapshots.load(run.layout, number) for number in numbers]
-    wanted = [record for record in records if code in ("", record.digest)]
-    if not wanted or (code and code == run.plan.code_digest):
-        return
-    record = wanted[-1]
-    if record.code != target.code.name:
-        shutil.copyfile(run.path / record.code, target.root / record.code)
-    snapshots.publish(target, record)
 
 
 def rerun_text(outcome: Reran) -> str:

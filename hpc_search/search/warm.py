@@ -32,7 +32,7 @@ def ranked(kind: str, place: str, options: Mapping[str, Any], base: Path) -> Ran
 
 
 def _of_run(place: str, base: Path) -> Ranked:
-    from hpc_search.collect.documents import outcome
+    from hpc_search.collect.outcome import outcome
     from hpc_search.collect.reading import read_attempts
 
     beside = base / place

@@ -13,12 +13,20 @@ from hpc_search.stats.points import FoldValue, Goal, PointScore, mean, sample_sd
 
 
 class Chosen(Struct, frozen=True):
-    """The chosen point, the best one, and the points within one standard error of the best, best first."""
+    """The chosen point.
+
+    Attributes:
+        best: The best point.
+        within: The points within one standard error of the best one, best first; the choice is among them.
+        error: The standard error of the best one.
+        order: All complete points, the simplest first; empty where the best one is chosen.
+    """
 
     point: int
     best: int
     within: tuple[int, ...]
     error: float | None
+    order: tuple[int, ...] = ()
 
 
 def unit_values(values: Sequence[FoldValue]) -> list[float]:
@@ -77,7 +85,9 @@ def choose(
     if not complete:
         return None
     best = complete[0]
-    error = standard_error(unit_values(best.values), ratio)
+    values = best.values
+    folds = len({value.fold for value in values}) > 1
+    error = standard_error(unit_values(values), ratio if folds else 0.0)
     if not simpler or best.mean is None:
         return Chosen(best.point, best.point, (best.point,), error)
     sign = 1 if goal == "max" else -1
@@ -87,8 +97,10 @@ def choose(
         if score.mean is not None and sign * (best.mean - score.mean) <= (error or 0.0)
     ]
     known, listed = params or {}, orders or {}
-    simplest = min(within, key=lambda score: _complexity(known.get(score.point, {}), simpler, listed))
-    return Chosen(simplest.point, best.point, tuple(score.point for score in within), error)
+    order = sorted(complete, key=lambda score: _complexity(known.get(score.point, {}), simpler, listed))
+    points = tuple(score.point for score in within)
+    simplest = next(score.point for score in order if score.point in points)
+    return Chosen(simplest, best.point, points, error, tuple(score.point for score in order))
 
 
 def _complexity(

@@ -22,7 +22,7 @@ from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.site.shared import Desk, Queue, file_server_now
-from hpc_search.status import budget, estimate, hours, index, slots, trials, words
+from hpc_search.status import budget, estimate, folds, hours, index, slots, trials, words
 from hpc_search.status import staged as of_stages
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
@@ -223,6 +223,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         next=words.next_step(layout, state, view, seats),
         budget=budget.used(layout, plan, facts.sight.rows).uses,
         stages=facts.staged.stages,
+        folds=folds.look(plan, facts.entries),
     )
 
 

@@ -54,6 +54,22 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     best_point: BestPoint | None
 
 
+class Fold(msgspec.Struct, frozen=True, kw_only=True):
+    """How the trials of one fold stand, those of all searches and stages together."""
+
+    fold: int
+    trials: int
+    running: int
+    done: int
+    failed: int
+    pruned: int
+
+    @property
+    def finished(self) -> int:
+        """How many trials are final."""
+        return self.done + self.failed + self.pruned
+
+
 class Eta(msgspec.Struct, frozen=True):
     """Seconds until everything is final, as a range; ``high`` is None where few ends say little."""
 
@@ -230,6 +246,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     #: What is used of the hours that the search may use up.
     budget: tuple[Use, ...] = ()
     stages: tuple[Stage, ...] = ()
+    folds: tuple[Fold, ...] = ()
 
     @property
     def finished(self) -> int:

@@ -71,13 +71,13 @@ def queued_tokens(known: Sequence[Intent]) -> tuple[str, ...]:
 
 
 def replaced(known: Sequence[Intent]) -> frozenset[str]:
-    """Return the tokens whose missing workers were sent again, by a later submission of the same profile."""
+    """Return the tokens whose missing workers were sent again, by a later submission of the same kind."""
     newest = {
-        one.profile.name: one.number
+        one.kind: one.number
         for one in known
         if one.tasks and isinstance(one, Answer) and one.outcome in ("sent", "adopted")
     }
-    return frozenset(one.token for one in known if one.number < newest.get(one.profile.name, 0))
+    return frozenset(one.token for one in known if one.number < newest.get(one.kind, 0))
 
 
 def view(queue: Queue | None, now: float, *, paused: bool = False) -> QueueView | None:

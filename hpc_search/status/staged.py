@@ -69,8 +69,10 @@ def _stage(
     finished = sum(counts[state] for state in (codec.DONE, codec.FAILED, codec.PRUNED))
     trials = sum(block.trials for block in blocks)
     metric = plan.part(blocks[0]).metric
-    best = index.best_trial(blocks, metric.goal, entries)
-    point = index.best_point(blocks, metric.goal, entries, best)
+    # A refit has no value that could be compared.
+    ranked = [block for block in blocks if not block.refit]
+    best = index.best_trial(ranked, metric.goal, entries)
+    point = index.best_point(ranked, metric.goal, entries, best)
     return Stage(
         search=blocks[0].part,
         stage=blocks[0].stage_name,
@@ -98,8 +100,9 @@ def best_of(plan: Plan, entries: Sequence[Entry | None]) -> tuple[Best | None, B
     """Return the best trial and point of the last stage that has one, for a plan of one search."""
     if plan.search.searches:
         return None, None
-    for stage in sorted({block.stage for block in plan.blocks}, reverse=True):
-        blocks = [block for block in plan.blocks if block.stage == stage]
+    ranked = [block for block in plan.blocks if not block.refit]
+    for stage in sorted({block.stage for block in ranked}, reverse=True):
+        blocks = [block for block in ranked if block.stage == stage]
         best = index.best_trial(blocks, plan.metric.goal, entries)
         if best is not None:
             return best, index.best_point(blocks, plan.metric.goal, entries, best)

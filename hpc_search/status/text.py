@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 #: Rows of one list where the height does not matter.
 _SHOWN: Final = 5
 _NARROWEST: Final = 30
+#: So many folds are listed; of more, only counts are shown.
+_FOLDS: Final = 12
 Style = Literal["", "bold", "good", "bad", "warn", "dim"]
 
 
@@ -82,7 +84,7 @@ def screen(status: Status, width: int = 80, lines: int | None = None, run: str =
     bottom = [*_notes(status, width), *_next(status, width, run)]
     middle: list[Line] = []
     # What can be left out, the most useful first; each takes what the ones before it leave.
-    for section in (_stages, _waiting, _failures, _slow, _nodes):
+    for section in (_stages, _folds, _waiting, _failures, _slow, _nodes):
         room = None if lines is None else lines - len(top) - len(middle) - len(bottom)
         middle += _fitted(section, status, width, room)
     rows = [Line(plain(line.text).rstrip(), line.style) for line in (*top, *middle, *bottom)]
@@ -247,6 +249,25 @@ def _stage(one: Stage) -> list[str]:
     shown = [f"best {one.metric} {best:.6g}"] if best is not None else []
     head = f"  {name}: {one.state}, {one.finished:,} of {one.trials:,} trials"
     return [head, *failed, *pruned, *shown]
+
+
+def _folds(status: Status, width: int, _shown: int) -> list[Line]:
+    folds = status.folds
+    if len(folds) < 2 or not status.finished:
+        return []
+    bad = [one for one in folds if one.failed]
+    if len(folds) > _FOLDS:
+        done = sum(one.finished == one.trials for one in folds)
+        failed = f", {len(bad):,} with failed trials" if bad else ""
+        return [Line(f"{len(folds):,} folds: {done:,} finished{failed}")]
+    parts = [
+        f"{one.fold}: {one.done:,} of {one.trials:,} done"
+        + (f", {one.failed:,} failed" if one.failed else "")
+        + (f", {one.pruned:,} pruned" if one.pruned else "")
+        for one in folds
+    ]
+    rows = flow([f"folds {parts[0]}", *parts[1:]], width, joint="; ")
+    return [Line(row, "bad" if bad else "") for row in rows]
 
 
 def _waiting(status: Status, width: int, shown: int) -> list[Line]:

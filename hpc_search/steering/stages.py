@@ -6,8 +6,7 @@ who do it at the same moment, or one who is killed in between, change only who h
 
 A search whose stage ended without a complete point stops; the others go on, unless ``stop_on_error``.
 
-A refit stage (the chosen point again, on all the data) would be one more kind of `_derived`: its point is
-``given``, as those of ``top`` are, and its block has no folds.
+A refit stage has the point that `choosing` finds; it opens when all blocks of the stage before it have ended.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from hpc_search import durable
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
@@ -25,11 +26,13 @@ from hpc_search.ledger.gates import Gates
 from hpc_search.ledger.history import Result
 from hpc_search.ledger.sealing import seal_results
 from hpc_search.planning.blocks import source_of
+from hpc_search.planning.reading import load_splits
 from hpc_search.records import checked
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Block, Plan
 from hpc_search.records.stages import Opened, StoppedPart
 from hpc_search.space import Excluded, Space, point_hash
+from hpc_search.steering import choosing
 from hpc_search.strategies import narrowing
 from hpc_search.strategies.given import Given
 from hpc_search.strategies.narrowing import Scored
@@ -54,11 +57,16 @@ def advance(layout: Layout, plan: Plan, gates: Gates) -> int:
     ready = [
         place
         for place in waiting
-        if (before := plan.blocks[place].needs) not in waiting and _ended(plan.blocks[before or 0], entries)
+        if plan.blocks[place].needs not in waiting
+        and all(_ended(before, entries) for before in _before(plan, plan.blocks[place]))
     ]
     results = seal_results(layout) if ready else {}
     # A mark is seen before the journal's line where a mount keeps an old copy: then it is too early.
-    sure = [place for place in ready if _all_there(plan.blocks[plan.blocks[place].needs or 0], results)]
+    sure = [
+        place
+        for place in ready
+        if all(_all_there(before, results) for before in _before(plan, plan.blocks[place]))
+    ]
     for place in sure:
         _open(layout, plan, gates, place, results)
     return len(sure)
@@ -75,6 +83,14 @@ def waits(layout: Layout, plan: Plan, gates: Gates) -> Iterator[int]:
             yield place
 
 
+def _before(plan: Plan, block: Block) -> list[Block]:
+    """Return the blocks that have to end before *block* opens."""
+    needed = plan.blocks[block.needs or 0]
+    if not block.refit:
+        return [needed]
+    return [needed, *(one for one in choosing.sources(plan, block) if one is not needed)]
+
+
 def _ended(block: Block, entries: Sequence[Entry]) -> bool:
     return all(entry.final for entry in entries[block.first : block.first + block.trials])
 
@@ -85,12 +101,36 @@ def _all_there(block: Block, results: Results) -> bool:
 
 def _open(layout: Layout, plan: Plan, gates: Gates, place: int, results: Results) -> None:
     block = plan.blocks[place]
+    if block.refit:
+        _open_refit(layout, plan, gates, place, results)
+        return
     source = source_of(plan.blocks, block)
     for before in dict.fromkeys(one for one in (block.needs, source) if one is not None):
         if not _points(plan, plan.blocks[before], results).scored:
-            stop_search(layout, plan, gates, block.part, _fruitless(plan.blocks[before], results))
+            stop_search(layout, plan, gates, block.part, _fruitless([plan.blocks[before]], results))
             return
     gates.publish(derived(plan, place, results))
+
+
+def _open_refit(layout: Layout, plan: Plan, gates: Gates, place: int, results: Results) -> None:
+    block = plan.blocks[place]
+    splits = load_splits(layout) if plan.search.folds is not None else None
+    opened = refitted(plan, gates, place) or choosing.chosen(plan, place, results, splits)
+    if opened is None:
+        stop_search(layout, plan, gates, block.part, _fruitless(choosing.sources(plan, block), results))
+    else:
+        gates.publish(opened)
+
+
+def refitted(plan: Plan, gates: Gates, place: int) -> Opened | None:
+    """Return how the refit block at *place* opens where its search has one already: with the same point."""
+    block = plan.blocks[place]
+    for other, one in enumerate(plan.blocks):
+        opened = gates.opened(other)
+        same = (one.part, bool(one.refit), one.outer) == (block.part, True, block.outer)
+        if other != place and same and opened is not None and opened.state == "open":
+            return structs.replace(opened, block=place, space=block.space)
+    return None
 
 
 # -- what is derived
@@ -223,9 +263,10 @@ def let_go_on(layout: Layout, plan: Plan, trials: Sequence[int]) -> None:
         layout.stopped_part(part).unlink(missing_ok=True)
 
 
-def _fruitless(block: Block, results: Results) -> str:
-    """Return in words that no point of *block* is complete."""
-    ends = [results[number].end for number in range(block.first, block.first + block.trials)]
+def _fruitless(blocks: Sequence[Block], results: Results) -> str:
+    """Return in words that no point of *blocks*, those of one stage, is complete."""
+    block = blocks[0]
+    ends = [results[one].end for block in blocks for one in range(block.first, block.first + block.trials)]
     counts = Counter(f"{one.state} ({one.cause})" if one.cause else one.state for one in ends)
     said = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
     name = f"stage {block.stage_name}" if block.stage_name else "it"

@@ -83,7 +83,8 @@ def _check(kind: str, name: str, value: object, option: Option) -> None:
         case ("integer", int()) if not isinstance(value, bool):
             fits = option.least is None or value >= option.least
         case ("text", str()):
-            fits = bool(value)
+            # A search without stages is one without a name: the refit takes its best point.
+            fits = True
         case ("names", list() | tuple()):
             fits = bool(value) and all(isinstance(name, str) for name in value)
         case _:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from statistics import fmean
@@ -246,7 +246,6 @@ def _dunnett(comparisons: int, freedom: int, error: float) -> float:
     """
     # Heavy, and needed only where a race is on.
     import numpy as np
-    from scipy.optimize import brentq  # type: ignore[import-untyped]
     from scipy.special import gammaln, ndtr  # type: ignore[import-untyped]
 
     # Beyond these there is nothing of the deviation's distribution.
@@ -264,10 +263,30 @@ def _dunnett(comparisons: int, freedom: int, error: float) -> float:
         below = ndtr(means + math.sqrt(2) * quantile * scales[:, None]) ** comparisons
         return float(weights @ ((1 - below) @ density)) - error
 
-    most = 4.0
-    while beyond(most) > 0:
-        most *= 2
-    return float(brentq(beyond, 0.0, most, xtol=1e-9)) if beyond(0.0) > 0 else 0.0
+    return _root(beyond)
+
+
+def _root(falling: Callable[[float], float]) -> float:
+    """Return where *falling* becomes 0, from 0 on (the Illinois method); 0 where it begins below.
+
+    `scipy.optimize` has it, and takes half a second of every worker to import.
+    """
+    low, high = 0.0, 4.0
+    above, below = falling(low), falling(high)
+    while below > 0:
+        low, above, high = high, below, 2 * high
+        below = falling(high)
+    last = 0
+    while above > 0 and high - low > 1e-10 * high:
+        middle = (low * below - high * above) / (below - above)
+        value = falling(middle)
+        if abs(value) < 1e-15:
+            return middle
+        if value > 0:
+            low, above, below, last = middle, value, below / 2 if last > 0 else below, 1
+        else:
+            high, below, above, last = middle, value, above / 2 if last < 0 else above, -1
+    return (low + high) / 2 if above > 0 else 0.0
 
 
 # -- records

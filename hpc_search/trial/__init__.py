@@ -80,6 +80,9 @@ class Trial:
         threads: Threads the trial may use.
         history: Reports so far as (step, metrics), earlier attempts' included.
         restored: Plain numbers, texts and tuples of the checkpoint by name: they cannot change in place.
+        refit: "" in the search; "train+val", "train" or "everything" where the chosen point is trained again
+            on that: no metric has to be returned then, and the state of the last `save` is kept.
+        testing: Whether this is `hpc-search test`, which alone opens ``split.test``.
     """
 
     def __init__(self, spec: Spec, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
@@ -97,6 +100,8 @@ class Trial:
         self.attempt = spec.attempt
         self.device = spec.device
         self.threads = spec.threads
+        self.refit = spec.refit
+        self.testing = spec.testing
         self.history: list[tuple[int, dict[str, float]]] = []
         self.restored: dict[str, Any] = {}
         #: Whether the trial waits at a rung from its next save on.
@@ -110,7 +115,7 @@ class Trial:
             clock,
             spec.save_interval,
             background=spec.save_in_background,
-            keep=spec.keep_checkpoints,
+            keep=spec.keep_checkpoints or bool(spec.refit),
         )
 
     @property
@@ -138,6 +143,8 @@ class Trial:
     def split(self) -> Split:
         """The train and validation ids of this trial's fold, checked against the plan.
 
+        Of a trial that trains the chosen point again on more than the training side, ``train`` is all that.
+
         Raises:
             UsageError: The search has no folds.
             DamagedError: A manifest was changed after the plan.
@@ -145,7 +152,7 @@ class Trial:
         if self._split is None:
             if self.fold is None:
                 raise UsageError("trial.split: the search has no folds", hint="add `data` and `folds` to it")
-            self._split = read_split(self._layout, self.fold)
+            self._split = read_split(self._layout, self.fold, self.refit, testing=self.testing)
         return self._split
 
     def report(self, step: int, /, **metrics: float) -> None:
@@ -231,10 +238,14 @@ class Trial:
         Raises:
             Stopped: The trial was killed before it could say that it waits at a rung.
             Pruned: The search gave the trial up.
+            UsageError: This is `hpc-search test`, and nothing was saved.
         """
         self._saves.collect()
         loaded = self._slots.newest(checkpoint.check)
-        if loaded is not None and loaded.state.get("rung", 0) != self._spec.rung:
+        if self.testing and loaded is None:
+            words = f"trial.restore: trial {self.number} never saved, so there is nothing to test"
+            raise UsageError(words, hint="call trial.save as it trains, then plan a new run")
+        if loaded is not None and loaded.state.get("rung", 0) != self._spec.rung and not self.testing:
             # Steps of another batch size are other samples: it begins anew.
             loaded = None
         self._channel.send(
@@ -258,7 +269,7 @@ class Trial:
         # What a worker was told last before it died may be in no journal; told twice is told once.
         for step, metrics in self.history[-_TOLD_AGAIN:]:
             self._channel.send("report", step=step, metrics=metrics)
-        if state.get("samples"):
+        if state.get("samples") and not self.testing:
             self._send_samples(state["samples"])
         checkpoint.restore(state["rng"])
         self._saves.step = loaded.step
@@ -284,7 +295,12 @@ class Trial:
 
         Raises:
             Stopped: The worker has to stop, or the trial is paused at a rung; the state is saved.
+            UsageError: This is `hpc-search test`.
         """
+        if self.testing:
+            raise UsageError(
+                "trial.save: `hpc-search test` looks at what was trained, and changes nothing of it"
+            )
         step = checkpoint.step_of("trial.save", step)
         self._progress.saved = True
         stop = self._channel.stop_requested() or ("paused" if self.paused else "")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from hpc_search import checkpoint
-from hpc_search.errors import UsageError
+from hpc_search.errors import DamagedError, UsageError
 from hpc_search.ledger import Claimed
 from hpc_search.records import journal as lines
 from hpc_search.runners import command, messages, processes
@@ -176,7 +176,7 @@ class Attempt:
             # Whoever starts the trials died between two of them.
             self.template_died()
             return
-        except UsageError as error:
+        except (UsageError, DamagedError) as error:
             self._not_started(error)
             return
         events = context.events
@@ -184,7 +184,7 @@ class Attempt:
         if self._process.channel is not None:
             events.watch(self._process.channel, self._read_messages)
 
-    def _not_started(self, error: OSError | UsageError) -> None:
+    def _not_started(self, error: OSError | UsageError | DamagedError) -> None:
         self._ended = True
         command = self._part.trial.command
         if not command or (isinstance(error, OSError) and error.errno not in _OF_COMMANDS):
@@ -212,7 +212,7 @@ class Attempt:
             metric=self._part.metric.name,
             others=tuple(one.name for one in self._part.objectives[1:]),
             callable=self._part.trial.callable,
-            sampled=self._block.space.required(trial.params) if not self._part.trial.command else (),
+            sampled=self._sampled(),
             implied=self._block.space.implied,
             accumulation=self._accumulation,
             rung=self._rung,
@@ -222,8 +222,23 @@ class Attempt:
             save_in_background=search.save_in_background,
             keep_checkpoints=search.keep_checkpoints,
             directory=context.directory,
-            schedule=context.referee.schedule(trial.number) if context.referee is not None else Schedule(),
+            refit=self._block.refit,
+            testing=context.testing,
+            schedule=self._schedule(),
         )
+
+    def _sampled(self) -> tuple[str, ...]:
+        """Return the parameters that the trial has to read: what only tests need not know them."""
+        if self._part.trial.command or self._context.testing:
+            return ()
+        return self._block.space.required(self._claimed.trial.params)
+
+    def _schedule(self) -> Schedule:
+        """Return after which reports the trial waits for a verdict: none where it is not compared."""
+        referee = self._context.referee
+        if referee is None or self._block.refit:
+            return Schedule()
+        return referee.schedule(self._claimed.trial.number)
 
     # -- what the trial says
     def _read_output(self) -> None:
@@ -314,7 +329,9 @@ class Attempt:
                 self._intake.message = command.told(process.report, told.decision)
             elif self._status == 0:
                 wanted = [one.name for one in self._context.plan.objectives_of(self._block)]
-                self._intake.message = command.ended(process.report, process.metric_file, wanted)
+                self._intake.message = command.ended(
+                    process.report, process.metric_file, wanted, needed=not self._block.refit
+                )
 
     def _close(self) -> None:
         process = self._process
@@ -343,5 +360,7 @@ class Attempt:
         )
         self.end = end_record(context, self._claimed, self._intake, ended)
         context.ledger.finish(self.end)
-        if self.end.state in lines.FINAL and not self._search.keep_checkpoints:
+        # What a refit trained is what `test` looks at.
+        kept = self._search.keep_checkpoints or (bool(self._block.refit) and self.end.state == "done")
+        if self.end.state in lines.FINAL and not kept:
             checkpoint.Slots.remove(context.layout, self._claimed.trial.number)

@@ -41,5 +41,7 @@ class AttemptContext:
     #: Says in words that the sources on this node were changed, and puts them right, else "".
     mended: Callable[[], str] = lambda: ""
     to_first_report: bool = False
+    #: Whether it looks at the test side.
+    testing: bool = False
     #: Who decides on trials at their rungs; None where nothing ends trials early.
     referee: Referee | None = None

@@ -139,7 +139,8 @@ def _by_reports(context: AttemptContext, intake: Intake, judged: verdict.Verdict
     if told is not None and told.decision == "prune":
         # Also one that caught it and returned something.
         return verdict.Verdict("pruned", "", in_words(told, referee.metric(intake.number)))
-    missing = referee.unreported(intake.number) if judged.state == "done" else ""
+    compared = judged.state == "done" and not context.plan.block_at(intake.number).refit
+    missing = referee.unreported(intake.number) if compared else ""
     return verdict.Verdict("failed", "error", missing) if missing else judged
 
 

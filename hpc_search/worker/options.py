@@ -43,9 +43,13 @@ class WorkerOptions:
     override: PlannedTrial | None = None
     #: Stop the trial at its first report (``plan --check``).
     to_first_report: bool = False
+    #: Run what looks at the test side (`hpc-search test`).
+    testing: bool = False
     #: Seconds that a process may take to die by SIGKILL; then its slice is lost.
     survival: float = 30.0
     #: Seconds that importing the trial's code may take, where `stall` is not longer.
     import_limit: float = 1800.0
     #: Whether installed packages may differ from those of the plan.
     any_packages: bool = False
+    #: Folds whose trials alone it claims, () for all.
+    folds: tuple[int, ...] = ()

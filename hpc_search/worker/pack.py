@@ -53,10 +53,20 @@ class Leader:
     """The leader of one task."""
 
     def __init__(
-        self, layout: Layout, profile: Profile, token: str, seat: str, refill: departure.Refill
+        self,
+        layout: Layout,
+        profile: Profile,
+        token: str,
+        seat: str,
+        refill: departure.Refill,
+        folds: Sequence[int] = (),
     ) -> None:
-        """Lead the workers of the task with *seat*, "" for the one that SLURM gives; *refill* at the end."""
+        """Lead the workers of the task with *seat*, "" for the one that SLURM gives; *refill* at the end.
+
+        With *folds* they claim trials of these alone.
+        """
         self._refill = refill
+        self._folds = ["--folds", *map(str, folds)] if folds else []
         self._layout = Layout(layout.root.resolve())
         self._profile = profile
         self._token = token
@@ -139,7 +149,7 @@ class Leader:
     def _start(self, index: int, environ: dict[str, str]) -> subprocess.Popen[bytes]:
         package = [sys.executable, "-P", "-m", "hpc_search", "work", str(self._layout.root)]
         return subprocess.Popen(
-            [*package, "--token", self._token, "--packed", f"{self._me.seat}.{index}"],
+            [*package, *self._folds, "--token", self._token, "--packed", f"{self._me.seat}.{index}"],
             env=environ,
             stdin=subprocess.DEVNULL,
             preexec_fn=death_with(os.getpid()),  # noqa: PLW1509 - one thread here

@@ -80,6 +80,7 @@ class Supervisor:
             *(layout, plan, trial_of, me, library_versions()),
             proposals=points.proposals,
             proposer=self._propose,
+            folds=options.folds,
         )
         self._referee = Referee.of(self._ledger) if options.only is None else None
         sent = bool(options.token) and (not options.seat or me.seat.startswith("slurm:"))
@@ -152,10 +153,13 @@ class Supervisor:
         """Remove what workers left that were killed between an end record and its trial's checkpoints."""
         if self._plan.search.keep_checkpoints:
             return
+        plan = self._plan
         with suppress(OSError):
-            for name in os.listdir(self._layout.checkpoints):
-                if name.isdecimal() and is_final(self._layout, int(name)):
-                    checkpoint.Slots.remove(self._layout, int(name))
+            for number in map(int, filter(str.isdecimal, os.listdir(self._layout.checkpoints))):
+                # What a refit trained is what `test` looks at.
+                kept = number < plan.trials and plan.block_at(number).refit
+                if not kept and is_final(self._layout, number):
+                    checkpoint.Slots.remove(self._layout, number)
 
     def _give_up(self, words: str) -> int:
         """Say why; whoever comes next takes over what this worker holds."""
@@ -280,7 +284,7 @@ class Supervisor:
         opened = self._hosting.open(number, self._tick, lambda: self._stopping)
         if not opened.broken or self._stopping:
             return self._stopping
-        leaving, words = self._failures.broken(number, opened.broken, differs=opened.differs)
+        leaving, words = self._failures.broken(number, opened.broken, opened.fault)
         self._ledger.give_back(self._queue, detail=words)
         self._queue = []
         return leaving
@@ -330,6 +334,7 @@ class Supervisor:
             foreign=self._slice.foreign,
             mended=self._opener.mended,
             to_first_report=self._options.to_first_report,
+            testing=self._options.testing,
             referee=self._referee,
         )
 

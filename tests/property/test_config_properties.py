@@ -239,7 +239,7 @@ DATA = st.builds(
     st.fixed_dictionaries({"id": NAMES, "label": NAMES, "group": NAMES, "time": NAMES}),
     st.one_of(st.just({}), st.fixed_dictionaries({"path": NAMES}, optional={"root": NAMES})),
 )
-SPLIT_SEEDS = st.integers(0, 2**63 - 1)
+SPLIT_SEEDS = st.integers(0, 2**32 - 1)
 APART = st.lists(st.sampled_from(COLUMNS), max_size=2, unique=True).map(tuple)
 TEST_SHARES = st.floats(0, 1, exclude_max=True)
 SHUFFLED = st.sampled_from(["kfold", "stratified", "grouped", "stratified_grouped"])
@@ -255,7 +255,13 @@ FOLDS = st.one_of(
         apart=APART,
     ),
     st.builds(
-        FoldsSpec, kind=SHUFFLED, n=st.integers(2, 9), outer=st.integers(2, 9), seed=SPLIT_SEEDS, apart=APART
+        FoldsSpec,
+        kind=SHUFFLED,
+        n=st.integers(2, 9),
+        outer=st.integers(2, 9),
+        repeats=st.integers(1, 2),
+        seed=SPLIT_SEEDS,
+        apart=APART,
     ),
     st.builds(
         FoldsSpec,
@@ -273,9 +279,17 @@ FOLDS = st.one_of(
         seed=SPLIT_SEEDS,
         apart=APART,
     ),
-    st.builds(FoldsSpec, kind=st.just("leave_one_group_out"), apart=APART),
+    st.builds(FoldsSpec, kind=st.just("leave_one_group_out"), apart=APART, test_share=TEST_SHARES),
+    st.builds(FoldsSpec, kind=st.just("leave_one_group_out"), outer=st.integers(2, 9), seed=SPLIT_SEEDS),
+    st.builds(FoldsSpec, kind=st.just("time"), n=st.just(3), outer=st.just(2), gap=st.integers(0, 3)),
     st.builds(FoldsSpec, kind=st.just("file"), file=NAMES),
-    st.builds(FoldsSpec, kind=st.just("splitter"), function=st.sampled_from(["m:f", "a/b.py:split"])),
+    st.builds(
+        FoldsSpec,
+        kind=st.just("splitter"),
+        function=st.sampled_from(["m:f", "a/b.py:split"]),
+        test_share=TEST_SHARES,
+        seed=SPLIT_SEEDS,
+    ),
 )
 RETRIES = st.builds(
     Retry,
@@ -363,7 +377,7 @@ def chosen(draw: st.DrawFn, space: Space, folds: FoldsSpec | None, several: bool
             found["racing"] = RacingSpec(
                 error=draw(st.sampled_from([0.05, 0.2])), folds=draw(st.integers(2, most))
             )
-    if folds is None or folds.outer or folds.kind in ("leave_one_group_out", "file", "splitter"):
+    if folds is None or folds.outer or folds.kind in ("file", "splitter"):
         found["test"] = draw(st.none() | st.builds(TrialSpec, callable=st.just("t.py:test")) | TESTS)
     return found
 
@@ -376,10 +390,8 @@ def followed(
     last = stages[-1].strategy.options["points"] if stages else points
     more = not nested and draw(st.booleans())
     seeds = Seeds((1, 2), draw(st.integers(1, last)), (3, 4)) if more else Seeds(())
-    refit = draw(
-        st.none() | st.builds(RefitSpec, seeds=st.just((5, 0)), on=st.sampled_from(["train", "train+val"]))
-    )
-    return all_stages(stages, first, seeds, refit), seeds.first or None
+    refit = st.builds(RefitSpec, seeds=st.just((5, 0)), on=st.sampled_from(["train", "train+val"]))
+    return all_stages(stages, first, seeds, draw(st.lists(refit, max_size=1))), seeds.first or None
 
 
 @st.composite

@@ -15,6 +15,7 @@ EXAMPLES = {
     "split_manifest": (0, "train"),
     "vault_opening": (1,),
     "vault_result": (1,),
+    "vault_again": (1, 1),
     "audit_fold": (0,),
     "coarse_lock": ("submit",),
     "seal": (1,),

@@ -797,7 +797,7 @@ def test_after_a_cancel_nothing_is_wanted_any_more(layout: Layout) -> None:
 
     submission.cancel(layout, scheduler)
 
-    last = submits.last_of(submits.submissions(layout), "slurm", "")
+    last = submits.last_of(submits.submissions(layout), submits.Kind("slurm", ""))
     assert last is not None
     assert last.wanted == 0
     submission.submit(order(layout, scheduler, workers=2))

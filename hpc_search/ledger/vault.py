@@ -1,0 +1,133 @@
+"""The records of vault/: reading them all, and publishing the next one."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import re
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from hpc_search import durable
+from hpc_search.layout import Layout
+from hpc_search.ledger.liveness import this_process
+from hpc_search.ledger.names import listed
+from hpc_search.records import checked
+from hpc_search.records.vault import Again, Opening, Person, Result
+
+_NAME: Final = re.compile(r"(opening|result|again)\.(\d{3,})(?:\.(\d{2,}))?\.json")
+_HINT: Final = "`hpc-search fsck RUN` says what is wrong with it; what it says of the test side is not known"
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+class Look(NamedTuple):
+    """One opening of the test side, who went on with it after an interruption, and what came of it."""
+
+    opening: Opening
+    again: tuple[Again, ...] = ()
+    result: Result | None = None
+
+    @property
+    def number(self) -> int:
+        """Number of the opening, from 1."""
+        return self.opening.number
+
+
+def looks(layout: Layout) -> list[Look]:
+    """Return all openings, in order.
+
+    Raises:
+        DamagedError: A record does not verify, or an opening is missing before what came after it.
+    """
+    names = sorted(name for name in listed(layout.vault) if _NAME.fullmatch(name))
+    numbers = sorted({int(name.split(".")[1]) for name in names})
+    return [_look(layout, number, names) for number in numbers]
+
+
+def _look(layout: Layout, number: int, names: list[str]) -> Look:
+    opening = _read(layout, layout.vault_opening(number).name, Opening)
+    again = [_read(layout, name, Again) for name in names if name.startswith(f"again.{number:03d}.")]
+    result = layout.vault_result(number).name
+    return Look(opening, tuple(again), _read(layout, result, Result) if result in names else None)
+
+
+def _read(layout: Layout, name: str, kind: type[_T]) -> _T:
+    path = layout.vault / name
+    try:
+        data = durable.read_bytes(path)
+    except FileNotFoundError:
+        # Others are there: its name was there, or comes before theirs.
+        data = b""
+    return checked.decode(data, kind, str(path), _HINT)
+
+
+def counted(layout: Layout) -> tuple[int, int]:
+    """Return how many openings and results there are by their names alone."""
+    kinds = [match[1] for match in map(_NAME.fullmatch, listed(layout.vault)) if match is not None]
+    return kinds.count("opening"), kinds.count("result")
+
+
+def person(code: str) -> Person:
+    """Return who does this now, with the sources that have the digest *code*."""
+    me = this_process()
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "somebody"
+    return Person(
+        user=user,
+        host=socket.gethostname(),
+        pid=me.pid,
+        start_time=me.start_time,
+        boot_id=me.boot_id,
+        when=round(time.time(), 3),
+        code=code,
+    )
+
+
+def publish_opening(layout: Layout, opening: Opening) -> bool:
+    """Publish *opening* durably; return whether nobody else had its number."""
+    layout.vault.mkdir(mode=0o700, exist_ok=True)
+    durable.fsync_dir(layout.root)
+    return durable.publish(layout.vault_opening(opening.number), checked.encode(opening))
+
+
+def publish_again(layout: Layout, look: Look, by: Person) -> bool:
+    """Say that *by* goes on with an opening that was interrupted; return whether nobody else was first."""
+    number = len(look.again) + 1
+    record = Again(opening=look.number, number=number, by=by)
+    return durable.publish(layout.vault_again(look.number, number), checked.encode(record))
+
+
+def publish_result(layout: Layout, result: Result) -> bool:
+    """Publish what came of an opening; return whether nobody else did."""
+    return durable.publish(layout.vault_result(result.opening), checked.encode(result))
+
+
+def digest_of(opening: Opening) -> str:
+    """Return what a result names its opening by: the checksum in the opening's line."""
+    return checked.encode(opening)[-19:-3].decode()
+
+
+def digest_of_scores(ids: Sequence[str | int], scores: Sequence[float]) -> str:
+    """Return blake2b-128 of the scores of samples, in the order of their ids."""
+    pairs = sorted(zip(ids, scores, strict=True), key=lambda pair: str(pair[0]))
+    return hashlib.blake2b(msgspec.json.encode(pairs), digest_size=16).hexdigest()
+
+
+def by_words(by: Person) -> str:
+    """Return who did it and when, in words."""
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(by.when))
+    return f"{when} by {by.user} on {by.host} (process {by.pid})"
+
+
+def value_words(result: Result) -> str:
+    """Return what came of it, in one line."""
+    rows: Mapping[str, str] = {
+        f"{one.part} {one.metric}".lstrip(): f"{one.mean:.6g}" for one in result.values
+    }
+    return ", ".join(f"{name} = {value}" for name, value in rows.items())

@@ -1,0 +1,126 @@
+"""What the score of the selected point is worth, knowing that it was selected; pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpc_search.stats.choice import Chosen
+from hpc_search.stats.figures import NullBand, Selected
+from hpc_search.stats.noise import Noise, noise_of
+from hpc_search.stats.study import Array, Study
+
+LEVEL = 0.95
+
+
+def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
+    """Return the score of the chosen point (the best one without *chosen*), corrected for its selection.
+
+    The errors of all points are drawn together (see `Noise.draw`), added to the means, and the selection
+    is done again. The optimism is the mean error of what is then selected. The observed means differ more
+    than the true scores do, so this alone is too little: it is repeated with twice and three times the
+    noise and extrapolated to none (SIMEX, Cook and Stefanski 1994, quadratic extrapolant). The lower end of
+    the interval comes from the errors of what is selected, the upper end from the point's own; both are
+    widened for training sets. None where there is one value a point and no samples.
+    """
+    with np.errstate(all="ignore"):
+        noise = noise_of(study)
+        point = study.points[0] if chosen is None else chosen.point
+        if noise is None or point not in study.points:
+            return None
+        row = study.points.index(point)
+        gains = study.sign * study.means
+        rule = _Rule(study, chosen)
+        errors = noise.draw()
+        rises = [_rise(rule, gains, np.sqrt(times) * errors) / times for times in (1, 2, 3)]
+        optimism = max(0.0, 3 * rises[0] - 3 * rises[1] + rises[2])
+        low, high = _errors(noise, rule, gains, errors, row)
+    mean = float(study.means[row])
+    ends = sorted((mean - study.sign * high, mean - study.sign * low))
+    return Selected(
+        point=point,
+        mean=mean,
+        corrected=mean - study.sign * optimism,
+        optimism=optimism,
+        low=ends[0],
+        high=ends[1],
+        rough=study.clusters is None,
+        method=f"re-selection with errors drawn from {noise.pairs} {noise.word}",
+    )
+
+
+class _Rule:
+    """How a point is selected: the best one, or the simplest within one standard error of it."""
+
+    def __init__(self, study: Study, chosen: Chosen | None) -> None:
+        self.error = 0.0
+        self.places: Array | None = None
+        if chosen is not None and chosen.order:
+            self.error = chosen.error or 0.0
+            places = {point: place for place, point in enumerate(chosen.order)}
+            self.places = np.array([places[point] for point in study.points], dtype=np.float64)
+
+    def rows(self, gains: Array) -> Array:
+        """Return the row that is selected in each draw of *gains*."""
+        if self.places is None:
+            return np.asarray(gains.argmax(axis=1))
+        within = gains >= gains.max(axis=1, keepdims=True) - self.error
+        return np.asarray(np.where(within, self.places, np.inf).argmin(axis=1))
+
+
+def _rise(rule: _Rule, gains: Array, errors: Array) -> float:
+    """Return the mean error of what is selected from *gains* with *errors*."""
+    rows = rule.rows(gains + errors)
+    return float(errors[np.arange(len(errors)), rows].mean())
+
+
+def _errors(noise: Noise, rule: _Rule, gains: Array, errors: Array, row: int) -> tuple[float, float]:
+    """Return the 2.5 % quantile of the error of *row*, and the 97.5 % quantile of that of what is selected."""
+    random = np.random.default_rng(len(errors))
+    shared = noise.shared * random.standard_t(noise.shared_df, len(errors))
+    unknown = np.sqrt(random.chisquare(noise.own_df, (len(errors), 1)) / noise.own_df)
+    wide = np.sqrt(noise.widening)
+    own = wide * errors / unknown
+    total = own + wide * shared[:, None]
+    rows = rule.rows(gains + own)
+    tail = (1 - LEVEL) / 2
+    fixed = np.quantile(total[:, row], [tail, 1 - tail])
+    lucky = float(np.quantile(total[np.arange(len(total)), rows], 1 - tail))
+    return float(fixed[0]), max(lucky, float(fixed[1]))
+
+
+def null_band(study: Study) -> NullBand | None:
+    """Return what the best of the points would reach if all were equally good; None without any noise.
+
+    All are taken to have the mean over the points; the errors are those of `select`.
+    """
+    with np.errstate(all="ignore"):
+        noise = noise_of(study)
+        if noise is None or len(study.points) < 2:
+            return None
+        best = noise.draw().max(axis=1)
+        centre = float(study.means.mean())
+    return NullBand(
+        points=len(study.points),
+        centre=centre,
+        expected=centre + study.sign * float(best.mean()),
+        edge=centre + study.sign * float(np.quantile(best, LEVEL)),
+        method=f"errors drawn from {noise.pairs} {noise.word}",
+    )
+
+
+def chance_band(samples: int, points: int, chance: float = 0.5) -> NullBand:
+    """Return the accuracy that the best of *points* models reaches which guess right with *chance*.
+
+    The maximum of independent binomial counts: P(max <= x) = F(x)^points.
+    """
+    from scipy.special import bdtr
+
+    counts = np.arange(samples + 1)
+    below = np.asarray(bdtr(counts, samples, chance), dtype=np.float64) ** points
+    return NullBand(
+        points=points,
+        centre=chance,
+        expected=float((1 - below[:-1]).sum() / samples),
+        edge=float(np.searchsorted(below, LEVEL) / samples),
+        method=f"binomial, {samples} samples, independent points",
+    )
