@@ -20,6 +20,7 @@ from tools.benchmarks import (
     slots,
     startup,
     status_collect,
+    studies,
 )
 from tools.benchmarks.common import Report, add_common
 
@@ -65,6 +66,8 @@ _BENCHES: Final = {
         "folds left out of simulated cross-validations, beside Optuna's pruners: an hour",
         racing.add,
         racing.run,
+    "stats": Bench(
+        "coverage of intervals and sets on simulated studies with known truth", studies.add, studies.run
     ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }
