@@ -246,7 +246,7 @@ def _dunnett(comparisons: int, freedom: int, error: float) -> float:
     """
     # Heavy, and needed only where a race is on.
     import numpy as np
-    from scipy.special import gammaln, ndtr  # type: ignore[import-untyped]
+    from scipy.special import gammaln, ndtr
 
     # Beyond these there is nothing of the deviation's distribution.
     logs = np.linspace(-min(8.0, 1 + 30 / freedom), min(2.0, 5 / math.sqrt(freedom)), 128)

@@ -165,7 +165,7 @@ def test_seeds_of_a_fold_are_one_value_and_go_with_it(tmp_path: Path) -> None:
             value
             for number, (_, value) in found.items()
             if number // 18 in one.race.folds and number % 18 // 2 == one.trial % 18 // 2
-        ]  # noqa: E501
+        ]
         assert len(own) == 2 * len(one.race.folds)
         assert one.value == pytest.approx(sum(value for value in own if value is not None) / len(own))
         assert len(one.peers) == len(own)

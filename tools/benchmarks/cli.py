@@ -66,6 +66,7 @@ _BENCHES: Final = {
         "folds left out of simulated cross-validations, beside Optuna's pruners: an hour",
         racing.add,
         racing.run,
+    ),
     "stats": Bench(
         "coverage of intervals and sets on simulated studies with known truth", studies.add, studies.run
     ),
