@@ -259,6 +259,7 @@ def _search_found(layout: Layout, view: View) -> SearchFound:
         goal=part.metric.goal,
         best=_best(view),
         said=tuple(_said(view)),
+        below=tuple(words.below(found.scores)),
         reason=found.reason,
         results=str(_shown(layout.result(part.name))),
         pareto=tuple(documents.front_points(found)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -102,7 +103,11 @@ def judge(layout: Layout, found: Outcome, splits: SplitsIndex | None) -> Judgeme
     stage = staged.block_of(found.ranked, last[0].point).stage
     blocks = [block for block in found.ranked if block.stage == stage]
     sizes = sizes_of(splits)
-    used = [sizes[fold] for fold in {fold for block in blocks for fold in block.folds} if fold in sizes]
+    used = [
+        sizes[fold]
+        for fold in dict.fromkeys(fold for block in blocks for fold in block.folds)
+        if fold in sizes
+    ]
     chosen = chosen_of(found, part, last, used)
     judged = Judgement(
         rule=part.choose.rule,
@@ -132,7 +137,7 @@ def _measured(
     judged: Judgement,
     part: Part,
     last: Sequence[PointScore],
-    sizes: Mapping[int, FoldSizes],
+    sizes: Mapping[int | None, FoldSizes],
     reported: of_samples.Scores,
 ) -> Judgement:
     from hpc_search.stats.comparison import compare
@@ -150,18 +155,24 @@ def _measured(
     if study is None or judged.chosen is None:
         return judged
     point = judged.chosen.point
-    every = intervals(study)
     compared = compare(study)
-    kept = [one for place, one in enumerate(every) if place < _SHOWN or one.point == point]
     return msgspec.structs.replace(
         judged,
         estimand=study.estimand,
-        intervals=tuple(kept),
+        intervals=tuple(intervals(_best_of(study, point))),
         selected=select(study, judged.chosen),
         comparison=msgspec.structs.replace(compared, tests=compared.tests[:_SHOWN]),
         null_band=null_band(study),
         notes=(*judged.notes, *([study.note] if study.note else [])),
     )
+
+
+def _best_of(study: Study, point: int) -> Study:
+    """Return *study* with the best points only, down to *point*: an interval is of one point alone."""
+    last = study.points.index(point) + 1 if point in study.points else 0
+    count = max(_SHOWN, last)
+    points, means, units = study.points[:count], study.means[:count], study.units[:count]
+    return dataclasses.replace(study, points=points, means=means, units=units)
 
 
 def chosen_of(
