@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Final
 
 #: A worker id: 8 random bytes in hexadecimal, one an incarnation.
 WORKER_ID: Final = re.compile(r"[0-9a-f]{16}")
-_SLOT: Final = re.compile(r"a(\d+)-([0-9a-f]{16})\.([01])\.h5")
 _JOURNAL: Final = re.compile(r"journal\.(\d+)\.jsonl")
 
 
@@ -391,18 +389,7 @@ class Layout:
         return self.root / "quarantine"
 
 
-def parse_slot(name: str) -> tuple[int, str, int] | None:
-    """Return (attempt, worker, slot) of a checkpoint file name, None for another name."""
-    match = _SLOT.fullmatch(name)
-    return (int(match[1]), match[2], int(match[3])) if match else None
-
-
 def parse_journal(name: str) -> int | None:
     """Return the segment of a journal's file name, None for another name."""
     match = _JOURNAL.fullmatch(name)
     return int(match[1]) if match else None
-
-
-def runs_root() -> Path:
-    """Return where runs live: HPC_SEARCH_ROOT, else ``runs`` in the working directory."""
-    return Path(os.environ.get("HPC_SEARCH_ROOT") or "runs")

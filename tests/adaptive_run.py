@@ -57,7 +57,9 @@ class AdaptiveRun(LedgerRun):
         self.plan = adaptive(self.plan, points, folds)
         self.layout.plan.write_bytes(encode_plan(self.plan))
 
-    def ledger(self, proposer: Proposer | None = None, **more: Any) -> Ledger:
+    def ledger(  # type: ignore[override]
+        self, proposer: Proposer | None = None, **more: Any
+    ) -> Ledger:
         points = Points(self.layout, self.plan)
         made = Ledger(
             self.layout,

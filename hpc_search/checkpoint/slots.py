@@ -17,10 +17,11 @@ from hpc_search.checkpoint import directory, file, tree
 from hpc_search.checkpoint.file import Meta
 from hpc_search.checkpoint.tree import Encoded
 from hpc_search.errors import DamagedError, HpcSearchError, UsageError
-from hpc_search.layout import Layout, parse_slot
+from hpc_search.layout import Layout
 
 #: Steps are below this: the index holds them in 32 bits.
 MAX_STEP: Final = 2**32
+_SLOT: Final = re.compile(r"a(\d+)-([0-9a-f]{16})\.([01])\.h5")
 #: What a path of an object in a checkpoint begins with: its row in `objects` of the `state` of the trial.
 _AROUND: Final = re.compile(r"state\.state\.objects(?:\.([A-Za-z_][\w.]*?)|\['(.{1,80}?)'\])\[1\]")
 #: What looks at a state and its history, and raises ValueError where they are not what they should be.
@@ -331,3 +332,9 @@ def _reason(found: _Found, error: Exception) -> str:
     if isinstance(error, MemoryError):
         text = f"there is not enough memory to read it ({text or 'MemoryError'})"
     return f"{found.path.name}: {text.removeprefix(f'{found.path}: ')}"
+
+
+def parse_slot(name: str) -> tuple[int, str, int] | None:
+    """Return (attempt, worker, slot) of a checkpoint file name, None for another name."""
+    match = _SLOT.fullmatch(name)
+    return (int(match[1]), match[2], int(match[3])) if match else None

@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 
 from hpc_search.checkpoint import file as checkpoint_file
+from hpc_search.checkpoint.slots import parse_slot
 from hpc_search.errors import DamagedError
 from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding, note
 from hpc_search.fsck.journals import Facts
 from hpc_search.fsck.mend import QUICK, mend
-from hpc_search.layout import WORKER_ID, Layout, parse_slot
+from hpc_search.layout import WORKER_ID, Layout
 from hpc_search.ledger import liveness
 from hpc_search.ledger.journal import RESERVE_BYTES
 from hpc_search.records import journal as codec

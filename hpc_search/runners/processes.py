@@ -93,7 +93,7 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
     if threads != 1 and "numpy" in sys.modules:
         with suppress(ImportError):
-            import threadpoolctl  # type: ignore[import-untyped]
+            import threadpoolctl
 
             threadpoolctl.threadpool_limits(threads)
 

@@ -103,9 +103,8 @@ class ResumableLoader:
         if whole(batch_size) < 1:
             wrong = [f"batch_size {batch_size!r}, which is no whole number from 1 on,"]
         if wrong:
-            raise UsageError(
-                f"ResumableLoader: {wrong[0]} cannot be used", hint="give batch_size, seed and sampler"
-            )
+            message = f"ResumableLoader: {wrong[0]} cannot be used"
+            raise UsageError(message, hint="give batch_size, seed and sampler")
         self._length = sized(None if isinstance(dataset, IterableDataset) else dataset)
         self._batch_size = int(batch_size)
         self._seed = seed

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from hpc_search.checkpoint import file as checkpoint_file
+from hpc_search.checkpoint.slots import parse_slot
 from hpc_search.errors import DamagedError
-from hpc_search.layout import Layout, parse_slot
+from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.ledger.gates import Gates
 from hpc_search.planning.refitting import refit_blocks

@@ -215,8 +215,7 @@ def test_records_of_the_vault_are_checked_and_no_repair_removes_an_opening(ready
     result.unlink()
     assert "nothing came of it yet" in ready(*_fsck()).out
     opening.unlink()
-    said = ready(*_fsck()).out
-    assert "vault: its records are gone" in said
+    assert "vault: its records are gone" in ready(*_fsck()).out
     assert "the records of it are gone" in ready.refused("test", "runs/example", "--yes", code=4)
 
 

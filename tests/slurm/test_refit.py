@@ -1,4 +1,4 @@
-"""A refit on a real cluster: `refit` adds and submits it, and its states can be tested from the login node."""
+"""A cross-validation on a real cluster goes on by itself to its refit, and is tested there once."""
 
 from __future__ import annotations
 

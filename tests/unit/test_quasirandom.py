@@ -7,7 +7,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from scipy.stats import qmc  # type: ignore[import-untyped]
+from scipy.stats import qmc
 
 from hpc_search.errors import UsageError
 from hpc_search.space import Choice, Int, LogInt, LogUniform, Rules, Space, Uniform, point_hash
