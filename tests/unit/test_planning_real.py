@@ -19,7 +19,7 @@ trial: train.py:train
 metric: {name: sam, goal: min}
 space: {lr: [0.1, 0.2]}
 strategy: grid
-data: {index: data.csv, id: file, group: group, path: file, root: spectra/spectra_for_fold}
+data: {index: data.csv, id: file, path: file, root: spectra/spectra_for_fold, columns: [treatment, sample]}
 folds: {file: spectra/folds.json}
 """
 
@@ -32,8 +32,8 @@ def test_the_real_spectra_are_planned_with_their_folds_and_a_change_of_one_file_
         archive.extractall(tmp_path, filter="data")
     root = tmp_path / "spectra/spectra_for_fold"
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("rep_*.npy"))
-    rows = [f"{name},{'/'.join(name.split('/')[:2])}" for name in names]
-    (tmp_path / "data.csv").write_text("\n".join(["file,group", *rows]) + "\n")
+    rows = [f"{name},{','.join(name.split('/')[:2])}" for name in names]
+    (tmp_path / "data.csv").write_text("\n".join(["file,treatment,sample", *rows]) + "\n")
     (tmp_path / "train.py").write_text("def train(trial): pass\n")
     (tmp_path / "search.yaml").write_text(SEARCH)
 
