@@ -18,6 +18,12 @@ def add(verbs: Verbs) -> None:
     )
     add_run(parser)
     add_json(parser)
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        default=None,
+        help="write audit.log and audit/fold_##.log also where the journals have more than 50,000 lines",
+    )
     parser.set_defaults(run=run)
 
 
@@ -27,6 +33,6 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.collect import collect
 
     found = search.open_run(given.run_dir)
-    collected = collect(found.layout, found.plan)
+    collected = collect(found.layout, found.plan, audit=given.audit)
     print(as_json(collected) if given.json else collected.text())
     return EXIT_DONE

@@ -15,6 +15,7 @@ import msgspec
 from hpc_search import durable
 from hpc_search.collect import audit as audit_log
 from hpc_search.collect import documents, staged, words
+from hpc_search.collect.audit import Logs
 from hpc_search.collect.documents import View
 from hpc_search.collect.found import FILES, Best, Collected, RefitFound, SearchFound, StageFound
 from hpc_search.collect.outcome import Outcome, outcome
@@ -43,20 +44,29 @@ DIGESTS: Final = "digests.json"
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """results/digests.json: blake2b-128 of what the last collect wrote; of audit.log "" where it did not."""
+    """results/digests.json: blake2b-128 of what the last collect wrote; of audit.log "" where it did not.
+
+    ``audits`` is the same of the folds' logs, by their paths in RUN. ``merged`` is how far the logs go: the
+    last line of each worker's journal, and of other records by their paths, that stands in them.
+    """
 
     format: str = "hpc_search.written"
     version: int = 1
     files: dict[str, str]
     audit: str = ""
+    audits: dict[str, str] = {}
+    merged: dict[str, int] = {}
     #: Number of the last seal.
     seals: int = 0
 
     @classmethod
-    def of(cls, contents: Mapping[str, bytes], audit: bytes, seals: int) -> Written:
-        """Return the digests of the files *contents* and of *audit*, b"" where there is none."""
+    def of(cls, contents: Mapping[str, bytes], logs: Logs, seals: int) -> Written:
+        """Return the digests of the files *contents* and of the *logs*."""
         files = {name: digest(content) for name, content in sorted(contents.items())}
-        return cls(files=files, audit=digest(audit) if audit else "", seals=seals)
+        audits = {name: digest(content) for name, content in logs.contents.items()}
+        return cls(
+            files=files, audit=audits.pop("audit.log", ""), audits=audits, merged=logs.heads, seals=seals
+        )
 
 
 def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = None) -> Collected:
@@ -65,7 +75,7 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
     Args:
         layout: The run.
         plan: Its plan, read where None.
-        audit: Whether audit.log is written; None: only below AUDIT_LINES lines.
+        audit: Whether audit.log and the folds' logs are written; None: only below AUDIT_LINES lines.
 
     Raises:
         UsageError: There is no run, or RUN/results cannot be written.
@@ -81,11 +91,9 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
             whole = _view(layout, plan, sealed, splits)
             views = [_view(layout, plan, sealed, splits, part) for part in plan.search.searches]
             contents, notes, tested = write_results(layout, sealed.attempts, whole, views, splits)
-            merged = b""
-            if audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES)):
-                merged = audit_log.audit_text(layout)
-                durable.replace(layout.audit, merged)
-            written = Written.of(contents, merged, last_seal(layout))
+            wanted = audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES))
+            logs = audit_log.write_logs(layout, plan) if wanted else Logs({}, {})
+            written = Written.of(contents, logs, last_seal(layout))
             durable.replace(layout.result(DIGESTS), checked.encode(written))
         except OSError as error:
             raise _unwritable(layout, error) from error
@@ -251,6 +259,7 @@ def _search_found(layout: Layout, view: View) -> SearchFound:
         goal=part.metric.goal,
         best=_best(view),
         said=tuple(_said(view)),
+        below=tuple(words.below(found.scores)),
         reason=found.reason,
         results=str(_shown(layout.result(part.name))),
         pareto=tuple(documents.front_points(found)),

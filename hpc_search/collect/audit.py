@@ -1,21 +1,58 @@
-"""audit.log: every line of every journal in one order, to read."""
+"""audit.log and one log a fold: every line of every journal, and what else happened, in one order."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import accumulate
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from hpc_search import durable
 from hpc_search.collect.columns import json_text
+from hpc_search.collect.happenings import Files, happenings
 from hpc_search.collect.times import iso_time
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
+from hpc_search.ledger.history import JournalFile
+from hpc_search.ledger.names import listed
+from hpc_search.planning.numbers import split_number
+from hpc_search.records.plan import Block, Plan
 
 #: Keys that have a place of their own in a line, or say nothing to a reader.
-_SHOWN = frozenset(
+_SHOWN: Final = frozenset(
     {"k", "n", "t", "c", "chain", "trial", "attempt", "worker", "params", "block", "event", "log"}
+    | {"point", "fold", "seed"}
 )
+#: What each kind of record says happened; others are called by their kind.
+_EVENTS: Final = {
+    "open": "worker started",
+    "exit": "worker ended",
+    "claim": "trial claimed",
+    "propose": "point proposed",
+    "start": "trial started",
+    "report": "reported",
+    "checkpoint": "checkpoint ready",
+    "accepted": "result accepted",
+}
+_ENDS: Final = {"pending": "trial given back", "paused": "trial paused"}
+#: Notes of a person's orders name their trials in words only.
+_ORDERS: Final = frozenset({"retry", "skip"})
+
+
+class Entry(NamedTuple):
+    """One line of the logs, and what it is of: a worker's journal or another record, and its place in it."""
+
+    time: float
+    source: str
+    number: int
+    line: str
+    #: The folds that it concerns; None: all.
+    folds: frozenset[int] | None
 
 
 def fewer_lines(layout: Layout, most: int) -> bool:
@@ -24,28 +61,147 @@ def fewer_lines(layout: Layout, most: int) -> bool:
     return all(total < most for total in accumulate(counts))
 
 
-def audit_text(layout: Layout) -> bytes:
-    """Return the merge of the journals by time, worker and sequence: the same for the same journals.
+def read_entries(layout: Layout, plan: Plan) -> list[Entry]:
+    """Return the merge of everything by time, source and number: the same for the same run."""
+    return merged(Files(layout, _content, listed), plan, history.journal_files(layout))
 
-    A line is ``ISO time | worker | event | trial attempt | text``. Times are of the workers' own clocks.
+
+def _content(path: Path) -> bytes | None:
+    with suppress(FileNotFoundError):
+        return durable.read_bytes(path)
+    return None
+
+
+def merged(files: Files, plan: Plan, journals: Iterable[JournalFile]) -> list[Entry]:
+    """Return the merge of *journals* and what *files* tell.
+
+    A line is ``ISO time | event | what it is about | by whom | text``. Times are of everybody's own clock.
     """
+    subjects = _Subjects(plan)
+    ends: dict[str, float] = {}
+    entries = list(_of_journals(journals, subjects, ends))
+    for one in happenings(files, plan, ends):
+        line = f"{iso_time(one.time)} | {one.event} | {one.about} | {one.by} | {one.text}\n"
+        entries.append(Entry(one.time, one.source, one.number, line, one.folds))
+    entries.sort(key=lambda entry: entry[:3])
+    return entries
+
+
+class Logs(NamedTuple):
+    """RUN-relative path -> content of the logs, and how far they go (`heads`)."""
+
+    contents: dict[str, bytes]
+    heads: dict[str, int]
+
+
+def write_logs(layout: Layout, plan: Plan) -> Logs:
+    """Write audit.log and the log of each fold."""
+    entries = read_entries(layout, plan)
+    contents = texts(layout, entries, plan)
+    if len(contents) > 1:
+        layout.audit_folds.mkdir(mode=0o700, exist_ok=True)
+    for name, content in contents.items():
+        durable.replace(layout.root / name, content)
+    return Logs(contents, heads(entries))
+
+
+def texts(layout: Layout, entries: Iterable[Entry], plan: Plan) -> dict[str, bytes]:
+    """Return the content of audit.log and of the log of each fold, by their paths in RUN."""
+    lines: defaultdict[int | None, list[str]] = defaultdict(list)
+    every = sorted({fold for block in plan.blocks for fold in block.folds})
+    for entry in entries:
+        lines[None].append(entry.line)
+        for fold in every if entry.folds is None else entry.folds:
+            lines[fold].append(entry.line)
+    paths = {None: layout.audit} | {fold: layout.audit_fold(fold) for fold in every}
+    return {
+        path.relative_to(layout.root).as_posix(): "".join(lines[fold]).encode()
+        for fold, path in paths.items()
+    }
+
+
+def heads(entries: Iterable[Entry]) -> dict[str, int]:
+    """Return how far each source was merged: the number of its last line."""
+    found: dict[str, int] = {}
+    for entry in entries:
+        found[entry.source] = max(entry.number, found.get(entry.source, 0))
+    return found
+
+
+def until(entries: Iterable[Entry], known: Mapping[str, int]) -> list[Entry]:
+    """Return those of *entries* that were merged when the `heads` were *known*."""
+    return [entry for entry in entries if entry.number <= known.get(entry.source, -1)]
+
+
+_NONE: Final[frozenset[int]] = frozenset()
+
+
+class _Subjects:
+    """What trials are, in words, and the folds that they are of."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._blocks: tuple[Block, ...] = plan.blocks
+        self._firsts = [block.first for block in plan.blocks]
+        self._end = plan.trials
+        self._known: dict[int, tuple[str, frozenset[int]]] = {}
+
+    def __call__(self, trial: int) -> tuple[str, frozenset[int]]:
+        found = self._known.get(trial)
+        if found is None:
+            found = self._known[trial] = self._look(trial)
+        return found
+
+    def _look(self, trial: int) -> tuple[str, frozenset[int]]:
+        if not 0 <= trial < self._end:
+            return "", _NONE
+        block = self._blocks[bisect_right(self._firsts, trial) - 1]
+        local, fold, seed = split_number(block, trial)
+        words = f" point {block.first_point + local}" + ("" if fold is None else f" fold {fold}")
+        return f"{words} seed {seed}", _NONE if fold is None else frozenset({fold})
+
+
+def _of_journals(
+    journals: Iterable[JournalFile], subjects: _Subjects, ends: dict[str, float]
+) -> Iterator[Entry]:
+    """Yield an entry for every line that verifies, and add to *ends* when results ended."""
     decode = msgspec.json.Decoder(dict[str, Any]).decode
-    records = []
-    for line in history.lines(layout):
-        record = decode(line.data)
-        records.append((record.get("t", 0.0), line.worker, record.get("n", 0), record))
-    records.sort(key=lambda item: item[:3])
-    return "".join(_line(worker, record) for _, worker, _, record in records).encode()
+    seen: defaultdict[str, set[int]] = defaultdict(set)
+    for file in journals:
+        numbers = seen[file.worker]
+        for _, data in history.verified(file.data):
+            record = decode(data)
+            number = record.get("n", 0)
+            # A segment repeats what the one before it could not make durable.
+            if number and number in numbers:
+                continue
+            numbers.add(number)
+            if record["k"] == "end":
+                ends[record["c"]] = record.get("t", 0.0)
+            yield _entry(file.worker, number, record, subjects)
 
 
-def _line(worker: str, record: dict[str, Any]) -> str:
-    when = iso_time(record.get("t", 0.0))
-    event = record["event"] if record["k"] == "note" else record["k"]
-    trial = (
-        f"{record['trial']} {record.get('attempt', '')}".strip() if record.get("trial") is not None else "-"
-    )
+def _entry(worker: str, number: int, record: dict[str, Any], subjects: _Subjects) -> Entry:
+    about, folds = "-", None if _event(record) in _ORDERS else _NONE
+    trial = record.get("trial")
+    if trial is not None:
+        words, folds = subjects(trial)
+        attempt = f" attempt {record['attempt']}" if "attempt" in record else ""
+        about = f"trial {trial}{attempt}{words}"
     text = " ".join(f"{key}={_value(value)}" for key, value in record.items() if key not in _SHOWN)
-    return f"{when} | {worker} | {event} | {trial} | {text}\n"
+    time = record.get("t", 0.0)
+    line = f"{iso_time(time)} | {_event(record)} | {about} | worker {worker} | {text}\n"
+    return Entry(time, worker, number, line, folds)
+
+
+def _event(record: Mapping[str, Any]) -> str:
+    kind = record["k"]
+    if kind == "note":
+        return str(record["event"])
+    if kind == "end":
+        return _ENDS.get(record["state"], "trial finished")
+    if kind == "verdict":
+        return f"verdict {record['decision']}"
+    return _EVENTS.get(kind, str(kind))
 
 
 def _value(value: object) -> str:

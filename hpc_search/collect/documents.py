@@ -227,6 +227,9 @@ def selection(found: Outcome, judged: Judgement) -> bytes:
     score = chosen_score(found, judged)
     params = found.params[found.of_point[score.point]] if score is not None else None
     body = {"params": params, **msgspec.structs.asdict(judged), "reason": found.reason}
+    if judged.chosen is not None:
+        # The order of all points by simplicity is an intermediate result.
+        body["chosen"] = {name: getattr(judged.chosen, name) for name in ("point", "best", "within", "error")}
     return _pretty(header(found, "selection") | body)
 
 

@@ -94,6 +94,8 @@ def _checkpoints(found: Outcome, rows: Sequence[_Row]) -> list[Column]:
 
 
 def _all_rows(found: Outcome, judged: Judgements) -> Iterator[_Row]:
+    if not any(block.folds for block in found.ranked):
+        return
     blocks: defaultdict[tuple[str, int], list[Block]] = defaultdict(list)
     for block in found.ranked:
         blocks[block.part, block.stage].append(block)

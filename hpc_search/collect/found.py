@@ -28,7 +28,7 @@ FILES: Final = {
     "results.parquet": "the same, typed",
     "search_results.json": "the same, as JSON with every metric",
     "attempts.csv": "who ran what, where, how long",
-    "verdicts.csv": "what was decided at the rungs, and from what",
+    "verdicts.csv": "what was decided at the rungs and between folds, and from what",
 }
 
 
@@ -81,8 +81,9 @@ class SearchFound(msgspec.Struct, frozen=True, kw_only=True):
     results: str
     #: The points that no other complete one dominates, where it has several objectives.
     pareto: tuple[ParetoPoint, ...] = ()
-    #: How sure the choice is, in words.
+    #: How sure the choice is, in words, and the incomplete points.
     said: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,7 +207,7 @@ def _params(best: Best) -> list[str]:
 
 def _best_rows(one: SearchFound) -> list[str]:
     if one.best is None:
-        return [f"{one.name}: no best hyperparameters yet: {one.reason}"]
+        return [f"{one.name}: no best hyperparameters yet: {one.reason}", *one.below]
     best = one.best
     spread = "" if best.sd is None else f" +- {best.sd:.6g}"
     stage = f" of stage {best.stage}" if best.stage else ""
@@ -215,7 +216,7 @@ def _best_rows(one: SearchFound) -> list[str]:
     several = " by the first objective" if one.pareto else ""
     front = _front(one.pareto, f"{one.name}: ", f"{one.name}/")
     head = f"{one.name}: best{several}: point {best.point}{stage}, {value}"
-    return [head, *_params(best), *_bullets(one.said), *front, *[""] * bool(front)]
+    return [head, *_params(best), *_bullets(one.said), *one.below, *front, *[""] * bool(front)]
 
 
 def _stage_row(one: StageFound) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,6 @@ from hpc_search.collect.sides import sizes_of
 from hpc_search.layout import Layout
 from hpc_search.records.search import Part
 from hpc_search.records.splits import SplitsIndex
-from hpc_search.space import Choice, Space
 from hpc_search.stats import (
     Chosen,
     Comparison,
@@ -25,10 +25,9 @@ from hpc_search.stats import (
     PointScore,
     Row,
     Selected,
-    choose,
     rank_points,
-    size_ratio,
 )
+from hpc_search.steering.choosing import by_rule
 
 if TYPE_CHECKING:
     from hpc_search.stats.study import Study
@@ -102,8 +101,12 @@ def judge(layout: Layout, found: Outcome, splits: SplitsIndex | None) -> Judgeme
     stage = staged.block_of(found.ranked, last[0].point).stage
     blocks = [block for block in found.ranked if block.stage == stage]
     sizes = sizes_of(splits)
-    used = [sizes[fold] for fold in {fold for block in blocks for fold in block.folds} if fold in sizes]
-    chosen = chosen_of(found, part, last, used)
+    used = [
+        sizes[fold]
+        for fold in dict.fromkeys(fold for block in blocks for fold in block.folds)
+        if fold in sizes
+    ]
+    chosen = _chosen_of(found, part, last, used)
     judged = Judgement(
         rule=part.choose.rule,
         simpler=part.choose.simpler,
@@ -132,7 +135,7 @@ def _measured(
     judged: Judgement,
     part: Part,
     last: Sequence[PointScore],
-    sizes: Mapping[int, FoldSizes],
+    sizes: Mapping[int | None, FoldSizes],
     reported: of_samples.Scores,
 ) -> Judgement:
     from hpc_search.stats.comparison import compare
@@ -150,13 +153,11 @@ def _measured(
     if study is None or judged.chosen is None:
         return judged
     point = judged.chosen.point
-    every = intervals(study)
     compared = compare(study)
-    kept = [one for place, one in enumerate(every) if place < _SHOWN or one.point == point]
     return msgspec.structs.replace(
         judged,
         estimand=study.estimand,
-        intervals=tuple(kept),
+        intervals=tuple(intervals(_best_of(study, point))),
         selected=select(study, judged.chosen),
         comparison=msgspec.structs.replace(compared, tests=compared.tests[:_SHOWN]),
         null_band=null_band(study),
@@ -164,27 +165,19 @@ def _measured(
     )
 
 
-def chosen_of(
+def _best_of(study: Study, point: int) -> Study:
+    """Return *study* with the best points only, down to *point*: an interval is of one point alone."""
+    last = study.points.index(point) + 1 if point in study.points else 0
+    count = max(_SHOWN, last)
+    points, means, units = study.points[:count], study.means[:count], study.units[:count]
+    return dataclasses.replace(study, points=points, means=means, units=units)
+
+
+def _chosen_of(
     found: Outcome, part: Part, scores: Sequence[PointScore], sizes: Sequence[FoldSizes]
 ) -> Chosen | None:
-    """Return the point that the search's rule chooses from *scores*, as workers do for a refit."""
-    if part.choose.rule == "best":
-        return choose(scores, part.metric.goal)
     params = {score.point: found.params[found.of_point[score.point]] for score in scores}
-    return choose(
-        scores,
-        part.metric.goal,
-        simpler=part.choose.simpler,
-        params=params,
-        orders=orders_of(part.space),
-        ratio=size_ratio(sizes),
-    )
-
-
-def orders_of(space: Space) -> dict[str, tuple[Any, ...]]:
-    """Return the values of every parameter that has a list of them, in its order."""
-    listed = {name: one.values for name, one in space.dimensions.items() if isinstance(one, Choice)}
-    return listed | {name: values for group in space.linked for name, values in group.items()}
+    return by_rule(part, scores, params, sizes)
 
 
 def _outer(
@@ -213,7 +206,7 @@ def _outer_choice(
     rows: list[Row] = [row for score in scores for row in score.rows if row.fold in folds]
     seeds = len({row.seed for row in scores[0].rows})
     own = rank_points(rows, part.metric.goal, lambda _: len(folds) * seeds)
-    chosen = chosen_of(found, part, own, sizes)
+    chosen = _chosen_of(found, part, own, sizes)
     if chosen is None:
         return OuterChoice(outer=outer, folds=tuple(folds), point=None)
     score = next(one for one in own if one.point == chosen.point)

@@ -26,7 +26,7 @@ def read_splits(layout: Layout) -> SplitsIndex | None:
         return None
 
 
-def sizes_of(splits: SplitsIndex | None) -> dict[int, FoldSizes]:
+def sizes_of(splits: SplitsIndex | None) -> dict[int | None, FoldSizes]:
     """Return fold -> how many rows it trains on and validates on."""
     if splits is None:
         return {}

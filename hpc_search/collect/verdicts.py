@@ -1,14 +1,16 @@
-"""results/verdicts.csv: what was decided at the rungs, and from what."""
+"""results/verdicts.csv: what was decided at the rungs and between folds, and from what."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Final
 
 from hpc_search.collect.columns import Column, json_text
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records import journal as codec
+from hpc_search.strategies.history import ranges
 from hpc_search.strategies.pruning import count
 
 _KINDS: Final = frozenset({b"verdict"})
@@ -27,13 +29,17 @@ def _records(layout: Layout) -> Iterator[codec.Verdict]:
 
 
 def verdict_columns(verdicts: Iterable[codec.Verdict]) -> list[Column]:
-    """Return one row a decision; ``compared`` is the number of other trials, ``peers`` those that decided."""
+    """Return one row a decision; ``compared`` is the number of other trials, ``peers`` those that decided.
+
+    Columns from ``against`` on are of races: their point lost to that one over ``folds``. There is no rung.
+    """
     rows = list(verdicts)
+    races = [row.race for row in rows]
     return [
         Column("trial", [row.trial for row in rows]),
         Column("attempt", [row.attempt for row in rows]),
-        Column("rung", [row.rung for row in rows]),
-        Column("step", [row.step for row in rows]),
+        Column("rung", [row.rung if row.race is None else None for row in rows]),
+        Column("step", [row.step if row.race is None else None for row in rows]),
         Column("value", [row.value for row in rows]),
         Column("decision", [row.decision for row in rows]),
         Column("rule", [row.rule for row in rows]),
@@ -42,4 +48,20 @@ def verdict_columns(verdicts: Iterable[codec.Verdict]) -> list[Column]:
         Column(
             "peers", [json_text({str(number): value for number, value in row.peers.items()}) for row in rows]
         ),
+        Column("against", [race and race.against for race in races]),
+        Column("folds", [race and ranges(race.folds) for race in races]),
+        Column("statistic", [race and race.statistic for race in races]),
+        Column("threshold", [race and race.threshold for race in races]),
     ]
+
+
+def left_out(verdicts: Iterable[codec.Verdict], ends: Iterable[codec.End]) -> dict[int, list[int]]:
+    """Return point -> its trials that a race left out, for each point that lost one."""
+    lost = {one.trial for one in verdicts if one.race is not None}
+    known = list(ends)
+    points = {end.point for end in known if end.trial in lost}
+    found: dict[int, list[int]] = {point: [] for point in sorted(points)}
+    for end in sorted(known, key=attrgetter("trial")):
+        if end.point in found and end.state == "pruned" and not end.started:
+            found[end.point].append(end.trial)
+    return found

@@ -50,10 +50,9 @@ def _whose(judged: Judgement) -> list[str]:
         )
     if not judged.intervals:
         few = "one value a point" if judged.folds <= 1 and judged.seeds <= 1 else "too few values"
-        more = "folds: or several seeds:" if judged.folds <= 1 else "several seeds:"
-        lines.append(
-            f"{few}: no standard error, no interval, and no way to say which points are as good; add {more}"
-        )
+        more = "`folds` or several `seeds`" if judged.folds <= 1 else "several `seeds`"
+        unknown = "no standard error, no interval, and no way to say which points are as good"
+        lines.append(f"{few}: {unknown}; {more} would tell")
         if judged.candidates > 1:
             lines.append(
                 f"the best of {judged.candidates:,} looks better than it is, by how much cannot be said"
@@ -81,11 +80,7 @@ def _sure(judged: Judgement, goal: str) -> Iterator[str]:
 
 
 def _interval(judged: Judgement, one: Interval) -> Iterator[str]:
-    size = (
-        f" when trained on {judged.train:,.0f} samples"
-        if judged.train is not None and judged.folds > 1
-        else ""
-    )
+    size = f" ({judged.train:,.0f} samples)" if judged.train is not None and judged.folds > 1 else ""
     if one.low is None or one.high is None:
         yield f"no 95 % interval for point {one.point}: {one.method}"
         return
@@ -106,17 +101,16 @@ def _corrected(judged: Judgement, one: Selected) -> str:
 
 def _alike(one: Comparison) -> Iterator[str]:
     others = [point for point in one.alike if point != one.best]
-    how = f"{one.method}, {one.pairs:,} pairs"
     largest = max((test.holm for test in one.tests if test.holm is not None), default=None)
     if not one.tests or all(test.p is None for test in one.tests):
         yield f"nothing can be said about which points are as good as point {one.best}: {one.method}"
     elif not others:
         p = f", p <= {largest:.2g}" if largest is not None else ""
-        yield f"point {one.best} is better than every other complete point ({how}{p})"
+        yield f"point {one.best} is better than every other complete point ({one.method}{p})"
     else:
         listed = ", ".join(map(str, others[:_LISTED]))
         more = f", ... and {len(others) - _LISTED:,} more" if len(others) > _LISTED else ""
-        yield f"{_points(len(others))} cannot be told from point {one.best}: {listed}{more} ({how})"
+        yield f"{_points(len(others))} cannot be told from point {one.best}: {listed}{more} ({one.method})"
     if any(test.wilcoxon is not None for test in one.tests):
         least = f"{one.wilcoxon_smallest:.2g}"
         yield f"Wilcoxon's test of {one.wilcoxon_pairs} pairs cannot give a p below {least}"

@@ -11,6 +11,7 @@ from typing import Final
 
 from hpc_search.collect import DIGESTS, Written
 from hpc_search.errors import DamagedError
+from hpc_search.fsck.audits import check_audit
 from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.index import named
@@ -25,7 +26,7 @@ _AGAIN: Final = "`hpc-search collect` makes it again"
 def check_results(
     disk: Disk, plan: Plan, facts: Facts, sealed: Mapping[int, tuple[str, str]]
 ) -> Iterator[Case]:
-    """Yield what in RUN/results and audit.log is not as the last collect wrote it, or is not true."""
+    """Yield what in RUN/results and the audit logs is not as the last collect wrote it, or is not true."""
     layout = disk.layout
     if not os.path.isdir(layout.results):
         # A stage that opens seals results, too.
@@ -41,6 +42,7 @@ def check_results(
         yield Case(Finding(path=name, what=what, held="the digests of the results", next=_AGAIN), "collect")
     else:
         yield from _against_digests(disk, written)
+        yield from check_audit(disk, plan, facts, written)
         data = disk.read(layout.result("results.csv"))
         if data is not None and digest(data) == written.files.get("results.csv"):
             # One that was damaged is named already.
@@ -57,8 +59,6 @@ def read_written(disk: Disk) -> Written | None:
 
 def _against_digests(disk: Disk, written: Written) -> Iterator[Case]:
     files = {f"results/{name}": wanted for name, wanted in written.files.items()}
-    if written.audit:
-        files["audit.log"] = written.audit
     for name, wanted in files.items():
         data = disk.read(disk.layout.root / name)
         if data is None or digest(data) != wanted:

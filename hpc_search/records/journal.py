@@ -103,6 +103,31 @@ class Report(Record, tag="report", kw_only=True):
     metrics: dict[str, float]
 
 
+class Race(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a point lost by before all of its folds were done (`strategies.racing`).
+
+    It lost to the point ``against`` over ``folds`` of ``all_folds``, in which both have the values ``own``
+    and ``other`` (means over the seeds). ``spread`` is the residual variance of all points there, with so
+    many degrees of ``freedom``. ``points`` took part; ``error``, ``least`` and ``keep`` are the rule's;
+    ``margin`` is what a point may lose by and stay. It is out where ``statistic`` exceeds ``threshold``.
+    """
+
+    against: int
+    folds: tuple[int, ...]
+    own: tuple[float, ...]
+    other: tuple[float, ...]
+    spread: float
+    freedom: int
+    all_folds: int
+    points: int
+    error: float
+    statistic: float
+    threshold: float
+    least: int = 2
+    keep: int = 1
+    margin: float = 0.0
+
+
 class Verdict(Record, tag="verdict", kw_only=True):
     """The decision at a rung, with what it was made from. Fsynced; replayed, never recomputed.
 
@@ -110,6 +135,8 @@ class Verdict(Record, tag="verdict", kw_only=True):
     (``0-41,43``), ``peers`` is trial -> value of those of them that decide: the last place that goes on, or
     the two around a percentile. ``rule`` is the rule by name; ``patience`` the best own value before the
     reports that ``patient`` waits for, and of them. "promote" lets a paused trial go on beyond ``rung``.
+    ``race`` is there where the trial never began, for its point lost before: the rule is "race" then, rung
+    and step are -1, ``value`` is the point's own mean and ``peers`` are the trials of the better one.
     """
 
     trial: int
@@ -122,6 +149,7 @@ class Verdict(Record, tag="verdict", kw_only=True):
     rule: str = ""
     seen: str = ""
     patience: tuple[float, float] | None = None
+    race: Race | None = None
 
 
 class Checkpoint(Record, tag="checkpoint", kw_only=True):

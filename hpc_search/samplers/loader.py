@@ -5,31 +5,43 @@ from __future__ import annotations
 import atexit
 import hashlib
 import math
-import operator
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, pairwise
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from hpc_search.errors import UsageError
-from hpc_search.samplers.sampler import check_order, sized
+from hpc_search.samplers.sampler import check_order, sized, whole
 from hpc_search.samplers.seeding import derived_seed, seeded, shuffled
 from hpc_search.samplers.workers import WorkerStart
 
 #: Arguments of a DataLoader that would take the order out of this loader's hands.
-_OWN: Final = ("batch_sampler", "generator", "in_order")
+_OWN: Final = ("generator", "in_order")
 #: What a sampler may draw from, to be the same in every attempt.
 _DRAWS: Final = (
     "let the sampler draw from Python's, NumPy's or torch's global generator, from an attribute `generator`"
     " of torch, or from what `set_epoch` gives: these are seeded for each epoch"
 )
 
+_T = TypeVar("_T")
+
 
 class _Batch(NamedTuple):
     seed: int
     indices: list[int]
+
+
+class _Order(NamedTuple):
+    """What an epoch is: indices, how many of them come before each batch and after all, and a digest."""
+
+    epoch: int
+    indices: torch.Tensor
+    bounds: Sequence[int]
+    digest: str
 
 
 class ResumableLoader:
@@ -68,6 +80,7 @@ class ResumableLoader:
         shuffle: bool = True,
         drop_last: bool = False,
         sampler: Any = None,
+        batch_sampler: Any = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         num_workers: int = 0,
         worker_init_fn: Callable[[int], None] | None = None,
@@ -77,13 +90,17 @@ class ResumableLoader:
 
         A *sampler* gives the indices of an epoch instead of *shuffle*: it is iterated wholly at the start of
         the epoch (in the first one twice: it must repeat itself), with the global generators, and its own
-        ``generator``, seeded by (seed, epoch), after its ``set_epoch(epoch)`` where it has one.
+        ``generator``, seeded by (seed, epoch), after its ``set_epoch(epoch)`` where it has one. So does a
+        *batch_sampler*, which gives lists of indices, each of them a batch; then *batch_size*, *shuffle*,
+        *drop_last* and *sampler* are its own.
 
         Raises:
             UsageError: The dataset has no length or an option would break the order.
         """
         wrong = [f"the option {name}" for name in _OWN if name in options]
-        if _whole(batch_size) < 1:
+        if batch_sampler is not None and (batch_size != 1 or not shuffle or drop_last or sampler is not None):
+            wrong.append("batch_size, shuffle, drop_last or sampler beside a batch_sampler")
+        if whole(batch_size) < 1:
             wrong = [f"batch_size {batch_size!r}, which is no whole number from 1 on,"]
         if wrong:
             raise UsageError(
@@ -94,9 +111,9 @@ class ResumableLoader:
         self._seed = seed
         self._shuffle = shuffle
         self._drop_last = drop_last
-        self._sampler = sampler
-        #: Epoch, indices, and a digest of these.
-        self._order: tuple[int, torch.Tensor, str] | None = None
+        self._sampler = sampler if batch_sampler is None else batch_sampler
+        self._by_batch = batch_sampler is not None
+        self._order: _Order | None = None
         #: The epoch and the digest that it had when it was saved.
         self._expected: tuple[int, str] | None = None
         #: Whether the sampler gives the same order when asked again for the same epoch; None until asked.
@@ -120,16 +137,18 @@ class ResumableLoader:
 
     def __len__(self) -> int:
         """Return the batches of a whole epoch."""
+        if self._by_batch:
+            return sized(self._sampler)
         return math.ceil(self._end(self._count()) / self._batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         self._passes += 1
         current = self._passes
-        end = self._end(len(self._indices()))
-        for batch in self._batches() if self.sample < end else ():
+        bounds = self._drawn_order().bounds
+        for batch in self._batches() if self.sample < bounds[-1] else ():
             if current != self._passes:
                 raise UsageError("this loader is being iterated a second time", hint="make two loaders")
-            self.sample = min(end, self.sample + self._batch_size)
+            self.sample = bounds[bisect_right(bounds, self.sample)]
             yield batch
         if current == self._passes:
             self.epoch, self.sample = self.epoch + 1, 0
@@ -167,9 +186,9 @@ class ResumableLoader:
                 hint=_DRAWS,
             )
         # An epoch that has not begun has no order yet: what the sampler draws from may still change.
-        if self._order is None or self._order[0] != self.epoch:
+        if self._order is None or self._order.epoch != self.epoch:
             return state
-        return {**state, "order": self._order[2]}
+        return {**state, "order": self._order.digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to the position of *state*; the batch size may be another one if its batches begin there too.
@@ -180,7 +199,7 @@ class ResumableLoader:
         """
         check_order(self._decisive(), state)
         epoch, sample = state["epoch"], state["sample"]
-        if sample % self._batch_size and sample < self._end(self._count()):
+        if not self._by_batch and sample % self._batch_size and sample < self._end(self._count()):
             raise UsageError(
                 f"the position that was saved is after {sample} samples:"
                 f" no batch of {self._batch_size} starts there",
@@ -193,10 +212,11 @@ class ResumableLoader:
 
     def tokens(self) -> Iterator[_Batch]:
         """Yield what makes each batch from the position on, to whoever reads ahead."""
-        epoch, sample, indices = self.epoch, self.sample, self._indices()
-        for start in range(sample, self._end(len(indices)), self._batch_size):
-            seed = derived_seed("batch", self._seed, epoch, start)
-            yield _Batch(seed, indices[start : start + self._batch_size].tolist())
+        sample, order = self.sample, self._drawn_order()
+        for start, end in pairwise(order.bounds):
+            if start >= sample:
+                seed = derived_seed("batch", self._seed, order.epoch, start)
+                yield _Batch(seed, order.indices[start:end].tolist())
 
     def _decisive(self) -> dict[str, Any]:
         return {
@@ -212,40 +232,58 @@ class ResumableLoader:
     def _end(self, size: int) -> int:
         return size - size % self._batch_size if self._drop_last else size
 
-    def _indices(self) -> torch.Tensor:
-        if self._order is None or self._order[0] != self.epoch:
-            drawn = self._drawn(self.epoch)
-            digest = hashlib.blake2b(drawn.numpy().tobytes(), digest_size=16)
-            self._order = (self.epoch, drawn, digest.hexdigest())
+    def _drawn_order(self) -> _Order:
+        if self._order is None or self._order.epoch != self.epoch:
+            self._order = self._new_order(self.epoch)
         if self._expected is not None and self._expected[0] == self.epoch:
-            if self._expected[1] != self._order[2]:
+            if self._expected[1] != self._order.digest:
                 raise UsageError(
                     f"ResumableLoader: {self._kind()} gives another order of epoch {self.epoch} than"
                     " before it was saved: the batches that are left are others",
                     hint=f"build it from the same data in every attempt; {_DRAWS}",
                 )
             self._expected = None
-        return self._order[1]
+        return self._order
 
     def _kind(self) -> str:
         return "this torch" if self._sampler is None else f"the sampler {type(self._sampler).__name__}"
 
-    def _drawn(self, epoch: int) -> torch.Tensor:
+    def _new_order(self, epoch: int) -> _Order:
         seed = derived_seed("order", self._seed, epoch)
+        if self._by_batch:
+            batches = self._from_sampler(epoch, seed, _indices_of_batch)
+            drawn = torch.tensor(list(chain.from_iterable(batches)), dtype=torch.int64)
+            bounds = [*accumulate(map(len, batches), initial=0)]
+            content = drawn.numpy().tobytes() + repr(bounds).encode()
+        else:
+            drawn = self._drawn(seed, epoch)
+            end = self._end(len(drawn))
+            bounds = [*range(0, end, self._batch_size), end]
+            content = drawn.numpy().tobytes()
+        return _Order(epoch, drawn, bounds, hashlib.blake2b(content, digest_size=16).hexdigest())
+
+    def _drawn(self, seed: int, epoch: int) -> torch.Tensor:
         if self._sampler is None:
             return shuffled(self._length, seed) if self._shuffle else torch.arange(self._length)
-        drawn = self._from_sampler(epoch, seed)
+        return torch.tensor(self._from_sampler(epoch, seed, int), dtype=torch.int64)
+
+    def _from_sampler(self, epoch: int, seed: int, of: Callable[[Any], _T]) -> list[_T]:
+        drawn = self._ask_sampler(epoch, seed, of)
         if self._repeats is None:
-            self._repeats = torch.equal(drawn, self._from_sampler(epoch, seed))
+            self._repeats = drawn == self._ask_sampler(epoch, seed, of)
         return drawn
 
-    def _from_sampler(self, epoch: int, seed: int) -> torch.Tensor:
+    def _ask_sampler(self, epoch: int, seed: int, of: Callable[[Any], _T]) -> list[_T]:
         if hasattr(self._sampler, "set_epoch"):
             self._sampler.set_epoch(epoch)
         if isinstance(getattr(self._sampler, "generator", None), torch.Generator):
             self._sampler.generator.manual_seed(seed)
         with seeded(seed):
-            return torch.tensor([int(index) for index in self._sampler], dtype=torch.int64)
+            return [of(drawn) for drawn in self._sampler]
+
+
+def _indices_of_batch(batch: Any) -> list[int]:
+    return [int(index) for index in batch]
 
 
 class _Tokens:
@@ -285,11 +323,3 @@ def _end_workers_of(loader: weakref.ref[Any]) -> None:
     iterator = getattr(loader(), "_iterator", None)
     if iterator is not None:
         iterator._shutdown_workers()  # noqa: SLF001 - torch has no public way
-
-
-def _whole(value: Any) -> int:
-    """Return *value*, 0 where it is no whole number."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        return 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
-from typing import Any, Self
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -11,22 +13,66 @@ from torch.utils.data import Dataset, Sampler
 from hpc_search.errors import UsageError
 from hpc_search.samplers.seeding import derived_seed, seeded, shuffled
 
+_Item = TypeVar("_Item")
 
-class _Index(int):
+
+class Index(int):
     """An index that knows its epoch, also in another process."""
 
     epoch: int
 
     def __new__(cls, index: int, epoch: int) -> Self:
+        """Return *index* as drawn in *epoch*."""
         made = super().__new__(cls, index)
         made.epoch = epoch
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Index, (int(self), self.epoch)
+        return Index, (int(self), self.epoch)
 
 
-class ResumableSampler(Sampler[int]):
+class Positioned(Sampler[_Item], ABC):
+    """What samplers share that are resumed: the training says what it has used; a loader reads ahead."""
+
+    #: What a position counts.
+    unit: ClassVar = "sample"
+
+    def __init__(self, size: int, seed: int) -> None:
+        """Give *size* of its units an epoch, in orders that depend on *seed*."""
+        self._size = size
+        self._seed = seed
+        self._used = 0
+        self.epoch = 0
+        self.generator = torch.Generator().manual_seed(derived_seed("loader", seed))
+
+    def __len__(self) -> int:
+        """Return the length of a whole epoch."""
+        return self._size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin *epoch*; where the training is in it already, its position stays."""
+        if epoch != self.epoch:
+            self.epoch, self._used = epoch, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, and what the order depends on."""
+        return {"epoch": self.epoch, self.unit: self._used, **self._order()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to the position of *state*.
+
+        Raises:
+            UsageError: It is the position in another order.
+        """
+        check_order(self._order(), state)
+        self.epoch, self._used = state["epoch"], state[self.unit]
+
+    @abstractmethod
+    def _order(self) -> dict[str, Any]:
+        """Return what the order depends on."""
+
+
+class ResumableSampler(Positioned[int]):
     """Indices 0 ... n-1 of each epoch, shuffled by (seed, epoch), from where the training is.
 
     A loader reads ahead, so the training says what it has used: ``advance(samples)`` after each batch. Give
@@ -52,7 +98,6 @@ class ResumableSampler(Sampler[int]):
 
     Attributes:
         epoch: The epoch that the training is in, from 0.
-        sample: Samples of this epoch that the training has used.
         generator: A generator of its own.
     """
 
@@ -62,44 +107,26 @@ class ResumableSampler(Sampler[int]):
         Raises:
             UsageError: It has no length.
         """
-        self._size = dataset if isinstance(dataset, int) else sized(dataset)
-        self._seed = seed
+        super().__init__(dataset if isinstance(dataset, int) else sized(dataset), seed)
         self._shuffle = shuffle
-        self.epoch = 0
-        self.sample = 0
-        self.generator = torch.Generator().manual_seed(derived_seed("loader", seed))
 
-    def __len__(self) -> int:
-        return self._size
+    @property
+    def sample(self) -> int:
+        """Samples of this epoch that the training has used."""
+        return self._used
 
     def __iter__(self) -> Iterator[int]:
         epoch = self.epoch
-        if not self._shuffle:
-            return (_Index(index, epoch) for index in range(self.sample, self._size))
-        order = shuffled(self._size, derived_seed("order", self._seed, epoch))
-        return (_Index(index, epoch) for index in order[self.sample :].tolist())
+        return (Index(index, epoch) for index in self._indices(epoch)[self._used :])
 
     def advance(self, samples: int) -> None:
         """Say that the training has used the next *samples* of the epoch."""
-        self.sample = min(self._size, self.sample + samples)
+        self._used = min(self._size, self._used + samples)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Begin *epoch*; where the training is in it already, its position stays."""
-        if epoch != self.epoch:
-            self.epoch, self.sample = epoch, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position, and what the order depends on."""
-        return {"epoch": self.epoch, "sample": self.sample, **self._order()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to the position of *state*.
-
-        Raises:
-            UsageError: It is the position in another order.
-        """
-        check_order(self._order(), state)
-        self.epoch, self.sample = state["epoch"], state["sample"]
+    def _indices(self, epoch: int) -> Sequence[int]:
+        if not self._shuffle:
+            return range(self._size)
+        return cast("list[int]", shuffled(self._size, derived_seed("order", self._seed, epoch)).tolist())
 
     def _order(self) -> dict[str, Any]:
         return {"seed": self._seed, "size": self._size, "shuffle": self._shuffle}
@@ -156,3 +183,11 @@ def check_order(now: Mapping[str, Any], state: Mapping[str, Any]) -> None:
 
 def _words(order: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in order.items())
+
+
+def whole(value: Any) -> int:
+    """Return *value*, 0 where it is no whole number."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return 0

@@ -11,7 +11,7 @@ from hpc_search.splits.manifests import manifest_csv, parse_manifest
 from hpc_search.splits.overlaps import check_disjoint
 from hpc_search.splits.plugged import Splitter
 from hpc_search.splits.scaling import Scaler, fit_scaler
-from hpc_search.splits.spec import KINDS, SEED_MAX, check_spec, spec_problems
+from hpc_search.splits.spec import KINDS, SEED_MAX
 from hpc_search.splits.table import IdKind, Table
 
 __all__ = [
@@ -25,10 +25,8 @@ __all__ = [
     "Splitter",
     "Table",
     "check_disjoint",
-    "check_spec",
     "fit_scaler",
     "make_split",
     "manifest_csv",
     "parse_manifest",
-    "spec_problems",
 ]

@@ -38,7 +38,10 @@ def make_split(
         split = Split((named.by_hash(table, spec.shares, spec.seed),))
     elif spec.kind == "shuffle" and spec.shares:
         split = Split((named.by_shuffle(table, spec.shares, spec.seed),))
-    elif spec.kind == "splitter" and splitter is not None:
+    elif spec.kind == "splitter":
+        if splitter is None:
+            message = f"folds: the splitter {spec.function!r} is not there"
+            raise UsageError(message, hint="name it as module:name in folds: {splitter: ...}")
         test = _test_part(table, spec)
         split = from_splitter(table, splitter, test, spec.function)
     elif spec.outer:

@@ -76,7 +76,8 @@ def _fold(table: Table, names: Sequence[object], order: Sequence[object], shares
     rows: list[list[int]] = [[], [], []]
     for row, name in enumerate(names):
         rows[side[name]].append(row)
-    return Fold(0, *map(tuple, rows))
+    train, val, test = (tuple(own) for own in rows)
+    return Fold(0, train, val, test)
 
 
 def _sizes(count: int, shares: Shares) -> tuple[int, int, int]:

@@ -71,17 +71,19 @@ def _folds(table: Table, splitter: Splitter, test: Sequence[int], name: str) -> 
     return folds
 
 
-def _asked(table: Table, splitter: Any, test: Sequence[int], name: str) -> list[Sequence[Any]]:
-    """Return what the user's code gives, with its failures in words."""
+def _asked(table: Table, splitter: Any, test: Sequence[int], name: str) -> list[tuple[Any, ...]]:
+    """Return the arrays that the user's code gives, with its failures in words."""
+    import numpy as np
+
     if isinstance(splitter, type):
         message = f"the splitter {name} is the class {splitter.__name__}"
         raise UsageError(message, hint="name an object of it, such as FOLDS = GroupKFold(5)")
     try:
         pairs = _sklearn(table, splitter, test) if hasattr(splitter, "split") else splitter(table)
-        given = list(islice(pairs, _MOST + 1))
+        given = [tuple(map(np.asarray, sides)) for sides in islice(pairs, _MOST + 1)]
     except HpcSearchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         words = f"{type(error).__name__}: {error}\n  at {last.filename}:{last.lineno}"
         raise UsageError(
@@ -109,11 +111,8 @@ def _sklearn(table: Table, splitter: SklearnSplitter, test: Sequence[int]) -> It
     return [(rows[train], rows[val]) for train, val in pairs]
 
 
-def _rows(values: Any, count: int, where: str, problems: list[str]) -> tuple[int, ...]:
-    """Return *values* as ascending rows; what is wrong with them goes to *problems*."""
-    import numpy as np
-
-    array = np.asarray(values)
+def _rows(array: Any, count: int, where: str, problems: list[str]) -> tuple[int, ...]:
+    """Return *array* as ascending rows; what is wrong with it goes to *problems*."""
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         problems.append(f"{where}: found {array.dtype} of shape {array.shape}, expected row numbers")
         return ()

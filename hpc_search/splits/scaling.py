@@ -194,7 +194,7 @@ class _Statistics:
 def _fitted(statistics: _Statistics, method: Method, rows: int) -> Scaler:
     import numpy as np
 
-    constant = statistics.low == statistics.high
+    constant = np.asarray(statistics.low == statistics.high)
     center = statistics.mean if method == "standard" else statistics.low
     scale = statistics.deviation() if method == "standard" else statistics.high - statistics.low
     return Scaler(

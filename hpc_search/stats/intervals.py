@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from hpc_search.stats.choice import standard_error, unit_values
+from hpc_search.stats.choice import unit_values
 from hpc_search.stats.figures import Interval
-from hpc_search.stats.points import mean, sample_sd
 from hpc_search.stats.study import Array, Clusters, Study
 
 LEVEL = 0.95
@@ -21,53 +21,68 @@ def intervals(study: Study) -> list[Interval]:
 
     Each is for a point that was fixed beforehand; see `hpc_search.stats.selection` for the best of many.
     """
-    with np.errstate(all="ignore"):
-        bands = _studentised(study.clusters) if study.clusters is not None else np.empty((2, 0))
+    sampled = 0 if study.clusters is None else study.clusters.points
     found = []
-    for row, point in enumerate(study.points):
-        middle, units = float(study.means[row]), study.units[row].tolist()
-        if study.clusters is not None and row < study.clusters.points:
-            found.append(_by_samples(point, middle, units, study, row, bands[:, row]))
-        else:
-            found.append(_by_units(point, middle, units, study.ratio, folds=study.folds))
-    for score in study.apart:
-        units = unit_values(score.values)
-        middle = mean(units) if score.mean is None else score.mean
-        found.append(_by_units(score.point, middle, units, study.ratio, folds=study.folds))
+    with np.errstate(all="ignore"):
+        if study.clusters is not None:
+            found = _by_samples(study, study.clusters)
+        units = study.units[sampled:]
+        found += _by_units(study.points[sampled:], study.means[sampled:], units, study)
+        for score in study.apart:
+            units = np.array([unit_values(score.values)])
+            found += _by_units((score.point,), units.mean(axis=1), units, study)
     return found
 
 
-def _by_units(point: int, middle: float, units: list[float], ratio: float, *, folds: bool) -> Interval:
-    """Return a t interval; on folds with the variance factor 1/J + n_val/n_train (Nadeau and Bengio 2003)."""
+def _by_units(points: Sequence[int], means: Array, units: Array, study: Study) -> list[Interval]:
+    """Return t intervals; on folds with the variance factor 1/J + n_val/n_train (Nadeau and Bengio 2003)."""
     from scipy.special import stdtrit
 
-    count, sd, error = len(units), sample_sd(units), standard_error(units, ratio)
-    word = f"corrected t on {count} folds" if folds else f"t on {count} seeds"
-    if sd is None:
-        return Interval(point, middle, None, None, count, None, None, "one value: no interval")
-    if not error or not math.isfinite(error):
-        return Interval(point, middle, sd, error, count, None, None, "all values are equal: no interval")
-    half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error
-    return Interval(point, middle, sd, error, count, middle - half, middle + half, word)
+    count = units.shape[1]
+    if count < 2:
+        words = "one value: no interval"
+        return [
+            Interval(point, mean, None, None, count, None, None, words)
+            for point, mean in zip(points, means.tolist(), strict=True)
+        ]
+    sds = units.std(axis=1, ddof=1)
+    errors = sds * np.sqrt(1 / count + study.ratio)
+    halves = errors * stdtrit(count - 1, (1 + LEVEL) / 2)
+    word = f"corrected t on {count} folds" if study.folds else f"t on {count} seeds"
+    table = np.stack([means, sds, errors, means - halves, means + halves], axis=1).tolist()
+    return [
+        _interval(point, mean, sd, error, low, high, count, word)
+        for point, (mean, sd, error, low, high) in zip(points, table, strict=True)
+    ]
 
 
-def _by_samples(
-    point: int, middle: float, units: list[float], study: Study, row: int, band: Array
+def _interval(
+    point: int, mean: float, sd: float | None, error: float, low: float, high: float, count: int, method: str
 ) -> Interval:
-    clusters = study.clusters
-    assert clusters is not None
-    error = float(np.sqrt((clusters.scaled[:, row] ** 2).sum() * (1 + clusters.ratio)))
-    sd, count = sample_sd(units), len(units)
-    if not error or not math.isfinite(error):
-        return Interval(point, middle, sd, error, count, None, None, "all scores are equal: no interval")
-    word = f"studentised bootstrap over {len(clusters.parts)} {clusters.word}"
-    if not np.isfinite(band).all():  # one wrong answer in a hundred: many resamples have no spread at all
-        from scipy.special import stdtrit
+    if error <= 1e-12 * abs(mean) or not (math.isfinite(low) and math.isfinite(high)):
+        return Interval(point, mean, sd, error, count, None, None, "all values are equal: no interval")
+    return Interval(point, mean, sd, error, count, low, high, method)
 
-        band = stdtrit(len(clusters.parts) - 1, np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-        word = f"t over {len(clusters.parts)} {clusters.word}"
-    low, high = middle - float(band[1]) * error, middle - float(band[0]) * error
-    return Interval(point, middle, sd, error, count, low, high, word)
+
+def _by_samples(study: Study, clusters: Clusters) -> list[Interval]:
+    from scipy.special import stdtrit
+
+    count, units = len(clusters.parts), study.units[: clusters.points]
+    errors = np.sqrt((clusters.scaled**2).sum(axis=0) * (1 + clusters.ratio))
+    bands = _studentised(clusters)
+    sure = np.asarray(np.isfinite(bands).all(axis=0))
+    # One wrong answer in a hundred: many resamples have no spread at all.
+    half = float(stdtrit(count - 1, (1 + LEVEL) / 2))
+    bands[:, ~sure] = [[-half], [half]]
+    found = []
+    for row, point in enumerate(study.points[: clusters.points]):
+        mean, error = float(study.means[row]), float(errors[row])
+        sd = float(units[row].std(ddof=1)) if units.shape[1] > 1 else None
+        kind = "studentised bootstrap" if sure[row] else "t"
+        low, high = (mean - float(bands[1, row]) * error, mean - float(bands[0, row]) * error)
+        method = f"{kind} over {count} {clusters.word}"
+        found.append(_interval(point, mean, sd, error, low, high, units.shape[1], method))
+    return found
 
 
 def _studentised(clusters: Clusters) -> Array:
@@ -86,6 +101,7 @@ def _studentised(clusters: Clusters) -> Array:
         times = np.bincount(picks.ravel(), minlength=_CHUNK * count).reshape(_CHUNK, count).astype(np.float64)
         shift = times @ parts
         spread = (times @ squares - shift**2 / count) * (count / (count - 1))
-        rows.append(shift / np.sqrt(np.maximum(spread, 0)))
+        spread[spread < 1e-9 * squares.sum(axis=0)] = 0.0  # rounding
+        rows.append(shift / np.sqrt(spread))
     tail = (1 - LEVEL) / 2
     return np.asarray(np.quantile(np.concatenate(rows), [tail, 1 - tail], axis=0), dtype=np.float64)

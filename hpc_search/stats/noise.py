@@ -8,7 +8,9 @@ import numpy as np
 
 from hpc_search.stats.study import Array, Clusters, Study
 
-DRAWS = 2_000  # of the errors of all points at once; fewer, at least 400, where there are many points
+DRAWS = 4_000  # of the errors of all points at once; fewer, at least 200, where there are many points
+
+_OUTLIER = 3.5  # robust standard deviations of the logarithm of a variance
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Noise:
             freedom.
         own: The standard errors of the own parts, with `own_df` degrees of freedom.
         weights: Own parts are drawn so that their sum with these weights is 0.
-        factors: Where samples are known: factors' x factors is the covariance of the own parts of the
-            first points; else the own parts are independent.
+        factors: factors' x factors estimates the covariance of the own parts of the first points.
+        trust: The share of that covariance that is believed; the rest is independent of point to point.
         widening: Variances times this count training sets too; they are not in what is above.
         pairs: How many folds, seeds, samples or groups stand behind it.
         word: What they are.
@@ -32,7 +34,8 @@ class Noise:
     own: Array
     own_df: float
     weights: Array
-    factors: Array | None
+    factors: Array
+    trust: float
     widening: float
     pairs: int
     word: str
@@ -40,7 +43,7 @@ class Noise:
     def apart(self, best: int = 0) -> Array:
         """Return the standard error of each point's difference to the point in row *best*."""
         variances = self.own**2 + self.own[best] ** 2
-        if self.factors is not None and best < self.factors.shape[1]:
+        if self.trust == 1.0 and best < self.factors.shape[1]:
             gaps = self.factors - self.factors[:, [best]]
             variances[: gaps.shape[1]] = (gaps**2).sum(axis=0)
         variances[best] = 0.0
@@ -48,15 +51,18 @@ class Noise:
 
     def draw(self) -> Array:
         """Return own parts drawn at random, one row a draw, always the same; not widened."""
-        points = len(self.own)
-        half = max(200, min(DRAWS // 2, 1_000_000 // points))
-        normal = np.random.default_rng(points).standard_normal((half, points))
-        drawn = normal * self.own
+        points, known = len(self.own), self.factors.shape[1]
+        half = max(100, min(DRAWS // 2, 500_000 // points))
+        random = np.random.default_rng(points)
+        drawn = random.standard_normal((half, points)) * self.own
         drawn -= (drawn @ self.weights)[:, None]
-        if self.factors is not None:
-            known = self.factors.shape[1]
-            values, vectors = np.linalg.eigh(self.factors.T @ self.factors)
-            drawn[:, :known] = normal[:, :known] @ (vectors * np.sqrt(np.maximum(values, 0))).T
+        factors = self.factors
+        if len(factors) > known:  # a square root of the same covariance with fewer rows
+            values, vectors = np.linalg.eigh(factors.T @ factors)
+            factors = (vectors * np.sqrt(np.maximum(values, 0))).T
+        together = random.standard_normal((half, len(factors))) @ factors
+        drawn[:, :known] *= np.sqrt(1 - self.trust)
+        drawn[:, :known] += np.sqrt(self.trust) * together
         return np.concatenate([drawn, -drawn])
 
 
@@ -84,6 +90,7 @@ def _from_samples(clusters: Clusters, points: int) -> Noise:
         own_df=df,
         weights=np.zeros(points),
         factors=factors,
+        trust=1.0,
         widening=1 + clusters.ratio,
         pairs=len(scaled),
         word=clusters.word,
@@ -93,32 +100,53 @@ def _from_samples(clusters: Clusters, points: int) -> Noise:
 def _from_units(study: Study) -> Noise:
     """Return the noise of a two-way layout (point, fold) without interaction; variances differ by point.
 
-    The second pass weighs the points when it takes out what the folds share, so that a point with wild
-    values does not spoil the others.
+    What the folds share is taken out with weights, so that a point with wild values does not spoil the
+    others.
     """
-    units = study.units
+    units = study.sign * study.units
     points, count = units.shape
     centred = units - units.mean(axis=1, keepdims=True)
-    weights = np.full(points, 1 / points)
-    moderated, df = np.zeros(points), float(count - 1)
-    for _ in range(2):
-        residuals = centred - weights @ centred
-        lost = np.maximum(1 - weights, 1e-9) * (count - 1)
-        moderated, df = moderate((residuals**2).sum(axis=1) / lost, count - 1)
-        if points < 3 or moderated.min() <= 0 or moderated.min() == moderated.max():
-            break
-        weights = 1 / moderated / (1 / moderated).sum()
+    rough, _ = moderate((centred - np.median(centred, axis=0)).var(axis=1, ddof=1), count - 1)
+    weights = 1 / np.maximum(rough, 1e-12 * rough.max())
+    weights = (
+        weights / weights.sum() if points > 2 and np.isfinite(weights).all() else np.full(points, 1 / points)
+    )
+    residuals = centred - weights @ centred
+    lost = np.maximum(1 - weights, 1e-9) * (count - 1)
+    moderated, df = moderate((residuals**2).sum(axis=1) / lost, count - 1)
+    sizes = np.sqrt((residuals**2).sum(axis=1))
+    unit_rows = residuals / np.where(sizes > 0, sizes, 1.0)[:, None]
+    own = np.sqrt(moderated / count)
     return Noise(
         shared=float((weights @ units).std(ddof=1) / np.sqrt(count)),
         shared_df=count - 1,
-        own=np.sqrt(moderated / count),
+        own=own,
         own_df=df,
         weights=weights,
-        factors=None,
+        factors=unit_rows.T * own,
+        trust=_trust(unit_rows.T),
         widening=1 + count * study.ratio,
         pairs=count,
         word="folds" if study.folds else "seeds",
     )
+
+
+def _trust(columns: Array) -> float:
+    """Return how far correlations from so few rows can be believed, 0 to 1.
+
+    The columns have length 1; their products are the sample correlations. One minus the shrinkage
+    intensity towards independence (Schaefer and Strimmer 2005, eq. 10), by sums over rows only.
+    """
+    count, points = columns.shape
+    if points < 2:
+        return 0.0
+    scaled = columns * np.sqrt(count - 1)
+    squares = scaled**2
+    correlations = float(((columns @ columns.T) ** 2).sum()) - points
+    products = float((squares.sum(axis=1) ** 2).sum() - (squares**2).sum())
+    centre = correlations * (count - 1) ** 2 / count
+    spread = (products - centre) * count / (count - 1) ** 3
+    return float(np.clip(1 - spread / correlations, 0.0, 1.0)) if correlations > 0 else 0.0
 
 
 def moderate(variances: Array, df: float) -> tuple[Array, float]:
@@ -126,21 +154,28 @@ def moderate(variances: Array, df: float) -> tuple[Array, float]:
 
     Empirical Bayes with a scaled inverse chi-squared prior, whose parameters come from the mean and the
     variance of the logarithms (Smyth 2004, section 6.2, the moderated t-statistic of limma). Where the
-    variances differ no more than chance would have it, all become one.
+    variances differ no more than chance would have it, all become one. A variance far above all others
+    stays what it is and says nothing about them.
     """
     from scipy.special import digamma, polygamma
 
-    known = variances[variances > 0]
-    if len(known) < 3:
-        return (np.full_like(variances, variances.mean()), df * max(len(variances) - 1, 1))
-    logs = np.log(known) - digamma(df / 2) + np.log(df / 2)
-    excess = float(logs.var(ddof=1) - polygamma(1, df / 2))
-    pooled_df = df * (len(variances) - 1)
-    if excess <= 0:
+    pooled_df = df * max(len(variances) - 1, 1)
+    known = variances > 0
+    if known.sum() < 3 or not np.isfinite(variances).all():
         return np.full_like(variances, variances.mean()), pooled_df
+    logs = np.log(variances[known]) - digamma(df / 2) + np.log(df / 2)
+    chance = float(polygamma(1, df / 2))
+    middle = float(np.median(logs))
+    reach = _OUTLIER * max(1.4826 * float(np.median(np.abs(logs - middle))), np.sqrt(chance))
+    wild = np.zeros(len(variances), dtype=bool)
+    wild[known] = logs > middle + reach
+    logs = logs[logs <= middle + reach]
+    excess = float(logs.var(ddof=1)) - chance
+    if excess <= 0:
+        return np.where(wild, variances, variances[~wild].mean()), pooled_df
     prior_df = 2 * _inverse_trigamma(excess)
     centre = float(np.exp(logs.mean() + digamma(prior_df / 2) - np.log(prior_df / 2)))
-    moderated = (prior_df * centre + df * variances) / (prior_df + df)
+    moderated = np.where(wild, variances, (prior_df * centre + df * variances) / (prior_df + df))
     return np.asarray(moderated, dtype=np.float64), min(prior_df + df, pooled_df)
 
 

@@ -62,7 +62,7 @@ class PointScore(msgspec.Struct, gc=False):
         return tuple(
             FoldValue(row.fold, row.seed, row.value)
             for row in self.rows
-            if row.value is not None and not _reason(row)
+            if row.value is not None and (self.complete or not _reason(row))
         )
 
 

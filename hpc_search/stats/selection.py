@@ -34,6 +34,8 @@ def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
         rises = [_rise(rule, gains, np.sqrt(times) * errors) / times for times in (1, 2, 3)]
         optimism = max(0.0, 3 * rises[0] - 3 * rises[1] + rises[2])
         low, high = _errors(noise, rule, gains, errors, row)
+    if not np.isfinite([optimism, low, high]).all():
+        return None
     mean = float(study.means[row])
     ends = sorted((mean - study.sign * high, mean - study.sign * low))
     return Selected(
@@ -74,7 +76,7 @@ def _rise(rule: _Rule, gains: Array, errors: Array) -> float:
 
 
 def _errors(noise: Noise, rule: _Rule, gains: Array, errors: Array, row: int) -> tuple[float, float]:
-    """Return the 2.5 % quantile of the error of *row*, and the 97.5 % quantile of that of what is selected."""
+    """Return the 2.5 % quantile of the error of *row*, the 97.5 % quantile of that of what is selected."""
     random = np.random.default_rng(len(errors))
     shared = noise.shared * random.standard_t(noise.shared_df, len(errors))
     unknown = np.sqrt(random.chisquare(noise.own_df, (len(errors), 1)) / noise.own_df)
@@ -99,6 +101,8 @@ def null_band(study: Study) -> NullBand | None:
             return None
         best = noise.draw().max(axis=1)
         centre = float(study.means.mean())
+        if not np.isfinite(best).all():
+            return None
     return NullBand(
         points=len(study.points),
         centre=centre,

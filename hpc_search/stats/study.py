@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_search.stats.choice import size_ratio, unit_values
+from hpc_search.stats.choice import size_ratio
 from hpc_search.stats.figures import ESTIMAND, ONE_SPLIT, FoldSamples, FoldSizes
-from hpc_search.stats.points import Goal, PointScore
+from hpc_search.stats.points import Goal, PointScore, Row
 
 Array = NDArray[np.float64]
+
+_Cell = tuple[int | None, int]
 
 SAMPLED = 100  # per-sample scores are used of so many points, the best by mean
 FEWEST_CLUSTERS = 20  # with fewer samples or groups a bootstrap says less than the folds
@@ -94,15 +96,13 @@ def make_study(
     complete = [score for score in scores if score.complete and score.mean is not None]
     if not complete:
         return None
-    cells = [(value.fold, value.seed) for value in complete[0].values]
-    alike = [score for score in complete if [value[:2] for value in score.values] == cells]
-    apart = tuple(score for score in complete if [value[:2] for value in score.values] != cells)
-    units = np.array([unit_values(score.values) for score in alike], dtype=np.float64)
-    numbers = {fold for fold, _ in cells}
+    alike, apart, cells, values = _table(complete)
+    numbers = sorted({fold for fold, _ in cells}, key=lambda fold: -1 if fold is None else fold)
     folds = len(numbers) > 1
+    units = _units(values, cells) if folds else values
     known = [sizes[fold] for fold in numbers if fold in sizes] if sizes else []
     ratio = size_ratio(known) if len(known) == len(numbers) else 1 / (len(numbers) - 1) if folds else 0.0
-    clusters, note = _clusters(alike, units, samples or {}, groups, ratio) if samples else (None, "")
+    clusters, note = _clusters(alike, cells, units, samples, groups, ratio) if samples else (None, "")
     if apart:
         note = f"{len(apart)} points have other folds or seeds than the best one. {note}".strip()
     return Study(
@@ -112,14 +112,60 @@ def make_study(
         units=units,
         folds=folds,
         ratio=ratio if folds else 0.0,
-        apart=apart,
+        apart=tuple(apart),
         clusters=clusters,
         note=note,
     )
 
 
+def _cell(of: Row | FoldSamples) -> _Cell:
+    return of.fold, of.seed
+
+
+def _by_fold(cell: _Cell) -> tuple[int, int]:
+    return (-1 if cell[0] is None else cell[0]), cell[1]
+
+
+def _table(
+    scores: Sequence[PointScore],
+) -> tuple[list[PointScore], list[PointScore], list[_Cell], Array]:
+    """Return the points that have the cells (fold, seed) of the first one, the others, the cells, the values.
+
+    The values have a row a point and a column a cell, by fold, then by seed.
+    """
+    cells = sorted(map(_cell, _done(scores[0])), key=_by_fold)
+    alike, apart, table = [], [], []
+    straight = list(map(_cell, _done(scores[0])))
+    places = [straight.index(cell) for cell in cells]
+    for score in scores:
+        rows = _done(score)
+        if [(row.fold, row.seed) for row in rows] == straight:
+            table.append([rows[place].value for place in places])
+        elif sorted(map(_cell, rows), key=_by_fold) == cells:
+            table.append([row.value for row in sorted(rows, key=lambda row: _by_fold(_cell(row)))])
+        else:
+            apart.append(score)
+            continue
+        alike.append(score)
+    return alike, apart, cells, np.array(table, dtype=np.float64)
+
+
+def _done(score: PointScore) -> list[Row]:
+    """Return the rows of a complete point that have its values: all, or those that are done."""
+    if len(score.rows) == score.n:
+        return score.rows
+    return [row for row in score.rows if row.state == "done" and row.value is not None]
+
+
+def _units(values: Array, cells: Sequence[_Cell]) -> Array:
+    """Return one column a fold, the mean over its seeds."""
+    folds = np.array([-1 if fold is None else fold for fold, _ in cells])
+    return np.stack([values[:, folds == fold].mean(axis=1) for fold in np.unique(folds)], axis=1)
+
+
 def _clusters(
     scores: Sequence[PointScore],
+    cells: Sequence[_Cell],
     units: Array,
     samples: Mapping[int, Sequence[FoldSamples]],
     groups: Mapping[str | int, str] | None,
@@ -127,12 +173,11 @@ def _clusters(
 ) -> tuple[Clusters | None, str]:
     """Return the per-sample scores of the first points as deviations, or None and why not."""
     top = scores[:SAMPLED]
-    wanted = sorted(value[:2] for value in scores[0].values)
     order: dict[int | None, list[str | int]] = {}
     columns = []
     for score in top:
         entries = samples.get(score.point, ())
-        if sorted((entry.fold, entry.seed) for entry in entries) != wanted:
+        if sorted(map(_cell, entries), key=_by_fold) != cells:
             return None, "Per-sample scores were not reported by every trial, so they are not used."
         column = _column(entries, order)
         if column is None:
@@ -154,13 +199,17 @@ def _clusters(
     return Clusters(len(top), parts, word, ratio * distinct * len(order) / len(keys)), ""
 
 
+def _sortable(key: str | int) -> tuple[str, bool]:
+    return str(key), isinstance(key, int)
+
+
 def _column(entries: Sequence[FoldSamples], order: dict[int | None, list[str | int]]) -> Array | None:
     """Return the scores of one point, folds after each other, the mean over seeds; *order* learns new folds.
 
     None where a fold has other samples than the *order* that an earlier trial gave it.
     """
     folds: dict[int | None, list[Array]] = {}
-    for entry in sorted(entries, key=lambda entry: (-1 if entry.fold is None else entry.fold, entry.seed)):
+    for entry in sorted(entries, key=lambda entry: _by_fold(_cell(entry))):
         ids = order.setdefault(
             entry.fold, sorted(entry.ids, key=lambda key: (str(key), isinstance(key, int)))
         )

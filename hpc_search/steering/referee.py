@@ -1,4 +1,4 @@
-"""Who decides on trials at their rungs, lets paused ones go on, and ends those that never will."""
+"""Who decides on trials, at rungs and between folds; paused ones go on, or end with their bracket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hpc_search.ledger.follower import Follower
 from hpc_search.records import journal as lines
 from hpc_search.records.plan import PlannedTrial
 from hpc_search.steering.brackets import Brackets
-from hpc_search.strategies import pruning
+from hpc_search.steering.racing import Races
+from hpc_search.strategies import pruning, racing
 from hpc_search.strategies.pruning import Schedule
 
 #: What an end record says of a trial that waited until its bracket ended.
@@ -22,7 +23,7 @@ _NOTHING: Final = Schedule()
 
 
 class Referee:
-    """One worker's view of all brackets, and its hand on the ledger."""
+    """One worker's view of all brackets and races, and its hand on the ledger."""
 
     def __init__(self, ledger: Ledger, follower: Follower) -> None:
         """Decide by what *follower* reads; write by *ledger*."""
@@ -30,18 +31,22 @@ class Referee:
         self._plan = ledger.plan
         self._follower = follower
         self._brackets = Brackets(ledger.plan, follower)
+        self._races = Races(ledger.layout, ledger.plan, follower)
 
     @classmethod
     def of(cls, ledger: Ledger) -> Referee | None:
         """Return the one of the worker of *ledger*, None where the plan ends no trial early."""
-        if not any(block.pruning for block in ledger.plan.blocks):
+        blocks = ledger.plan.blocks
+        judges = any(block.pruning for block in blocks)
+        if not judges and not any(block.racing for block in blocks):
             return None
-        return cls(ledger, Follower(ledger.layout, ledger.plan))
+        return cls(ledger, Follower(ledger.layout, ledger.plan, reports=judges))
 
     def refresh(self) -> None:
         """Take in what the journals say by now."""
         for number in self._follower.refresh():
             self._brackets.take(number)
+            self._races.take(number)
 
     def schedule(self, number: int) -> Schedule:
         """Return after which reports trial *number* is judged."""
@@ -191,11 +196,36 @@ class Referee:
 
     # -- trials that have not begun
     def sift(self, claimed: Sequence[Claimed]) -> list[Claimed]:
-        """Return those of *claimed* that shall run; end those whose point was pruned."""
-        kept = [one for one in claimed if not self._is_given_up(one)]
-        dropped = [one for one in claimed if self._is_given_up(one)]
-        self._finish([_end_of(one, self._given_up(one.trial), {}) for one in dropped])
+        """Return those of *claimed* that shall run; end those whose point was pruned, or lost over its folds.
+
+        Such a decision is durably recorded before anything ends by it.
+        """
+        kept, dropped = [], []
+        lost = self._lost(claimed)
+        for one in claimed:
+            if one.trial.number in lost:
+                dropped.append(_end_of(one, lost[one.trial.number], {}))
+            elif self._is_given_up(one):
+                dropped.append(_end_of(one, self._given_up(one.trial), {}))
+            else:
+                kept.append(one)
+        self._finish(dropped)
         return kept
+
+    def _lost(self, claimed: Sequence[Claimed]) -> dict[int, str]:
+        """Return trial -> in words by what its point is out."""
+        found, fresh = {}, False
+        for one in claimed:
+            verdict = self._races.decide(one)
+            if verdict is None or verdict.race is None:
+                continue
+            found[one.trial.number] = racing.in_words(verdict.race)
+            if verdict.n == 0:
+                self._ledger.journal.append(verdict)
+                fresh = True
+        if fresh:
+            self._ledger.journal.sync()
+        return found
 
     def _is_given_up(self, claimed: Claimed) -> bool:
         return (

@@ -133,9 +133,7 @@ class Split(Sides[Ids]):
         strange = [name for name in names if name not in self._own]
         if strange and self._plan is not None:
             known = self._plan.ids()
-            # Rows that a split leaves out are in no manifest.
-            nowhere = [name for name in strange if name not in known]
-            if len(nowhere) > self._plan.index.data.rows - len(known):
+            if nowhere := [name for name in strange if name not in known]:
                 wrong.append(f"{_count(nowhere, 'id')} loaded that no manifest has: {_some(nowhere)}")
         return wrong
 
@@ -185,21 +183,21 @@ class _Plan:
         Raises:
             DamagedError: The manifest is missing or differs from the one planned.
         """
-        path = self.layout.split_manifest(fold, side)
-        if path.relative_to(self.layout.root).as_posix() not in self.index.files:
-            return ()
-        return tuple(
-            splits.parse_manifest(_content(self.layout, path, self.index), self.index.ids, str(path))
-        )
+        name = self.layout.split_manifest(fold, side).relative_to(self.layout.root).as_posix()
+        return self._ids_in(name) if name in self.index.files else ()
+
+    def _ids_in(self, name: str) -> Ids:
+        path = self.layout.root / name
+        text = _content(self.layout, path, self.index)
+        return splits.parse_manifest(text, self.index.ids, str(path))
 
     def test_ids(self) -> Ids:
         """Return the ids of the fold's test side, to name those that are where they must not be."""
         return self.part(self.fold, "test")
 
     def ids(self) -> set[str | int]:
-        """Return the ids of all sides of all folds."""
-        sides = ("train", "val", "test")
-        return {name for fold in self.index.folds for side in sides for name in self.part(fold.number, side)}
+        """Return all ids of the plan: of all folds, and of what is in none."""
+        return {one for name in self.index.files for one in self._ids_in(name)}
 
 
 #: What is trained on, by what a refit trains on ("" in the search).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from hpc_search.layout import Layout
@@ -15,16 +16,33 @@ from hpc_search.steering import stages
 from hpc_search.worker import breaker
 from hpc_search.worker.breaker import Standing
 from hpc_search.worker.memory import KillCounter
+from hpc_search.worker.opening import Fault
 
-_BROKEN: Final = "the trial's code cannot be imported"
-_BROKEN_HINT: Final = (
-    "  next: install what is missing on this machine and `submit` again; or correct the code and\n"
-    "  `submit RUN --resnapshot`: this run keeps the code that it was planned with"
-)
-_DIFFERS: Final = "the installed packages are not those of the plan"
-_DIFFERS_HINT: Final = (
-    "  next: install the versions of the plan, or `hpc-search submit RUN --allow-different-packages`"
-)
+#: What is wrong where no trial can be run, and what to do.
+_FAULTS: Final[Mapping[Fault, tuple[str, str]]] = {
+    "code": (
+        "the trial's code cannot be imported",
+        (
+            "  next: install what is missing on this machine and `submit` again; or correct the code and\n"
+            "  `submit RUN --resnapshot`: this run keeps the code that it was planned with"
+        ),
+    ),
+    "packages": (
+        "the installed packages are not those of the plan",
+        "  next: install the versions of the plan, or `hpc-search submit RUN --allow-different-packages`",
+    ),
+    "splits": (
+        "the folds are not those of the plan",
+        "  next: `hpc-search fsck RUN --repair`, then `submit RUN`; other folds are another run",
+    ),
+    "data": (
+        "the data are not those of the plan",
+        (
+            "  next: put back what was planned with, then `submit RUN`; changed data are another run:\n"
+            "  `hpc-search plan CONFIG --run DIR`"
+        ),
+    ),
+}
 #: Event of the note with a worker's cgroup and the kernel's count of kills there when it began.
 _MEMORY: Final = "memory"
 #: Why a worker leaves: the search is stopped, or this node is left to nobody.
@@ -56,15 +74,15 @@ class Failures:
         text = breaker.words(mine, workers, end)
         return self._leave(decision, text, part) if decision != "go on" else ""
 
-    def broken(self, number: int, detail: str, *, differs: bool) -> tuple[Leaving, str]:
-        """Say that the code of trial *number* cannot be imported here, or packages differ.
+    def broken(self, number: int, detail: str, fault: Fault) -> tuple[Leaving, str]:
+        """Say that trial *number* cannot be run here for a *fault* that is not its own.
 
         Returns:
             Why the worker has to leave, and a line.
         """
         part = self._plan.part_of(number).name
         last = lines.headline(detail)
-        what, hint = (_DIFFERS, _DIFFERS_HINT) if differs else (_BROKEN, _BROKEN_HINT)
+        what, hint = _FAULTS[fault]
         text = f"{what}: {last}\n{hint}\n{detail if last != detail else ''}"
         note = lines.Note(event=breaker.BROKEN, text=text)
         self._ledger.journal.append(note)

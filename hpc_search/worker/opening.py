@@ -1,4 +1,4 @@
-"""Starting the process that starts trials, and why that may be impossible."""
+"""Starting the process that starts trials, and why that may be impossible: code, packages, splits, data."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
 
-from hpc_search.errors import DamagedError, TemporaryError
+from hpc_search.errors import DamagedError, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import Ledger, snapshots
 from hpc_search.planning import archive, load_instance
+from hpc_search.planning.changes import data_difference
 from hpc_search.planning.digests import damaged_splits
 from hpc_search.planning.reading import load_provenance
 from hpc_search.records.plan import Plan
@@ -26,15 +28,20 @@ from hpc_search.worker.unpacked import Code, Unpacked, unpack
 _MENDED: Final = 5
 
 
-class Opened(NamedTuple):
-    """The host, or why the trial's code cannot be imported; neither where the worker was told to stop.
+#: Why no trial can be run on a node.
+Fault = Literal["code", "packages", "splits", "data"]
 
-    ``differs``: it could be imported, but with other packages than the plan had.
+
+class Opened(NamedTuple):
+    """The host, or why no trial can be run here; neither where the worker was told to stop.
+
+    ``fault`` is what is wrong: the trial's code cannot be imported, packages are others than the plan had,
+    manifests of the folds are damaged, or the data are not those of the plan.
     """
 
     host: Host | None = None
     broken: str = ""
-    differs: bool = False
+    fault: Fault = "code"
 
 
 class Opener:
@@ -58,6 +65,8 @@ class Opener:
         self._ledger = ledger
         self._log = log
         self._directory = directory
+        #: In what the data differ from those of the plan, None before anybody has looked.
+        self._changed: str | None = None
 
     def open(
         self, trial: TrialSpec, events: Events, tick: Callable[[], float], stopping: Callable[[], str]
@@ -66,7 +75,9 @@ class Opener:
         host: Host
         if damaged := damaged_splits(self._layout):
             # Every trial of that fold would fail for good, by no fault of its own.
-            return Opened(broken=damaged)
+            return Opened(broken=damaged, fault="splits")
+        if changed := self._changed_data():
+            return Opened(broken=changed, fault="data")
         try:
             code = self._code = self._code or self._take_code()
         except DamagedError as error:
@@ -92,6 +103,22 @@ class Opener:
     def mended(self) -> str:
         """Return in words that the sources on this node were changed, and are put right; "" where not."""
         return self._unpacked.mended(self._read) if self._unpacked is not None else ""
+
+    def _changed_data(self) -> str:
+        """Return in what the data differ from those of the plan, "" where nothing is known; looked at once.
+
+        Raises:
+            TemporaryError: They cannot be read now.
+        """
+        if self._changed is None:
+            base = Path(self._directory)
+            if self._plan.splits_digest and not (self._directory and base.is_dir()):
+                self._ledger.note("data not compared", f"{base} is not there on this node")
+            try:
+                self._changed = "; ".join(data_difference(self._layout, base)) if self._directory else ""
+            except (DamagedError, UsageError) as error:
+                self._changed = error.message
+        return self._changed
 
     def _take_code(self) -> Code:
         """Return where the sources are: the newest when this worker began, until it ends.
@@ -138,7 +165,8 @@ class Opener:
             sys.stderr.write(f"hpc_search: {words}" + "\n")
         if answer["kind"] in ("broken", "differs"):
             host.close()
-            return Opened(broken=str(answer["detail"]), differs=answer["kind"] == "differs")
+            fault: Fault = "packages" if answer["kind"] == "differs" else "code"
+            return Opened(broken=str(answer["detail"]), fault=fault)
         self._ledger.note("environment", json.dumps(answer["versions"]))
         if answer["doubt"]:
             self._ledger.note("fork refused", answer["doubt"])

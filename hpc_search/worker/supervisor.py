@@ -284,7 +284,7 @@ class Supervisor:
         opened = self._hosting.open(number, self._tick, lambda: self._stopping)
         if not opened.broken or self._stopping:
             return self._stopping
-        leaving, words = self._failures.broken(number, opened.broken, differs=opened.differs)
+        leaving, words = self._failures.broken(number, opened.broken, opened.fault)
         self._ledger.give_back(self._queue, detail=words)
         self._queue = []
         return leaving

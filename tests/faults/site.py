@@ -35,11 +35,11 @@ class Site:
         self.layout = self.run.layout
         self.gate = root / "gate"
 
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a worker; what it says goes to worker.log."""
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker with further *arguments*; what it says goes to worker.log."""
         with (self.root / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "hpc_search", "work", str(self.layout.root)],
+                [sys.executable, "-m", "hpc_search", "work", str(self.layout.root), *arguments],
                 env={**os.environ, "HPC_TEST_ROOT": str(self.root), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -47,18 +47,18 @@ class Site:
             )
 
     @contextmanager
-    def worker(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
         """Start a worker and end it with the block, whatever happens."""
-        process = self.start(**environment)
+        process = self.start(*arguments, **environment)
         try:
             yield process
         finally:
             process.kill()
             process.wait(TIMEOUT)
 
-    def work(self, code: int = 0) -> str:
+    def work(self, code: int = 0, *arguments: str) -> str:
         """Run a worker to its end; return what it and those before it said."""
-        with self.worker() as process:
+        with self.worker(*arguments) as process:
             assert process.wait(TIMEOUT) == code, self.said()
         return self.said()
 

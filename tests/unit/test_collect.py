@@ -413,11 +413,14 @@ def test_audit_log_is_the_merge_by_time_worker_and_sequence(tmp_path: Path) -> N
 
     collect(layout)
 
-    lines = layout.audit.read_text().splitlines()
-    assert len(lines) == sum(map(len, run.lines.values()))
-    times = [line.split(" | ")[0] for line in lines]
+    lines = [line.split(" | ") for line in layout.audit.read_text().splitlines()]
+    # And one that says that it was planned.
+    assert len(lines) == sum(map(len, run.lines.values())) + 1
+    times = [line[0] for line in lines]
     assert times == sorted(times)
-    assert lines[0].startswith(f"1970-01-01T00:00:50.000+00:00 | {worker_id(2)} | claim | 1 1 | ")
+    claimed = next(line for line in lines if line[1] == "trial claimed")
+    assert claimed[0] == "1970-01-01T00:00:50.000+00:00"
+    assert claimed[2:4] == ["trial 1 attempt 1 point 1 fold 0 seed 0", f"worker {worker_id(2)}"]
     assert '"first\\nlast | line"' in layout.audit.read_text()
 
 

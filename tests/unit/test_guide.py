@@ -1,4 +1,4 @@
-"""The guide of the search language is true: each of its blocks is read, on top of a small search."""
+"""The guides are true: each block of a search file in them is read, on top of a small search."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ import pytest
 import hpc_search
 from hpc_search.config import load_search, parse_search
 
-GUIDE: Final = (Path(hpc_search.__file__).parent / "docs/search-language.md").read_text()
-BLOCKS: Final = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
+GUIDES: Final = ("search-language.md", "cross-validation.md")
+BLOCKS: Final = [
+    block
+    for name in GUIDES
+    for block in re.findall(
+        r"```yaml\n(.*?)```",
+        (Path(hpc_search.__file__).parent / "docs" / name).read_text(),
+        flags=re.DOTALL,
+    )
+]
 #: What a block is put on top of, and keys of which any one takes a line's place.
 BASE: Final = {
     "name: guide": (),

@@ -181,7 +181,7 @@ def test_what_cannot_be_resumed_is_refused() -> None:
         def __iter__(self) -> Iterator[int]:
             return iter(range(3))
 
-    for options in ({"dataset": Stream()}, {"batch_size": 0}, {"generator": None}, {"batch_sampler": None}):
+    for options in ({"dataset": Stream()}, {"batch_size": 0}, {"generator": None}, {"batch_sampler": [[0]]}):
         with pytest.raises(UsageError):
             make(**options)
     loader = make()

@@ -37,6 +37,7 @@ def of_file(table: Table, folds: Any, **more: Any) -> Split:
     return make_split(table, FILE, file=json.dumps({"folds": folds, **more}))
 
 
+@pytest.mark.data
 def test_real_spectra_have_4500_1500_1500_in_every_fold() -> None:
     names = ("spectra/folds.json", "spectra/spectra_for_fold/manifest.csv")
     content = members("spectra.tar.gz", names)

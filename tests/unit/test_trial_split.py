@@ -29,8 +29,8 @@ def layout(tmp_path: Path) -> Layout:
 
 def planned(root: Path, folds: FoldsSpec) -> Layout:
     """Write a table, and the manifests of a plan of it."""
-    rows = "".join(f"s{row:02},{row % 3},g{row // 2}\n" for row in range(ROWS))
-    (root / "data.csv").write_text(f"sample,label,group\n{rows}")
+    rows = "".join(f"s{row:02},{row % 3},{1000 + row}\n" for row in range(ROWS))
+    (root / "data.csv").write_text(f"sample,label,when\n{rows}")
     space = Space({"x": Choice((1, 2))})
     search = Search(
         name="example",
@@ -38,7 +38,7 @@ def planned(root: Path, folds: FoldsSpec) -> Layout:
         metric=Metric(name="acc", goal="max"),
         space=space,
         strategy=StrategySpec("grid"),
-        data=DataSpec(index="data.csv", id="sample", label="label"),
+        data=DataSpec(index="data.csv", id="sample", label="label", time="when"),
         folds=folds,
     )
     for name, content in manifests.make(search, root).files.items():
@@ -128,13 +128,16 @@ def test_data_that_are_not_those_of_the_plan_are_refused_by_name(
             check(ids)
 
 
-def test_rows_that_a_split_leaves_out_may_be_loaded(layout: Layout) -> None:
-    text = layout.splits_index.read_text()
-    layout.splits_index.write_text(text.replace(f'"rows": {ROWS}', f'"rows": {ROWS + 2}'))
-    split = read_split(layout, 0)
-    split.check([*everything(), "gap1", "gap2"])
-    with pytest.raises(UsageError, match="3 ids loaded that no manifest has"):
-        split.check([*everything(), "gap1", "gap2", "new"])
+def test_rows_that_a_split_leaves_out_may_be_loaded(tmp_path: Path) -> None:
+    sides = {"train": everything()[:9], "val": everything()[9:20], "test": everything()[20:27]}
+    (tmp_path / "folds.json").write_text(json.dumps({"folds": {"1": sides}}))
+    layout = planned(tmp_path, FoldsSpec(kind="file", file="folds.json"))
+    assert layout.splits_rest.exists()
+    split = read_split(layout, 1)
+    assert len({*split.train, *split.val}) < ROWS
+    split.check(everything())
+    with pytest.raises(UsageError, match="1 id loaded that no manifest has: 'new'"):
+        split.check([*everything(), "new"])
 
 
 # -- leaks
@@ -204,7 +207,7 @@ def test_a_program_gets_one_manifest_of_all_that_it_trains_on(
         found = environment(layout, tmp_path, refit=refit)
     assert list(found["split"]) == ["train"]
     text = Path(found["split"]["train"]).read_text()
-    assert text.splitlines()[0] == "id,label"
+    assert text.splitlines()[0] == "id,label,time"
     assert parse_manifest(text, "str") == read_split(layout, 2, refit).train
     layout.split_manifest(2, "val").write_text("id,label\n")
     with pytest.raises(DamagedError, match="changed after the plan"):

@@ -14,11 +14,13 @@ from tools.benchmarks import (
     overhead,
     packing,
     plan,
+    racing,
     restart,
     search,
     slots,
     startup,
     status_collect,
+    studies,
 )
 from tools.benchmarks.common import Report, add_common
 
@@ -59,6 +61,14 @@ _BENCHES: Final = {
     ),
     "search": Bench(
         "strategies, early stopping and their cost, beside Optuna's own: 25 minutes", search.add, search.run
+    ),
+    "racing": Bench(
+        "folds left out of simulated cross-validations, beside Optuna's pruners: an hour",
+        racing.add,
+        racing.run,
+    ),
+    "stats": Bench(
+        "coverage of intervals and sets on simulated studies with known truth", studies.add, studies.run
     ),
     "help": Bench("`--help`, and what an import of the core loads", startup.add, startup.run),
 }

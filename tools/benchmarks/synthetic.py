@@ -66,9 +66,9 @@ def write_search(place: Path, text: str, code: str = NOTHING) -> Path:
     return path
 
 
-def planned(place: Path, text: str) -> tuple[Layout, Plan]:
-    """Plan *text* into ``place/run`` in this process."""
-    made = planning.draft(write_search(place, text))
+def planned(place: Path, text: str, code: str = NOTHING) -> tuple[Layout, Plan]:
+    """Plan *text*, whose trials are *code*, into ``place/run`` in this process."""
+    made = planning.draft(write_search(place, text, code))
     layout = Layout(place / "run")
     planning.build(made, layout)
     return layout, planning.load_plan(layout)

@@ -16,6 +16,7 @@ from hpc_search import durable
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.records import journal as lines
+from tools.campaigns.audits import audit_problems
 
 #: Files of a run at most, whatever was done to it (invariant I8).
 MOST_FILES: Final = 1000
@@ -184,6 +185,7 @@ def verdict(run: Path, reference: Outcomes, rules: Rules = Rules()) -> list[str]
         *_commands(run, len(reference.results)),
         # Now that they are published they must still be the same.
         *_contradictions(layout, facts, before, rules),
+        *audit_problems(layout),
         *_files(run, rules),
     ]
 

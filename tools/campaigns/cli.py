@@ -21,6 +21,7 @@ CAMPAIGNS: Final[tuple[str, ...]] = (
     "disks",
     "powercut",
     "training",
+    "folds",
     "scheduler",
     "netfs",
     "syscalls",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hpc_search.records.journal import Verdict
 from hpc_search.records.search import PruningSpec
+from hpc_search.strategies import racing
 from hpc_search.strategies.pruning.judging import POINT, count, name
 from hpc_search.strategies.pruning.schedule import core, pauses, schedule
 
@@ -12,6 +13,8 @@ _DONE = {"continue": "goes on", "pause": "waits", "prune": "is pruned", "promote
 
 def in_words(verdict: Verdict, metric: str) -> str:
     """Return what was decided and from what, on one line."""
+    if verdict.race is not None:
+        return f"{verdict.rule}: {racing.in_words(verdict.race)}"
     head = f"{verdict.rule} at step {verdict.step} (rung {verdict.rung}): {_DONE[verdict.decision]}"
     if verdict.rule == POINT:
         return f"step {verdict.step}: is pruned; its point was pruned in trial {verdict.seen}"
