@@ -93,7 +93,7 @@ def test_the_search_bench_prints_times_of_reports_and_proposals_beside_optunas(t
 
 
 def test_the_stats_bench_prints_what_is_asked_beside_what_was_simulated(tmp_path: Path) -> None:
-    shown = bench(tmp_path, "stats", "--quick", "--studies", "4")
+    shown = bench(tmp_path, "stats", "--quick")
 
     assert "repeats       spread  0 rho 0 " in shown
     assert "learner       ridge classifiers" in shown

@@ -94,9 +94,7 @@ def study_of(values: Array, scores: Array | None = None, *, folds: bool = True) 
         ids = [list(range(fold * held, (fold + 1) * held)) for fold in range(count)]
         sizes = {fold: FoldSizes(len(scores) - held, held) for fold in range(count)}
         samples = {
-            point: [
-                FoldSamples(fold, 0, ids[fold], scores[ids[fold], point].tolist()) for fold in range(count)
-            ]
+            point: [FoldSamples(fold, 0, rows, scores[rows, point].tolist()) for fold, rows in enumerate(ids)]
             for point in range(points)
         }
     study = make_study(rank_points(rows, "max", lambda _: count), "max", sizes=sizes, samples=samples)

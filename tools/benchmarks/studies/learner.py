@@ -67,7 +67,7 @@ def cross_validate(data: Data) -> Array:
 
 
 @cache
-def truth(samples: int, training_sets: int = 1_000) -> tuple[float, ...]:
+def truth(samples: int, training_sets: int = 500) -> tuple[float, ...]:
     """Return the expected accuracy of each point on training sets of the size that *samples* leave."""
     random = np.random.default_rng(1)
     total = np.zeros(POINTS)
