@@ -16,7 +16,6 @@ from hpc_search.collect.sides import sizes_of
 from hpc_search.layout import Layout
 from hpc_search.records.search import Part
 from hpc_search.records.splits import SplitsIndex
-from hpc_search.space import Choice, Space
 from hpc_search.stats import (
     Chosen,
     Comparison,
@@ -26,10 +25,9 @@ from hpc_search.stats import (
     PointScore,
     Row,
     Selected,
-    choose,
     rank_points,
-    size_ratio,
 )
+from hpc_search.steering.choosing import by_rule
 
 if TYPE_CHECKING:
     from hpc_search.stats.study import Study
@@ -108,7 +106,7 @@ def judge(layout: Layout, found: Outcome, splits: SplitsIndex | None) -> Judgeme
         for fold in dict.fromkeys(fold for block in blocks for fold in block.folds)
         if fold in sizes
     ]
-    chosen = chosen_of(found, part, last, used)
+    chosen = _chosen_of(found, part, last, used)
     judged = Judgement(
         rule=part.choose.rule,
         simpler=part.choose.simpler,
@@ -175,27 +173,11 @@ def _best_of(study: Study, point: int) -> Study:
     return dataclasses.replace(study, points=points, means=means, units=units)
 
 
-def chosen_of(
+def _chosen_of(
     found: Outcome, part: Part, scores: Sequence[PointScore], sizes: Sequence[FoldSizes]
 ) -> Chosen | None:
-    """Return the point that the search's rule chooses from *scores*, as workers do for a refit."""
-    if part.choose.rule == "best":
-        return choose(scores, part.metric.goal)
     params = {score.point: found.params[found.of_point[score.point]] for score in scores}
-    return choose(
-        scores,
-        part.metric.goal,
-        simpler=part.choose.simpler,
-        params=params,
-        orders=orders_of(part.space),
-        ratio=size_ratio(sizes),
-    )
-
-
-def orders_of(space: Space) -> dict[str, tuple[Any, ...]]:
-    """Return the values of every parameter that has a list of them, in its order."""
-    listed = {name: one.values for name, one in space.dimensions.items() if isinstance(one, Choice)}
-    return listed | {name: values for group in space.linked for name, values in group.items()}
+    return by_rule(part, scores, params, sizes)
 
 
 def _outer(
@@ -224,7 +206,7 @@ def _outer_choice(
     rows: list[Row] = [row for score in scores for row in score.rows if row.fold in folds]
     seeds = len({row.seed for row in scores[0].rows})
     own = rank_points(rows, part.metric.goal, lambda _: len(folds) * seeds)
-    chosen = chosen_of(found, part, own, sizes)
+    chosen = _chosen_of(found, part, own, sizes)
     if chosen is None:
         return OuterChoice(outer=outer, folds=tuple(folds), point=None)
     score = next(one for one in own if one.point == chosen.point)

@@ -143,8 +143,7 @@ def _expected(disk: Disk, digests: Digests | None, plan: Plan) -> dict[str, str]
     names |= {"code.zip"} if plan.code_digest else set()
     origin = (disk.layout.provenance, disk.layout.code_diff)
     names |= {path.name for path in origin if disk.exists(path)}
-    for folder in (disk.layout.splits, disk.layout.vault) if plan.splits_digest else ():
-        names |= {disk.name(path) for path in disk.below(folder)}
+    names |= {disk.name(path) for path in disk.below(disk.layout.splits)} if plan.splits_digest else set()
     names |= {"splits/splits.json"} if plan.splits_digest else set()
     return dict.fromkeys(names, "")
 
@@ -230,8 +229,7 @@ def _archive_holds(path: Path, digest: str) -> bool:
 
 
 def _splits_digest(disk: Disk) -> str:
-    folders = (disk.layout.splits, disk.layout.vault)
-    files = {disk.name(path): disk.read(path) or b"" for folder in folders for path in disk.below(folder)}
+    files = {disk.name(path): disk.read(path) or b"" for path in disk.below(disk.layout.splits)}
     return digest(b"".join(name.encode() + b"\0" + files[name] for name in sorted(files)))
 
 

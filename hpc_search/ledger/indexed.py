@@ -283,8 +283,7 @@ class IndexedBook:
         read, unless it shall be the *whole*.
         """
         self._writer.flush()
-        reopened = self._reopen()
-        return reopened + (self._mark_all() if whole else self._mark_missing())
+        return self._reopen() + (self._mark_all() if whole else self._mark_missing())
 
     def _mark_missing(self) -> int:
         known: list[tuple[int, ...]] = []

@@ -76,6 +76,10 @@ def ready_to_test(run: Run, reason: str | None = None) -> Ready:
     looks = vault.looks(run.layout)
     if looks and reason is None and looks[-1].result is not None:
         raise _tested(run, looks)
+    if not looks and run.layout.result(final.NAME).exists():
+        message = f"results/{final.NAME} says that the test side was opened, and the records of it are gone"
+        hint = f"`hpc-search fsck {run.typed}` says what is missing; put vault/ back"
+        raise DamagedError(message, hint=hint)
     index = load_splits(run.layout) if run.plan.search.folds is not None else None
     _refuse(run, index)
     if words := damaged_splits(run.layout):

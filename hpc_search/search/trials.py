@@ -105,6 +105,9 @@ class Reran(NamedTuple):
             return None
         if self.recorded.state == "pruned" or self.end.state == self.recorded.state != "done":
             return None
+        if self.end.value is None and self.recorded.value is None:
+            # What trains the chosen point again may give none.
+            return None
         return (self.end.state, self.end.value) == (self.recorded.state, self.recorded.value)
 
 

@@ -49,17 +49,17 @@ def _by_units(points: Sequence[int], means: Array, units: Array, study: Study) -
     errors = sds * np.sqrt(1 / count + study.ratio)
     halves = errors * stdtrit(count - 1, (1 + LEVEL) / 2)
     word = f"corrected t on {count} folds" if study.folds else f"t on {count} seeds"
-    columns = (means, sds, errors, means - halves, means + halves)
+    table = np.stack([means, sds, errors, means - halves, means + halves], axis=1).tolist()
     return [
-        _interval(point, *row, count, word)
-        for point, *row in zip(points, *(column.tolist() for column in columns), strict=True)
+        _interval(point, mean, sd, error, low, high, count, word)
+        for point, (mean, sd, error, low, high) in zip(points, table, strict=True)
     ]
 
 
 def _interval(
     point: int, mean: float, sd: float | None, error: float, low: float, high: float, count: int, method: str
 ) -> Interval:
-    if not error or not (math.isfinite(low) and math.isfinite(high)):
+    if error <= 1e-12 * abs(mean) or not (math.isfinite(low) and math.isfinite(high)):
         return Interval(point, mean, sd, error, count, None, None, "all values are equal: no interval")
     return Interval(point, mean, sd, error, count, low, high, method)
 
@@ -70,7 +70,7 @@ def _by_samples(study: Study, clusters: Clusters) -> list[Interval]:
     count, units = len(clusters.parts), study.units[: clusters.points]
     errors = np.sqrt((clusters.scaled**2).sum(axis=0) * (1 + clusters.ratio))
     bands = _studentised(clusters)
-    sure = np.isfinite(bands).all(axis=0)
+    sure = np.asarray(np.isfinite(bands).all(axis=0))
     # One wrong answer in a hundred: many resamples have no spread at all.
     half = float(stdtrit(count - 1, (1 + LEVEL) / 2))
     bands[:, ~sure] = [[-half], [half]]
@@ -101,6 +101,7 @@ def _studentised(clusters: Clusters) -> Array:
         times = np.bincount(picks.ravel(), minlength=_CHUNK * count).reshape(_CHUNK, count).astype(np.float64)
         shift = times @ parts
         spread = (times @ squares - shift**2 / count) * (count / (count - 1))
-        rows.append(shift / np.sqrt(np.maximum(spread, 0)))
+        spread[spread < 1e-9 * squares.sum(axis=0)] = 0.0  # rounding
+        rows.append(shift / np.sqrt(spread))
     tail = (1 - LEVEL) / 2
     return np.asarray(np.quantile(np.concatenate(rows), [tail, 1 - tail], axis=0), dtype=np.float64)

@@ -8,7 +8,9 @@ import numpy as np
 
 from hpc_search.stats.study import Array, Clusters, Study
 
-DRAWS = 2_000  # of the errors of all points at once; fewer, at least 400, where there are many points
+DRAWS = 4_000  # of the errors of all points at once; fewer, at least 200, where there are many points
+
+_OUTLIER = 3.5  # robust standard deviations of the logarithm of a variance
 
 
 @dataclass(frozen=True)
@@ -98,21 +100,20 @@ def _from_samples(clusters: Clusters, points: int) -> Noise:
 def _from_units(study: Study) -> Noise:
     """Return the noise of a two-way layout (point, fold) without interaction; variances differ by point.
 
-    The second pass weighs the points when it takes out what the folds share, so that a point with wild
-    values does not spoil the others.
+    What the folds share is taken out with weights, so that a point with wild values does not spoil the
+    others.
     """
-    units = study.units
+    units = study.sign * study.units
     points, count = units.shape
     centred = units - units.mean(axis=1, keepdims=True)
-    weights = np.full(points, 1 / points)
-    moderated, df = np.zeros(points), float(count - 1)
-    for _ in range(2):
-        residuals = centred - weights @ centred
-        lost = np.maximum(1 - weights, 1e-9) * (count - 1)
-        moderated, df = moderate((residuals**2).sum(axis=1) / lost, count - 1)
-        if points < 3 or moderated.min() <= 0 or moderated.min() == moderated.max():
-            break
-        weights = 1 / moderated / (1 / moderated).sum()
+    rough, _ = moderate((centred - np.median(centred, axis=0)).var(axis=1, ddof=1), count - 1)
+    weights = 1 / np.maximum(rough, 1e-12 * rough.max())
+    weights = (
+        weights / weights.sum() if points > 2 and np.isfinite(weights).all() else np.full(points, 1 / points)
+    )
+    residuals = centred - weights @ centred
+    lost = np.maximum(1 - weights, 1e-9) * (count - 1)
+    moderated, df = moderate((residuals**2).sum(axis=1) / lost, count - 1)
     sizes = np.sqrt((residuals**2).sum(axis=1))
     unit_rows = residuals / np.where(sizes > 0, sizes, 1.0)[:, None]
     own = np.sqrt(moderated / count)
@@ -153,21 +154,28 @@ def moderate(variances: Array, df: float) -> tuple[Array, float]:
 
     Empirical Bayes with a scaled inverse chi-squared prior, whose parameters come from the mean and the
     variance of the logarithms (Smyth 2004, section 6.2, the moderated t-statistic of limma). Where the
-    variances differ no more than chance would have it, all become one.
+    variances differ no more than chance would have it, all become one. A variance far above all others
+    stays what it is and says nothing about them.
     """
     from scipy.special import digamma, polygamma
 
-    known = variances[variances > 0]
-    if len(known) < 3:
-        return (np.full_like(variances, variances.mean()), df * max(len(variances) - 1, 1))
-    logs = np.log(known) - digamma(df / 2) + np.log(df / 2)
-    excess = float(logs.var(ddof=1) - polygamma(1, df / 2))
-    pooled_df = df * (len(variances) - 1)
-    if excess <= 0:
+    pooled_df = df * max(len(variances) - 1, 1)
+    known = variances > 0
+    if known.sum() < 3 or not np.isfinite(variances).all():
         return np.full_like(variances, variances.mean()), pooled_df
+    logs = np.log(variances[known]) - digamma(df / 2) + np.log(df / 2)
+    chance = float(polygamma(1, df / 2))
+    middle = float(np.median(logs))
+    reach = _OUTLIER * max(1.4826 * float(np.median(np.abs(logs - middle))), np.sqrt(chance))
+    wild = np.zeros(len(variances), dtype=bool)
+    wild[known] = logs > middle + reach
+    logs = logs[logs <= middle + reach]
+    excess = float(logs.var(ddof=1)) - chance
+    if excess <= 0:
+        return np.where(wild, variances, variances[~wild].mean()), pooled_df
     prior_df = 2 * _inverse_trigamma(excess)
     centre = float(np.exp(logs.mean() + digamma(prior_df / 2) - np.log(prior_df / 2)))
-    moderated = (prior_df * centre + df * variances) / (prior_df + df)
+    moderated = np.where(wild, variances, (prior_df * centre + df * variances) / (prior_df + df))
     return np.asarray(moderated, dtype=np.float64), min(prior_df + df, pooled_df)
 
 

@@ -34,6 +34,8 @@ def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
         rises = [_rise(rule, gains, np.sqrt(times) * errors) / times for times in (1, 2, 3)]
         optimism = max(0.0, 3 * rises[0] - 3 * rises[1] + rises[2])
         low, high = _errors(noise, rule, gains, errors, row)
+    if not np.isfinite([optimism, low, high]).all():
+        return None
     mean = float(study.means[row])
     ends = sorted((mean - study.sign * high, mean - study.sign * low))
     return Selected(
@@ -99,6 +101,8 @@ def null_band(study: Study) -> NullBand | None:
             return None
         best = noise.draw().max(axis=1)
         centre = float(study.means.mean())
+        if not np.isfinite(best).all():
+            return None
     return NullBand(
         points=len(study.points),
         centre=centre,

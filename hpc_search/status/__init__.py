@@ -22,7 +22,7 @@ from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.site.shared import Desk, Queue, file_server_now
-from hpc_search.status import budget, estimate, folds, hours, index, slots, trials, words
+from hpc_search.status import budget, estimate, folds, hours, index, refits, slots, trials, words
 from hpc_search.status import staged as of_stages
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
@@ -219,6 +219,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
             *words.notes(layout, state, view, seats, facts.known),
             *words.searches(facts.staged.stopped, finished=not left),
             *words.mismatches(wrong, state, slots.replaced(facts.known)),
+            *refits.lines(layout, plan, facts.entries),
         ),
         next=words.next_step(layout, state, view, seats),
         budget=budget.used(layout, plan, facts.sight.rows).uses,

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import heapq
 import math
+import operator
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from statistics import fmean
@@ -242,31 +243,47 @@ def _dunnett(comparisons: int, freedom: int, error: float) -> float:
     """Return Dunnett's one-sided quantile: the best of so many means against one, all of equal variance.
 
     The integral over the shared mean and over the deviation (by its logarithm), both by sums over a grid,
-    which are exact to many digits for such smooth functions.
+    which are exact to many digits for such smooth functions. (SciPy would cost every worker a second.)
     """
-    # Heavy, and needed only where a race is on.
-    import numpy as np
-    from scipy.optimize import brentq  # type: ignore[import-untyped]
-    from scipy.special import gammaln, ndtr  # type: ignore[import-untyped]
+    # Beyond these there is nothing of the deviation's distribution.
+    low, high = -min(8.0, 1 + 30 / freedom), min(2.0, 5 / math.sqrt(freedom))
+    logs = [low + (high - low) * step / 63 for step in range(64)]
+    weights = [math.exp(freedom * (log - math.exp(2 * log) / 2 + 0.5)) for log in logs]
+    scales = [(math.exp(log), weight / math.fsum(weights)) for log, weight in zip(logs, weights, strict=True)]
+    means = [step / 6 for step in range(-50, 51)]
+    density = [math.exp(-mean * mean / 2) for mean in means]
+    whole = math.fsum(density)
 
-    logs = np.linspace(-8.0, 2.0, 400)
-    scales = np.exp(logs)
-    weights = np.exp(
-        freedom / 2 * np.log(freedom / 2) - gammaln(freedom / 2) + freedom * (logs - scales**2 / 2)
-    )
-    weights /= weights.sum()
-    means = np.arange(-8.5, 8.51, 0.125)
-    density = np.exp(-(means**2) / 2)
-    density /= density.sum()
+    def below(quantile: float) -> float:
+        """Return the probability that all means are below one that is *quantile* higher."""
+        half = math.sqrt(0.5)
+        chances = ((0.5 * math.erfc(-(mean + quantile) * half)) ** comparisons for mean in means)
+        return sum(map(operator.mul, density, chances)) / whole
 
     def beyond(quantile: float) -> float:
-        below = ndtr(means + math.sqrt(2) * quantile * scales[:, None]) ** comparisons
-        return float(weights @ ((1 - below) @ density)) - error
+        return sum(weight * (1 - below(math.sqrt(2) * quantile * scale)) for scale, weight in scales) - error
 
-    most = 4.0
-    while beyond(most) > 0:
-        most *= 2
-    return float(brentq(beyond, 0.0, most, xtol=1e-9)) if beyond(0.0) > 0 else 0.0
+    return _root(beyond)
+
+
+def _root(falling: Callable[[float], float]) -> float:
+    """Return where *falling* becomes 0, from 0 on (the Illinois method); 0 where it begins below."""
+    low, high = 0.0, 4.0
+    above, below = falling(low), falling(high)
+    while below > 0:
+        low, above, high = high, below, 2 * high
+        below = falling(high)
+    last = 0
+    while above > 0 and high - low > 1e-9 * high:
+        middle = (low * below - high * above) / (below - above)
+        value = falling(middle)
+        if abs(value) < 1e-15:
+            return middle
+        if value > 0:
+            low, above, below, last = middle, value, below / 2 if last > 0 else below, 1
+        else:
+            high, below, above, last = middle, value, above / 2 if last < 0 else above, -1
+    return (low + high) / 2 if above > 0 else 0.0
 
 
 # -- records

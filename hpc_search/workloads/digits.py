@@ -35,28 +35,50 @@ def rows(ids: tuple[str | int, ...]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pixels[index]), torch.from_numpy(digits[index])
 
 
+def network(trial: Trial) -> nn.Module:
+    """Return the network of the trial's width, untrained, on its device."""
+    width = trial.params["width"]
+    layers = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 10))
+    return layers.to(trial.device)
+
+
 def train(trial: Trial) -> dict[str, float]:
-    """Train on the fold's training images; return accuracy and loss on its validation images."""
+    """Train on the fold's training images; return accuracy and loss on its validation images, if any."""
     params = trial.params
     x, y = (part.to(trial.device) for part in rows(trial.split.train))
     x_val, y_val = (part.to(trial.device) for part in rows(trial.split.val))
-    width = params["width"]
-    model = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 10)).to(
-        trial.device
-    )
+    model = network(trial)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=params["learning_rate"], weight_decay=params["weight_decay"]
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, params["epochs"])
-    metrics = {"val_acc": 0.0, "val_loss": 0.0}
+    metrics = {"val_acc": 0.0, "val_loss": 0.0} if len(x_val) else {}
     start = trial.restore(model=model, optimizer=optimizer, schedule=schedule, metrics=metrics)
     for epoch in range(start, params["epochs"]):
         _epoch(model, optimizer, x, y, params["batch_size"])
         schedule.step()
-        metrics |= _evaluate(model, x_val, y_val)
+        if len(x_val):
+            metrics |= _scores(model, x_val, y_val)
         trial.report(epoch, **metrics)
         trial.save(epoch + 1, model=model, optimizer=optimizer, schedule=schedule, metrics=metrics)
     return metrics
+
+
+def evaluate(trial: Trial) -> dict[str, float]:
+    """Return accuracy and loss on the test images of what `refit` trained, and which of them it got right."""
+    x, y = (part.to(trial.device) for part in rows(trial.split.test))
+    model = network(trial)
+    trial.restore(model=model)
+    trial.report_samples(trial.split.test, _right(model, x, y))
+    found = _scores(model, x, y)
+    return {"val_acc": found["val_acc"], "loss": found["val_loss"]}
+
+
+@torch.no_grad()
+def _right(model: nn.Module, x: Tensor, y: Tensor) -> list[float]:
+    model.eval()
+    right: list[float] = (model(x).argmax(1) == y).float().tolist()
+    return right
 
 
 def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, batch: int) -> None:
@@ -69,7 +91,7 @@ def _epoch(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Ten
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
+def _scores(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
     model.eval()
     scores = model(x)
     loss = nn.functional.cross_entropy(scores, y).item()

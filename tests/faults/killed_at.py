@@ -56,6 +56,10 @@ def _some(result: object, *_: object) -> bool:
     return bool(result)
 
 
+def _dropped(_: object, ends: list[End]) -> bool:
+    return bool(ends)
+
+
 MOMENTS: Final = {
     "reported, not judged": Moment(Referee, "judge", before=True),
     "judged, not told": Moment(Attempt, "_answer", before=True),
@@ -68,6 +72,8 @@ MOMENTS: Final = {
     "sealed, not derived": Moment(stages, "seal_results", before=False),
     "derived, not published": Moment(Gates, "publish", before=True),
     "published": Moment(Gates, "publish", before=False),
+    "race decided, not ended": Moment(Referee, "_finish", before=True, when=_dropped),
+    "race ended, not marked": Moment(Referee, "_finish", before=False, when=_dropped),
     "owned to be ended": Moment(Ledger, "end_paused", before=False, when=_some),
 }
 

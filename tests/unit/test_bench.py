@@ -92,6 +92,17 @@ def test_the_search_bench_prints_times_of_reports_and_proposals_beside_optunas(t
     assert len(re.findall(r": over Optuna's journal: [\d.,]+ times \(asked: >= 10 times\)", shown)) == 3
 
 
+def test_the_stats_bench_prints_what_is_asked_beside_what_was_simulated(tmp_path: Path) -> None:
+    shown = bench(tmp_path, "stats", "--quick")
+
+    assert "repeats       spread  0 rho 0 " in shown
+    assert "learner       ridge classifiers" in shown
+    for figure in ("fixed point's interval covers, folds", "aware interval covers", "contains the true best"):
+        assert re.search(
+            rf"(PASS|FAIL)  .*{figure}: [\d.]+ of studies \(asked: >= 0.9\d* of studies\)", shown
+        )
+
+
 def test_pairs_beyond_chance_are_found_and_several_tests_are_corrected() -> None:
     ours = [float(number) for number in range(20)]
     assert testing.worse([value + 1 for value in ours], ours) < 0.001

@@ -173,11 +173,11 @@ def test_scores_of_samples_give_the_interval(tmp_path: Path) -> None:
 
 
 def test_groups_of_the_manifests_are_the_units_of_the_interval(tmp_path: Path) -> None:
-    layout = scored(tmp_path / "run", groups=20).write()
+    layout = scored(tmp_path / "run", groups=25).write()
 
     collect(layout)
 
-    assert "20 groups" in document(layout, "selection.json")["intervals"][0]["method"]
+    assert "25 groups" in document(layout, "selection.json")["intervals"][0]["method"]
 
 
 def test_scores_of_a_worker_that_is_gone_are_read_from_the_archive(tmp_path: Path) -> None:

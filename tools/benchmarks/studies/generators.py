@@ -19,7 +19,6 @@ from tools.benchmarks.studies import learner
 POINTS: Final = 18
 FOLDS: Final = 5
 SAMPLES: Final = 200
-LEARNER_SAMPLES: Final = 200
 #: The error that folds share since their training sets overlap, of a fold's variance (Nadeau and Bengio).
 SHARED: Final = 1 / FOLDS
 
@@ -62,8 +61,8 @@ class Setting:
 def draw(setting: Setting, random: np.random.Generator) -> tuple[Study, Array]:
     """Return one study and the true score of each point by number."""
     if not setting.made:
-        truth = np.array(learner.truth(LEARNER_SAMPLES))
-        scores = learner.cross_validate(learner.draw(random, LEARNER_SAMPLES))
+        truth = np.array(learner.truth(learner.SAMPLES))
+        scores = learner.cross_validate(learner.draw(random, learner.SAMPLES))
         return study_of(by_fold(scores), scores if setting.kind == "learner" else None), truth
     truth = _truth(setting, random)
     if setting.kind == "samples":
@@ -95,7 +94,7 @@ def study_of(values: Array, scores: Array | None = None, *, folds: bool = True) 
         ids = [list(range(fold * held, (fold + 1) * held)) for fold in range(count)]
         sizes = {fold: FoldSizes(len(scores) - held, held) for fold in range(count)}
         samples = {
-            point: [FoldSamples(fold, 0, ids[fold], scores[ids[fold], point]) for fold in range(count)]
+            point: [FoldSamples(fold, 0, rows, scores[rows, point].tolist()) for fold, rows in enumerate(ids)]
             for point in range(points)
         }
     study = make_study(rank_points(rows, "max", lambda _: count), "max", sizes=sizes, samples=samples)

@@ -22,6 +22,7 @@ USED: Final = (4, 12, 40)
 PENALTIES: Final = (0.1, 3.0, 10.0, 30.0, 100.0, 1000.0)
 POINTS: Final = len(USED) * len(PENALTIES)
 FOLDS: Final = 5
+SAMPLES: Final = 200
 SIGNAL: Final = np.where(np.arange(FEATURES) < 16, 0.55 * 0.85 ** np.arange(FEATURES), 0.0)
 
 
@@ -66,7 +67,7 @@ def cross_validate(data: Data) -> Array:
 
 
 @cache
-def truth(samples: int, training_sets: int = 4_000) -> tuple[float, ...]:
+def truth(samples: int, training_sets: int = 500) -> tuple[float, ...]:
     """Return the expected accuracy of each point on training sets of the size that *samples* leave."""
     random = np.random.default_rng(1)
     total = np.zeros(POINTS)

@@ -1,0 +1,224 @@
+"""`refit` and `test` by the command line: the chosen point again, and one look at the test side."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpc_search.layout import Layout
+from tests.e2e.command_line import Desk
+from tests.refit_run import SEARCH, TRAIN, desk, refitted
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose search and refit are done."""
+    return refitted(tmp_path_factory.mktemp("done")).root
+
+
+@pytest.fixture
+def ready(done: Path, tmp_path: Path) -> Desk:
+    """A copy of it, at home where it is."""
+    shutil.copytree(done, tmp_path / "desk")
+    made = Desk(tmp_path / "desk")
+    made.good("fsck", "runs/example", "--adopt")
+    return made
+
+
+def layout(made: Desk) -> Layout:
+    return Layout(made.root / "runs/example")
+
+
+def final(made: Desk) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(layout(made).result("final_test_results.json").read_text())
+    return found
+
+
+def answer(made: Desk, text: str) -> tuple[int, str]:
+    """Call `test` in a terminal and type *text*; return the exit code and what it printed."""
+    outside, inside = pty.openpty()
+    argv = made.argv("test", "runs/example")
+    process = subprocess.Popen(
+        argv, cwd=made.root, env=made.variables(), stdin=inside, stdout=inside, stderr=inside
+    )
+    os.close(inside)
+    os.write(outside, f"{text}\n".encode())
+    said = b""
+    while True:
+        try:
+            piece = os.read(outside, 1 << 16)
+        except OSError:
+            break
+        if not piece:
+            break
+        said += piece
+    os.close(outside)
+    return process.wait(60), said.decode()
+
+
+def test_a_refit_begins_by_itself_and_the_test_side_is_looked_at_once(ready: Desk) -> None:
+    assert "already refitted" in ready.good("refit", "runs/example")
+    assert "refit: 2 of 2 done" in ready.good("status", "runs/example")
+    before = {path: path.read_bytes() for path in layout(ready).checkpoints.rglob("*.h5")}
+    assert len(before) == 2, "what the search trained is gone, what the refit trained is kept"
+
+    said = ready.refused("test", "runs/example")
+    assert "there is no terminal to confirm it" in said
+    assert "--yes" in said
+    assert not layout(ready).vault.exists()
+    said = ready.good("test", "runs/example", "--yes")
+    assert "test: acc = 0.875" in said
+    assert "95 % interval" in said
+    assert "the test side was opened once: " in said
+    found = final(ready)
+    assert (found["opened"], [one["trial"] for one in found["units"]]) == (1, [6, 7])
+    assert [one["metrics"]["rows"] for one in found["units"]] == [24.0, 24.0]
+    assert found["values"][0]["interval"]["over"] == "24 samples"
+    assert before == {path: path.read_bytes() for path in layout(ready).checkpoints.rglob("*.h5")}
+    assert not [*layout(ready).reruns.iterdir()]
+    assert "all of it verifies" in ready.good("fsck", "runs/example")
+    assert "test side: opened 2" in ready.good("status", "runs/example")
+    assert "test: acc = 0.875" in ready.good("collect", "runs/example")
+
+    said = ready.refused("test", "runs/example", "--yes")
+    assert "the test side was opened 2" in said
+    assert "acc = 0.875" in said
+    assert "needs a reason" in ready.refused("test", "runs/example", "--yes", "--force", " ")
+    said = ready.good("test", "runs/example", "--yes", "--force", "the metric had a bug")
+    assert "opened 2 times" in said
+    assert "2: the metric had a bug" in said
+    assert [one["reason"] for one in final(ready)["openings"]] == ["", "the metric had a bug"]
+    told = json.loads(ready.good("test", "runs/example", "--yes", "--force", "third", "--json"))
+    assert told["opened"] == 3
+
+
+def test_in_a_terminal_the_name_of_the_run_is_typed(ready: Desk) -> None:
+    code, said = answer(ready, "yes")
+    assert (code, "nothing was opened" in said) == (2, True), said
+    assert "this opens the test side of runs/example: 24 rows" in said
+    assert not layout(ready).vault.exists()
+    code, said = answer(ready, "example")
+    assert (code, "test: acc = 0.875" in said) == (0, True), said
+
+
+def test_before_anything_finished_nothing_is_refitted_or_tested(tmp_path: Path) -> None:
+    made = desk(tmp_path)
+    made.good("plan", "search.yaml")
+    for verb in (["refit", "runs/example"], ["test", "runs/example", "--yes"]):
+        said = made.refused(*verb)
+        assert "the search has not ended: 6 of 6 trials are left (0, 1, 2, 3, 4, ...)" in said
+        assert "`hpc-search submit runs/example` goes on; the refit then begins by itself" in said
+    assert not layout(made).vault.exists()
+
+
+def test_a_test_side_is_not_trained_on_before_it_was_looked_at(ready: Desk) -> None:
+    said = ready.refused("refit", "runs/example", "--on", "everything")
+    assert "all folds share one test side" in said
+    assert "another refit is another run" in ready.refused("refit", "runs/example", "--on", "train")
+    assert "point 1 cannot be refitted: point 2 was" in ready.refused("refit", "runs/example", "--point", "1")
+    ready.good("test", "runs/example", "--yes")
+    options = ("--launcher", "local", "--workers", "1", "--wait")
+    said = ready.good("refit", "runs/example", "--on", "everything", "--seeds", "1", *options)
+    assert "point 2, " in said
+    assert "again on everything, seed 0" in said
+    assert "9 of 9 trials finished" in ready.good("collect", "runs/example")
+    assert "the test side was opened 2" in ready.refused("test", "runs/example", "--yes")
+
+
+def test_a_search_without_a_refit_gets_one_and_further_seeds_of_it(tmp_path: Path) -> None:
+    made = refitted(tmp_path, SEARCH.replace("refit: {seeds: [0, 1]}\n", ""))
+    said = made.refused("test", "runs/example", "--yes")
+    assert "nothing was refitted: `hpc-search refit runs/example` trains the chosen point" in said
+    options = ("--launcher", "local", "--workers", "1", "--wait")
+    assert "no point 7" in made.refused("refit", "runs/example", "--point", "7")
+    said = made.good("refit", "runs/example", "--point", "2", *options)
+    assert "point 2, as asked for; by acc (max) it is number 1 of 3 complete points" in said
+    assert "again on train+val, seed 0" in said
+    assert "already refitted" in made.good("refit", "runs/example")
+    said = made.good("refit", "runs/example", "--seeds", "3", *options)
+    assert "seeds 1, 2" in said
+    made.good("test", "runs/example", "--yes")
+    assert [one["seed"] for one in final(made)["units"]] == [0, 1, 2]
+    assert {one["point"] for one in final(made)["units"]} == {2}
+    assert "all of it verifies" in made.good("fsck", "runs/example")
+
+
+def test_what_is_missing_for_a_test_is_told_at_once(tmp_path: Path) -> None:
+    text = SEARCH.replace("test: train.py:evaluate\n", "").replace(", test_share: 0.25", "")
+    made = refitted(tmp_path, text)
+    said = made.refused("test", "runs/example", "--yes")
+    assert "write `test: train.py:evaluate` (test) into it" in said
+    assert "the plan has no test side" in said
+    assert not layout(made).vault.exists()
+
+
+def test_a_state_or_a_manifest_that_was_edited_is_not_tested(ready: Desk) -> None:
+    [slot] = layout(ready).checkpoint_dir(7).glob("*.h5")
+    content = slot.read_bytes()
+    slot.write_bytes(content[:-9] + b"x" + content[-8:])
+    said = ready.refused("test", "runs/example", "--yes", code=4)
+    assert f"{slot.name} is not as it was saved" in said
+    slot.unlink()
+    assert "trial 7 kept no state" in ready.refused("test", "runs/example", "--yes", code=4)
+    slot.write_bytes(content)
+    manifest = layout(ready).split_manifest(1, "test")
+    text = manifest.read_text()
+    manifest.write_text(text.replace("s", "t", 1))
+    assert "is not what was planned" in ready.refused("test", "runs/example", "--yes", code=4)
+    manifest.write_text(text)
+    assert not layout(ready).vault.exists()
+    ready.good("test", "runs/example", "--yes")
+
+
+def test_a_test_that_fails_goes_on_with_the_same_opening_after_its_code_was_corrected(tmp_path: Path) -> None:
+    made = refitted(
+        tmp_path, train=TRAIN.replace("    right =", "    raise ValueError('no such file')\n    right =")
+    )
+    failed = made("test", "runs/example", "--yes")
+    assert failed.code == 1
+    assert "the test of trial 6 failed: " in failed.err
+    assert "ValueError: no such file" in failed.err
+    assert "nothing came of it yet" in made.good("status", "runs/example")
+    [slot] = layout(made).checkpoint_dir(7).glob("*.h5")
+    kept = slot.rename(slot.with_suffix(".kept"))
+    assert "was for other states" in made.refused("test", "runs/example", "--yes", code=4)
+    kept.rename(slot)
+    made.write("train.py", TRAIN)
+    made.good("submit", "runs/example", "--resnapshot", "--launcher", "local")
+    made.good("test", "runs/example", "--yes")
+    found = final(made)
+    assert (found["opened"], found["openings"][0]["interrupted"]) == (1, 1)
+    codes = [json.loads(path.read_text())["by"]["code"] for path in sorted(layout(made).vault.iterdir())]
+    assert len(set(codes)) == 2, "the opening says with which code, and so does whoever went on"
+
+
+def test_records_of_the_vault_are_checked_and_no_repair_removes_an_opening(ready: Desk) -> None:
+    ready.good("test", "runs/example", "--yes")
+    opening, result = layout(ready).vault_opening(1), layout(ready).vault_result(1)
+    content = opening.read_bytes()
+    opening.write_bytes(content.replace(b'"user":"', b'"user":"x', 1))
+    assert "vault/opening.001.json: it does not verify" in ready(*_fsck()).out
+    said = ready(*_fsck("--repair"))
+    assert "who opened the test side" in said.out
+    assert opening.exists()
+    assert "does not verify" in ready.refused("test", "runs/example", "--yes", code=4)
+    opening.unlink()
+    assert "vault/opening.001.json: it is missing" in ready(*_fsck()).out
+    opening.write_bytes(content)
+    result.unlink()
+    assert "nothing came of it yet" in ready(*_fsck()).out
+    opening.unlink()
+    said = ready(*_fsck()).out
+    assert "vault: its records are gone" in said
+    assert "the records of it are gone" in ready.refused("test", "runs/example", "--yes", code=4)
+
+
+def _fsck(*more: str) -> tuple[str, ...]:
+    return ("fsck", "runs/example", *more)
