@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc_search.layout import WORKER_ID, Layout, parse_journal, parse_slot, runs_root
+from hpc_search.layout import WORKER_ID, Layout, parse_journal, parse_slot
+from hpc_search.search.runs import runs_root
 
 WORKER = "0123456789abcdef"
 LAYOUT = Layout(Path("RUN"))
