@@ -117,3 +117,13 @@ def test_the_same_training_has_the_same_curve_and_learns() -> None:
     assert (one == again).all()
     assert one.shape == (2, 5)
     assert min(row[-1] / row[0] for row in one) < 1
+
+
+def test_the_racing_bench_prints_what_is_saved_beside_optunas_pruners(tmp_path: Path) -> None:
+    shown = bench(
+        tmp_path, "racing", "--studies", "2", "--peers", "1", "--real", "0", "--spreads", "3",
+        "--workers", "4",
+    )  # fmt: skip
+
+    assert re.search(r"independent +spread 3 +W=4 +ours +saved +[\d.]+%  regret [\d.]+", shown)
+    assert re.search(r"correlated +spread 3 +W=4 +WilcoxonPruner +saved", shown)

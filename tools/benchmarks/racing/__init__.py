@@ -13,12 +13,12 @@ from tools.benchmarks import common
 from tools.benchmarks.common import Report
 from tools.benchmarks.racing import contenders, real, studies
 
-_SPREADS: Final = (0.0, 1.0, 3.0, 10.0)
+_SPREADS: Final = (0, 1, 3, 10)
 _WORKERS: Final = (4, 64)
 #: Noise with which Optuna's pruners are compared; with the others only our error is looked at.
 _COMPARED: Final = ("independent", "correlated")
 #: Asked: so much is saved at so many workers, from this spread on.
-_ASKED: Final = (0.4, 4, 3.0)
+_ASKED: Final = (0.4, 4, 3)
 #: Deviations of a simulated figure that it may be off by.
 _SURE: Final = 3.0
 
@@ -46,6 +46,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--studies", type=int, default=1000, help="of each row")
     parser.add_argument("--peers", type=int, help="studies of each row of Optuna's (default: as many)")
+    parser.add_argument("--spreads", type=common.numbers, default=list(_SPREADS), metavar="0,1,3,10")
+    parser.add_argument("--workers", type=common.numbers, default=list(_WORKERS), metavar="4,64")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--real", type=int, default=4, help="studies through real workers")
 
@@ -62,7 +64,7 @@ def run(given: argparse.Namespace, report: Report) -> None:
     for noise, words in studies.NOISES.items():
         report.say(f"  {noise}: {words}")
     found: dict[Row, list[Found]] = {}
-    for row, outcomes in _outcomes([*_rows(peers)], given.studies, peers, given.processes):
+    for row, outcomes in _outcomes([*_rows(given, peers)], given.studies, peers, given.processes):
         found[row] = outcomes
         report.say(_shown(row, outcomes))
     _judge(report, found)
@@ -70,13 +72,13 @@ def run(given: argparse.Namespace, report: Report) -> None:
         real.measure(report, place, given.real)
 
 
-def _rows(peers: int) -> Iterator[Row]:
+def _rows(given: argparse.Namespace, peers: int) -> Iterator[Row]:
     """Yield ours first, which takes minutes; then Optuna's, which take an hour."""
     every = [
         Row(noise, spread, workers, name)
-        for workers in _WORKERS
+        for workers in given.workers
         for noise in studies.NOISES
-        for spread in _SPREADS
+        for spread in given.spreads
         for name in contenders.NAMES
     ]
     yield from (row for row in every if row.name in contenders.OURS)
