@@ -1,4 +1,4 @@
-"""A refit on a real cluster: `refit` adds and submits it, and its states can be tested from the login node."""
+"""A refit on a real cluster: `refit` adds it and submits it, and its states are tested from here."""
 
 from __future__ import annotations
 
