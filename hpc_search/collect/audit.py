@@ -80,7 +80,7 @@ def merged(files: Files, plan: Plan, journals: Iterable[JournalFile]) -> list[En
     subjects = _Subjects(plan)
     ends: dict[str, float] = {}
     entries = list(_of_journals(journals, subjects, ends))
-    for one in happenings(files, plan, ends):
+    for one in happenings(files, plan, ends, subjects.folds):
         line = f"{iso_time(one.time)} | {one.event} | {one.about} | {one.by} | {one.text}\n"
         entries.append(Entry(one.time, one.source, one.number, line, one.folds))
     entries.sort(key=lambda entry: entry[:3])
@@ -150,6 +150,9 @@ class _Subjects:
         if found is None:
             found = self._known[trial] = self._look(trial)
         return found
+
+    def folds(self, trial: int) -> frozenset[int]:
+        return self(trial)[1]
 
     def _look(self, trial: int) -> tuple[str, frozenset[int]]:
         if not 0 <= trial < self._end:

@@ -220,7 +220,7 @@ def _best_rows(one: SearchFound) -> list[str]:
 
 
 def _stage_row(one: StageFound) -> str:
-    name = " ".join(filter(None, [one.search, one.stage]))
+    name = " ".join(filter(None, [one.search, one.stage])) or "search"
     best = "" if one.mean is None else f"; best {one.metric} {one.mean:.6g} (point {one.point})"
     done = f"{one.finished} of {one.trials} trials, {one.points_complete} of {one.points} points complete"
     return f"  {name}: {done}{best}"

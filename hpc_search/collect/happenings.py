@@ -66,13 +66,22 @@ class Files(NamedTuple):
         return path.relative_to(self.layout.root).as_posix()
 
 
-def happenings(files: Files, plan: Plan, ends: Mapping[str, float]) -> Iterator[Happening]:
-    """Yield what happened; *ends* is the time of every end record by its checksum."""
+def happenings(
+    files: Files, plan: Plan, ends: Mapping[str, float], folds_of: Callable[[int], frozenset[int]]
+) -> Iterator[Happening]:
+    """Yield what happened.
+
+    Args:
+        files: The files of the run.
+        plan: Its newest plan.
+        ends: The time of every end record by its checksum.
+        folds_of: What gives the fold that a trial is of.
+    """
     yield from _plans(files)
     yield from _splits(files, plan)
     yield from _submissions(files)
     yield from _snapshots(files)
-    yield from _stages(files, plan, ends)
+    yield from _stages(files, plan, ends, folds_of)
     yield from _vault(files)
 
 
@@ -161,7 +170,9 @@ def _numbered(files: Files, directory: Path) -> list[tuple[Path, int]]:
     return [(directory / match[0], int(match[1])) for match in names]
 
 
-def _stages(files: Files, plan: Plan, ends: Mapping[str, float]) -> Iterator[Happening]:
+def _stages(
+    files: Files, plan: Plan, ends: Mapping[str, float], folds_of: Callable[[int], frozenset[int]]
+) -> Iterator[Happening]:
     for path, number in _numbered(files, files.layout.stages):
         opened = files.record(path, Opened)
         if opened is None or number >= len(plan.blocks):
@@ -173,9 +184,8 @@ def _stages(files: Files, plan: Plan, ends: Mapping[str, float]) -> Iterator[Hap
         name = " ".join(filter(None, (block.part, block.stage_name or block.refit))) or f"block {number}"
         text = f"trials={block.first}-{block.first + block.trials - 1} from={len(opened.of)} results"
         text += f" why={json_text(opened.why)}" if opened.why else ""
-        yield Happening(
-            when, files.name(path), 1, event, f"stage {name}", "ledger", text, frozenset(block.folds) or None
-        )
+        folds = frozenset(block.folds).union(*map(folds_of, opened.of)) or None
+        yield Happening(when, files.name(path), 1, event, f"stage {name}", "ledger", text, folds)
 
 
 def _vault(files: Files) -> Iterator[Happening]:
@@ -185,8 +195,9 @@ def _vault(files: Files) -> Iterator[Happening]:
         path = directory / name
         kind = name.partition(".")[0]
         if kind == "opening" and (opening := files.record(path, Opening)) is not None:
-            tested = [unit.fold for unit in opening.units if unit.fold is not None]
-            folds[opening.number] = frozenset(tested) or None
+            tested = {unit.fold for unit in opening.units if unit.fold is not None}
+            chose = [frozenset(unit.chose) for unit in opening.units]
+            folds[opening.number] = frozenset(tested).union(*chose) or None
             text = f"trials={','.join(str(unit.trial) for unit in opening.units)}"
             text += f" reason={json_text(opening.reason)}" if opening.reason else ""
             yield _look(files, path, "test opened", opening.number, opening.by, text, folds)

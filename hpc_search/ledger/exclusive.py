@@ -58,7 +58,9 @@ class ExclusiveBook:
         self._unlearned = False
         self._skipped = os.fspath(layout.skipped)
         self._held = Holdings(self._superblocks)
-        self._vacant = Vacant(self._superblocks, gates, worker)
+        self._vacant = Vacant(
+            self._superblocks, gates, worker, in_order=any(block.racing for block in plan.blocks)
+        )
         #: What the journals said, when this worker started, of trials that are not final.
         self._known: Mapping[int, Entry] = {}
         self._look_for_retries()

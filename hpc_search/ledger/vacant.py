@@ -11,13 +11,18 @@ from hpc_search.ledger.superblocks import SUPERBLOCK, Block, Superblock, Superbl
 
 #: Claims lost to others before the superblock is listed again.
 _LOSSES: Final = 3
+#: Where order matters, a lost claim is followed by one of the first so many, twice as many each time.
+_NEAR: Final = 4
 
 
 class Vacant:
     """The blocks of a run that one worker may claim first, in order."""
 
-    def __init__(self, superblocks: Superblocks, gates: Gates, worker: str) -> None:
-        """Claim for *worker*."""
+    def __init__(
+        self, superblocks: Superblocks, gates: Gates, worker: str, *, in_order: bool = False
+    ) -> None:
+        """Claim for *worker*; *in_order* as far as others let it, where later trials may be left out."""
+        self._in_order = in_order
         self._superblocks = superblocks
         self._gates = gates
         self._worker = worker
@@ -48,13 +53,14 @@ class Vacant:
         return None
 
     def _claim_in(self, number: int, size: int) -> tuple[Superblock, Block] | None:
-        """Claim a free block of superblock *number*: the first one, or any where others are at it too."""
+        """Claim a free block of superblock *number*: the first one, or another where others are at it too."""
         superblock = self._at
         if superblock is None or superblock.number != number:
             superblock = self._superblocks.open(number, size)
         losses = 0
         while superblock is not None and (free := self._free(superblock)):
-            index = random.choice(free) if losses else free[0]
+            near = free[: _NEAR << losses] if self._in_order else free
+            index = random.choice(near) if losses else free[0]
             block = superblock.block(index)
             superblock.claims[index] = 1
             if self._superblocks.claim(block, 1, self._worker):

@@ -236,7 +236,7 @@ def _stages(status: Status, width: int, shown: int) -> list[Line]:
 
 
 def _stage(one: Stage) -> list[str]:
-    name = " ".join(filter(None, [one.search, one.stage]))
+    name = " ".join(filter(None, [one.search, one.stage])) or "search"
     failed = [f"{one.failed:,} failed"] if one.failed else []
     pruned = [f"{one.pruned:,} pruned"] if one.pruned else []
     best = (

@@ -7,16 +7,13 @@ from collections.abc import Collection
 from statistics import fmean
 from typing import NamedTuple
 
-import msgspec
-
-from hpc_search import durable
 from hpc_search.layout import Layout
 from hpc_search.ledger import Claimed
 from hpc_search.ledger.follower import Follower
 from hpc_search.planning.numbers import split_number
+from hpc_search.planning.reading import load_splits
 from hpc_search.records.journal import End, Verdict
 from hpc_search.records.plan import Block, Plan
-from hpc_search.records.splits import SplitsIndex
 from hpc_search.stats import FoldSizes, size_ratio
 from hpc_search.strategies import narrowing, racing
 
@@ -163,7 +160,7 @@ def _kept(plan: Plan, block: Block, points: int) -> int:
 
 def _ratio(layout: Layout, folds: Collection[int]) -> float:
     """Return the size of the validation sides of *folds* over that of their training sides."""
-    splits = msgspec.json.decode(durable.read_bytes(layout.splits_index), type=SplitsIndex)
+    splits = load_splits(layout)
     sizes = [
         FoldSizes(*(splits.files[fold.sides[side]].rows for side in ("train", "val")))
         for fold in splits.folds

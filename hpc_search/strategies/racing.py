@@ -258,7 +258,7 @@ def _dunnett(comparisons: int, freedom: int, error: float) -> float:
         """Return the probability that all means are below one that is *quantile* higher."""
         half = math.sqrt(0.5)
         chances = ((0.5 * math.erfc(-(mean + quantile) * half)) ** comparisons for mean in means)
-        return sum(map(operator.mul, density, chances)) / whole
+        return math.fsum(map(operator.mul, density, chances)) / whole
 
     def beyond(quantile: float) -> float:
         return sum(weight * (1 - below(math.sqrt(2) * quantile * scale)) for scale, weight in scales) - error

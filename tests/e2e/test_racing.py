@@ -81,9 +81,11 @@ def test_four_workers_leave_folds_out_and_change_no_value_of_the_others(
     found = checked(site)
     done, pruned = numbers(found, "done"), numbers(found, "pruned")
     assert done | pruned == set(range(45))
-    # Of nine points most are far behind after two folds; all of them have these, and the best one has all.
+    # Of nine points most are far behind after two folds; the best one has all. Where no lock says who is
+    # next, claims are not always in order: a point may have folds 0 and 2 when it is out.
     assert len(pruned) >= 12
-    assert done >= {*range(18), *range(4, 45, 9)}
+    assert done >= {*range(9), *range(4, 45, 9)}
+    assert all(len(done & {*range(point, 45, 9)}) >= 2 for point in range(9))
     assert {number: found[number][1] for number in done} == {number: value(number) for number in done}
     ends = [one.end for one in site.results().values()]
     saved = left_out(read_verdicts(site.layout), ends)

@@ -35,10 +35,8 @@ def audit_problems(layout: Layout) -> list[str]:
         problems += _incomplete(name, lines, [one for one, of in wanted.items() if of == fold])
         extra = Counter(lines) - Counter(whole)
         problems += [f"{name}: a line that audit.log does not have: {line}" for line in extra]
-        others = sorted(
-            {_trial(line) for line in lines} - {trial for trial, of in folds.items() if of == fold} - {-1}
-        )
-        problems += [f"{name}: lines of trial {trial}, of another fold" for trial in others if trial in folds]
+        others = {trial for trial in map(_trial, lines) if folds.get(trial, fold) != fold}
+        problems += [f"{name}: lines of trial {trial}, of another fold" for trial in sorted(others)]
     return problems
 
 

@@ -41,6 +41,9 @@ import time
 import h5py  # noqa: F401 - loaded once, in the template, not in every trial
 
 
+VICTIMS = ("trial", "template", "keeper", "worker")
+
+
 def sample(name):
     draw = random.Random(name)
     x = [draw.gauss(0, 1) for _ in range(4)]
@@ -53,17 +56,27 @@ def doomed(trial):
     draw = random.Random(f"{os.environ.get('CHAOS_SEED', '')}/{trial.number}/{trial.attempt}")
     if draw.random() >= rate:
         return None
-    return draw.randrange(trial.params["steps"]), draw.choice(["trial", "trial", "template", "worker"])
+    return draw.randrange(trial.params["steps"]), draw.choice(["trial", *VICTIMS])
+
+
+def parents():
+    """Yield those above this process: the template, its keeper, the worker."""
+    pid = os.getpid()
+    while True:
+        with open(f"/proc/{pid}/stat") as file:
+            pid = int(file.read().rpartition(")")[2].split()[1])
+        yield pid
+        with open(f"/proc/{pid}/cmdline") as file:
+            if "work" in file.read().split("\\0"):
+                return
 
 
 def strike(whom, trial):
     with open(os.environ["CHAOS_KILLS"], "a") as file:
         file.write(f"{trial.number} {trial.attempt} {whom}\\n")
-    victim = os.getpid() if whom == "trial" else os.getppid()
-    if whom == "worker":
-        with open(f"/proc/{victim}/stat") as file:
-            victim = int(file.read().rpartition(")")[2].split()[1])
-    os.kill(victim, signal.SIGKILL)
+    above = list(parents())
+    victims = {"trial": os.getpid(), "template": above[0], "keeper": above[-2], "worker": above[-1]}
+    os.kill(victims[whom], signal.SIGKILL)
     time.sleep(60)
 
 
