@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -376,14 +375,9 @@ class Layout:
         """The merged journals, made by `collect`."""
         return self.root / "audit.log"
 
-    @property
-    def audit_folds(self) -> Path:
-        """One log a fold: the lines of audit.log that concern it."""
-        return self.root / "audit"
-
     def audit_fold(self, fold: int) -> Path:
-        """Return the lines of audit.log about *fold*."""
-        return self.audit_folds / f"fold_{fold:02d}.log"
+        """Return the lines of audit.log that concern *fold*."""
+        return self.root / "audit" / f"fold_{fold:02d}.log"
 
     @property
     def quarantine(self) -> Path:
@@ -401,8 +395,3 @@ def parse_journal(name: str) -> int | None:
     """Return the segment of a journal's file name, None for another name."""
     match = _JOURNAL.fullmatch(name)
     return int(match[1]) if match else None
-
-
-def runs_root() -> Path:
-    """Return where runs live: HPC_SEARCH_ROOT, else ``runs`` in the working directory."""
-    return Path(os.environ.get("HPC_SEARCH_ROOT") or "runs")

@@ -15,10 +15,10 @@ import msgspec
 
 from hpc_search import __version__, durable
 from hpc_search.errors import HpcSearchError, UsageError
-from hpc_search.layout import Layout, runs_root
+from hpc_search.layout import Layout
 from hpc_search.ledger import mode
 from hpc_search.records import checked
-from hpc_search.search.runs import Run, open_run, writable
+from hpc_search.search.runs import Run, open_run, runs_root, writable
 
 if TYPE_CHECKING:
     from hpc_search.doctor import Measured, Report, Row

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hpc_search.errors import UsageError
-from hpc_search.layout import Layout, runs_root
+from hpc_search.layout import Layout
 from hpc_search.planning import load_instance, load_plan
 from hpc_search.records.plan import Plan
 from hpc_search.records.splits import SplitsIndex
@@ -35,6 +36,11 @@ class Run:
     def typed(self) -> str:
         """The run directory as a shell takes it."""
         return str(self.layout)
+
+
+def runs_root() -> Path:
+    """Return where runs live: HPC_SEARCH_ROOT, else ``runs`` in the working directory."""
+    return Path(os.environ.get("HPC_SEARCH_ROOT") or "runs")
 
 
 def locate(text: str) -> Layout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -35,7 +36,13 @@ def folded(tmp_path: Path) -> FoldedRun:
     run.end(2, 0.25, worker=2, t=60.0)
     run.append(2, journal.Note(event="resumed", trial=3, attempt=2, text="step 4"), t=70.0)
     layout = run.layout
-    submission = {"number": 1, "token": "example-0001", "launcher": "local", "tasks": 2, "created": 20.0}
+    submission: dict[str, Any] = {
+        "number": 1,
+        "token": "example-0001",
+        "launcher": "local",
+        "tasks": 2,
+        "created": 20.0,
+    }
     answer = Answer(**submission, outcome="sent", jobs=(Job(id="77"),))
     layout.submit_intent(1).write_bytes(checked.encode(Intent(**submission)))
     layout.submit_record(1).write_bytes(checked.encode(answer))
