@@ -374,14 +374,9 @@ class Layout:
         """The merged journals, made by `collect`."""
         return self.root / "audit.log"
 
-    @property
-    def audit_folds(self) -> Path:
-        """One log a fold: the lines of audit.log that concern it."""
-        return self.root / "audit"
-
     def audit_fold(self, fold: int) -> Path:
-        """Return the lines of audit.log about *fold*."""
-        return self.audit_folds / f"fold_{fold:02d}.log"
+        """Return the lines of audit.log that concern *fold*."""
+        return self.root / "audit" / f"fold_{fold:02d}.log"
 
     @property
     def quarantine(self) -> Path:

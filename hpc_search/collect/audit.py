@@ -98,10 +98,10 @@ def write_logs(layout: Layout, plan: Plan) -> Logs:
     """Write audit.log and the log of each fold."""
     entries = read_entries(layout, plan)
     contents = texts(layout, entries, plan)
-    if len(contents) > 1:
-        layout.audit_folds.mkdir(mode=0o700, exist_ok=True)
     for name, content in contents.items():
-        durable.replace(layout.root / name, content)
+        path = layout.root / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        durable.replace(path, content)
     return Logs(contents, heads(entries))
 
 

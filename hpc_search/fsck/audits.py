@@ -11,7 +11,7 @@ from hpc_search.collect.audit import merged, texts, until
 from hpc_search.collect.happenings import Files
 from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
-from hpc_search.fsck.journals import Facts, gaps
+from hpc_search.fsck.journals import Facts
 from hpc_search.ledger.history import JournalFile
 from hpc_search.planning import digest
 from hpc_search.records.plan import Plan
@@ -22,12 +22,13 @@ _NAMED: Final = 3
 _COMPARED: Final = 4_000
 
 
-def check_audit(disk: Disk, plan: Plan, facts: Facts, written: Written) -> Iterator[Case]:
-    """Yield the logs that are not what the last collect wrote, and what is wrong with which line."""
+def check_audit(disk: Disk, plan: Plan, facts: Facts, written: Written, *, whole: bool) -> Iterator[Case]:
+    """Yield the logs that are not what the last collect wrote, and what is wrong with which line.
+
+    Lines are compared only where all else is *whole*: what damaged files held is named where they are.
+    """
     wanted = {"audit.log": written.audit, **written.audits} if written.audit else {}
-    should = _made_again(disk, plan, facts, written) if wanted and written.merged else {}
-    # What damaged journals held is named where they are.
-    whole = not any(_harmed(facts))
+    should = _made_again(disk, plan, facts, written) if whole and wanted and written.merged else {}
     for name, known in wanted.items():
         data = disk.read(disk.layout.root / name)
         if data is None:
@@ -36,7 +37,7 @@ def check_audit(disk: Disk, plan: Plan, facts: Facts, written: Written) -> Itera
             )
             yield Case(finding, "collect")
             continue
-        lines = _differences(data, should[name]) if whole and name in should else []
+        lines = _differences(data, should[name]) if name in should else []
         if digest(data) != known:
             what = f"it is not what the last collect wrote{': ' * bool(lines)}{_words(lines)}"
             finding = Finding(path=name, what=what, held="nothing that cannot be made again", next=_AGAIN)
@@ -55,13 +56,6 @@ def _made_again(disk: Disk, plan: Plan, facts: Facts, written: Written) -> dict[
     )
     files = Files(disk.layout, disk.read, lambda directory: [path.name for path in disk.listed(directory)])
     return texts(disk.layout, until(merged(files, plan, journals), written.merged), plan)
-
-
-def _harmed(facts: Facts) -> Iterator[bool]:
-    segments = [segment for pairs in facts.segments.values() for _, segment in pairs]
-    yield from (bool(segment.broken) for segment in segments)
-    yield from (not damage.torn for segment in segments for damage in segment.damages)
-    yield from (True for _ in gaps(facts))
 
 
 def _differences(data: bytes, should: bytes) -> list[str]:

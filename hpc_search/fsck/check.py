@@ -12,6 +12,7 @@ from hpc_search.errors import UsageError
 from hpc_search.fsck import (
     amendments,
     archives,
+    audits,
     documents,
     doubts,
     exclusive,
@@ -99,6 +100,9 @@ def examine(layout: Layout, live: Collection[str] = ()) -> Checkup:
     if checkup.plan is not None:
         _ledger(disk, checkup, checkup.plan, data)
     checkup.cases += shapes.check_names(tree)
+    if checkup.plan is not None and written is not None:
+        whole = not any(case.finding.level != "note" and case.remedy != "collect" for case in checkup.cases)
+        checkup.cases += audits.check_audit(disk, checkup.plan, checkup.facts, written, whole=whole)
     checkup.cases = known.without(layout, _told(disk, checkup.cases, shapes.misfits(disk, tree)))
     checkup.unread = dict(disk.errors)
     return checkup

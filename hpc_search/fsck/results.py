@@ -11,7 +11,6 @@ from typing import Final
 
 from hpc_search.collect import DIGESTS, Written
 from hpc_search.errors import DamagedError
-from hpc_search.fsck.audits import check_audit
 from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding
 from hpc_search.fsck.index import named
@@ -26,7 +25,7 @@ _AGAIN: Final = "`hpc-search collect` makes it again"
 def check_results(
     disk: Disk, plan: Plan, facts: Facts, sealed: Mapping[int, tuple[str, str]]
 ) -> Iterator[Case]:
-    """Yield what in RUN/results and the audit logs is not as the last collect wrote it, or is not true."""
+    """Yield what in RUN/results is not as the last collect wrote it, or is not true."""
     layout = disk.layout
     if not os.path.isdir(layout.results):
         # A stage that opens seals results, too.
@@ -42,7 +41,6 @@ def check_results(
         yield Case(Finding(path=name, what=what, held="the digests of the results", next=_AGAIN), "collect")
     else:
         yield from _against_digests(disk, written)
-        yield from check_audit(disk, plan, facts, written)
         data = disk.read(layout.result("results.csv"))
         if data is not None and digest(data) == written.files.get("results.csv"):
             # One that was damaged is named already.

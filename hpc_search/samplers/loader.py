@@ -97,14 +97,8 @@ class ResumableLoader:
         Raises:
             UsageError: The dataset has no length or an option would break the order.
         """
-        wrong = [f"the option {name}" for name in _OWN if name in options]
-        if batch_sampler is not None and (batch_size != 1 or not shuffle or drop_last or sampler is not None):
-            wrong.append("batch_size, shuffle, drop_last or sampler beside a batch_sampler")
-        if whole(batch_size) < 1:
-            wrong = [f"batch_size {batch_size!r}, which is no whole number from 1 on,"]
-        if wrong:
-            message = f"ResumableLoader: {wrong[0]} cannot be used"
-            raise UsageError(message, hint="give batch_size, seed and sampler")
+        own = batch_size != 1 or not shuffle or drop_last or sampler is not None
+        _refuse(batch_size, options, twice=own and batch_sampler is not None)
         self._length = sized(None if isinstance(dataset, IterableDataset) else dataset)
         self._batch_size = int(batch_size)
         self._seed = seed
@@ -312,6 +306,17 @@ class _Batches(Dataset[Any]):
             many = getattr(self._dataset, "__getitems__", None)
             items = many(batch.indices) if many is not None else [self._dataset[i] for i in batch.indices]
             return self._collate(items)
+
+
+def _refuse(batch_size: Any, options: Mapping[str, Any], *, twice: bool) -> None:
+    wrong = [f"the option {name}" for name in _OWN if name in options]
+    if twice:
+        wrong.append("batch_size, shuffle, drop_last or sampler beside a batch_sampler")
+    if whole(batch_size) < 1:
+        wrong = [f"batch_size {batch_size!r}, which is no whole number from 1 on,"]
+    if wrong:
+        hint = "give batch_size, seed and sampler"
+        raise UsageError(f"ResumableLoader: {wrong[0]} cannot be used", hint=hint)
 
 
 def _as_it_is(batch: Any) -> Any:

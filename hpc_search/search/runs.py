@@ -38,6 +38,11 @@ class Run:
         return str(self.layout)
 
 
+def runs_root() -> Path:
+    """Return where runs live: HPC_SEARCH_ROOT, else ``runs`` in the working directory."""
+    return Path(os.environ.get("HPC_SEARCH_ROOT") or "runs")
+
+
 def locate(text: str) -> Layout:
     """Return the layout of RUN: a path, or a name under ``runs/`` (HPC_SEARCH_ROOT)."""
     path = Path(text)

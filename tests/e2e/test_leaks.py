@@ -134,7 +134,7 @@ def evaluate(trial):
 """
 
 
-def test_a_test_side_is_opened_once_and_the_logs_keep_it_where_the_record_is_taken_away(desk: Desk) -> None:
+def test_a_test_side_is_opened_once_and_a_record_that_is_taken_away_is_missed(desk: Desk) -> None:
     desk.write("search.yaml", REFIT)
     saves = '    trial.save(1, state={"sum": 1})\n    ids = ['
     desk.write("train.py", TRAIN.replace("    ids = [", saves) + EVALUATE)
@@ -158,4 +158,4 @@ def test_a_test_side_is_opened_once_and_the_logs_keep_it_where_the_record_is_tak
     shutil.rmtree(layout.vault)
     report = check_run(layout)
     assert report.exit_code == EXIT_DAMAGED
-    assert "test opened | opening 1" in report.text()
+    assert "vault: its records are gone" in report.text()

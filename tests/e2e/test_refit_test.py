@@ -205,8 +205,7 @@ def test_records_of_the_vault_are_checked_and_no_repair_removes_an_opening(ready
     content = opening.read_bytes()
     opening.write_bytes(content.replace(b'"user":"', b'"user":"x', 1))
     assert "vault/opening.001.json: it does not verify" in ready(*_fsck()).out
-    said = ready(*_fsck("--repair"))
-    assert "who opened the test side" in said.out
+    assert "who opened the test side" in ready(*_fsck("--repair")).out
     assert opening.exists()
     assert "does not verify" in ready.refused("test", "runs/example", "--yes", code=4)
     opening.unlink()

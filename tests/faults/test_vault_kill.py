@@ -75,7 +75,7 @@ def test_one_that_is_killed_while_it_looks_goes_on_and_another_one_waits_for_non
     argv = waiting.argv("test", "runs/example", "--yes")
     first = subprocess.Popen(argv, cwd=waiting.root, env=waiting.variables(), stdin=subprocess.DEVNULL)
     try:
-        wait_until((waiting.root / "looking").exists)
+        wait_until((waiting.root / "looking").exists, 100)
         assert list(looks(layout)) == ["opening.001.json"], "it is on record before anything is read"
         said = waiting.refused("test", "runs/example", "--yes", code=75)
         assert "another `test` of this run is at work: opened 2" in said

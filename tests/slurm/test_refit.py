@@ -1,4 +1,4 @@
-"""A cross-validation on a real cluster goes on by itself to its refit, and is tested there once."""
+"""A refit on a real cluster: `refit` adds it and submits it, and its states are tested from here."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_a_refit_is_submitted_as_the_search_was_and_tested_once(slurm: Cluster, 
         said = search.call("refit", run, "--seeds", "2", "--workers", "2").stdout
         assert "point 1, the best of 2 complete points by acc (max)" in said
         assert "submitted" in said
-        wait_until(lambda: search.states() == {"done": 4}, 150, on_timeout=lambda: search)
         search.wait_for_the_end_of_all_jobs()
+    assert search.status()["done"] == 4
     assert load_plan(search.layout).number == 2
     assert "already refitted" in search.call("refit", run, "--seeds", "2").stdout
     assert "test: acc = 4" in search.call("test", run, "--yes").stdout

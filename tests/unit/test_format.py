@@ -50,7 +50,7 @@ CONTAINERS = {
     "splits", "vault", "ledger", "open", "seals", "retries", "stages", "stopped_parts", "proposals",
     "submits", "snapshots", "archive", "workers",
     "worker",
-    "checkpoints", "checkpoint_dir", "results", "cache", "audit_folds",
+    "checkpoints", "checkpoint_dir", "results", "cache",
 }  # fmt: skip
 
 

@@ -116,7 +116,8 @@ def test_without_list_and_journal_the_failures_count(run: FsckRun) -> None:
 
 def test_a_table_older_than_a_retry_is_no_damage(run: FsckRun) -> None:
     end_all(run)
-    kept = {path: path.read_bytes() for path in (run.layout.audit, *run.layout.results.iterdir())}
+    logs = (run.layout.audit, *run.layout.audit_fold(0).parent.iterdir())
+    kept = {path: path.read_bytes() for path in (*logs, *run.layout.results.iterdir())}
     collect(run.layout)
     for path, content in kept.items():
         # As a slower collect leaves it, or one that was killed after its seal.
