@@ -24,6 +24,7 @@ class Noise:
         weights: Own parts are drawn so that their sum with these weights is 0.
         factors: factors' x factors estimates the covariance of the own parts of the first points.
         trust: The share of that covariance that is believed; the rest is independent of point to point.
+        paired: Differences of two points are taken from that covariance: it has enough rows.
         widening: Variances times this count training sets too; they are not in what is above.
         pairs: How many folds, seeds, samples or groups stand behind it.
         word: What they are.
@@ -36,6 +37,7 @@ class Noise:
     weights: Array
     factors: Array
     trust: float
+    paired: bool
     widening: float
     pairs: int
     word: str
@@ -43,7 +45,7 @@ class Noise:
     def apart(self, best: int = 0) -> Array:
         """Return the standard error of each point's difference to the point in row *best*."""
         variances = self.own**2 + self.own[best] ** 2
-        if self.trust == 1.0 and best < self.factors.shape[1]:
+        if self.paired and best < self.factors.shape[1]:
             gaps = self.factors - self.factors[:, [best]]
             variances[: gaps.shape[1]] = (gaps**2).sum(axis=0)
         variances[best] = 0.0
@@ -91,6 +93,7 @@ def _from_samples(clusters: Clusters, points: int) -> Noise:
         weights=np.zeros(points),
         factors=factors,
         trust=1.0,
+        paired=True,
         widening=1 + clusters.ratio,
         pairs=len(scaled),
         word=clusters.word,
@@ -123,8 +126,9 @@ def _from_units(study: Study) -> Noise:
         own=own,
         own_df=df,
         weights=weights,
-        factors=unit_rows.T * own,
+        factors=unit_rows.T * own * np.sqrt(1 - weights),
         trust=_trust(unit_rows.T),
+        paired=False,
         widening=1 + count * study.ratio,
         pairs=count,
         word="folds" if study.folds else "seeds",
@@ -134,19 +138,19 @@ def _from_units(study: Study) -> Noise:
 def _trust(columns: Array) -> float:
     """Return how far correlations from so few rows can be believed, 0 to 1.
 
-    The columns have length 1; their products are the sample correlations. One minus the shrinkage
-    intensity towards independence (Schaefer and Strimmer 2005, eq. 10), by sums over rows only.
+    The columns have length 1; their products are the sample correlations r. One minus the shrinkage
+    intensity towards independence (Schaefer and Strimmer 2005, eq. 9) is the share of the squares r x r
+    that is not chance: the adjusted ones over the plain ones. Their own estimate of it, eq. 10, believes
+    1 / (rows - 1) of the correlations of independent points, and all of those from two rows.
     """
     count, points = columns.shape
-    if points < 2:
+    if points < 2 or count < 3:
         return 0.0
-    scaled = columns * np.sqrt(count - 1)
-    squares = scaled**2
-    correlations = float(((columns @ columns.T) ** 2).sum()) - points
-    products = float((squares.sum(axis=1) ** 2).sum() - (squares**2).sum())
-    centre = correlations * (count - 1) ** 2 / count
-    spread = (products - centre) * count / (count - 1) ** 3
-    return float(np.clip(1 - spread / correlations, 0.0, 1.0)) if correlations > 0 else 0.0
+    squares = float(((columns @ columns.T) ** 2).sum() - (columns**2).sum(axis=0) @ (columns**2).sum(axis=0))
+    chance = points * (points - 1) / (count - 1)
+    return (
+        float(np.clip((1 - chance / squares) * (count - 1) / (count - 2), 0.0, 1.0)) if squares > 0 else 0.0
+    )
 
 
 def moderate(variances: Array, df: float) -> tuple[Array, float]:

@@ -19,8 +19,9 @@ def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
     is done again. The optimism is the mean error of what is then selected. The observed means differ more
     than the true scores do, so this alone is too little: it is repeated with twice and three times the
     noise and extrapolated to none (SIMEX, Cook and Stefanski 1994, quadratic extrapolant). The lower end of
-    the interval comes from the errors of what is selected, the upper end from the point's own; both are
-    widened for training sets. None where there is one value a point and no samples.
+    the interval comes from the errors of what is selected, moved by what the extrapolation adds to their
+    mean, the upper end from the point's own; both are widened for training sets. None where there is one
+    value a point and no samples.
     """
     with np.errstate(all="ignore"):
         noise = noise_of(study)
@@ -33,7 +34,7 @@ def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
         errors = noise.draw()
         rises = [_rise(rule, gains, np.sqrt(times) * errors) / times for times in (1, 2, 3)]
         optimism = max(0.0, 3 * rises[0] - 3 * rises[1] + rises[2])
-        low, high = _errors(noise, rule, gains, errors, row)
+        low, high = _errors(noise, rule, gains, errors, row, optimism - rises[0])
     if not np.isfinite([optimism, low, high]).all():
         return None
     mean = float(study.means[row])
@@ -75,8 +76,13 @@ def _rise(rule: _Rule, gains: Array, errors: Array) -> float:
     return float(errors[np.arange(len(errors)), rows].mean())
 
 
-def _errors(noise: Noise, rule: _Rule, gains: Array, errors: Array, row: int) -> tuple[float, float]:
-    """Return the 2.5 % quantile of the error of *row*, the 97.5 % quantile of that of what is selected."""
+def _errors(
+    noise: Noise, rule: _Rule, gains: Array, errors: Array, row: int, missed: float
+) -> tuple[float, float]:
+    """Return the 2.5 % quantile of the error of *row*, the 97.5 % quantile of that of what is selected.
+
+    *missed* is what the mean of the latter lacks.
+    """
     random = np.random.default_rng(len(errors))
     shared = noise.shared * random.standard_t(noise.shared_df, len(errors))
     unknown = np.sqrt(random.chisquare(noise.own_df, (len(errors), 1)) / noise.own_df)
@@ -87,7 +93,7 @@ def _errors(noise: Noise, rule: _Rule, gains: Array, errors: Array, row: int) ->
     tail = (1 - LEVEL) / 2
     fixed = np.quantile(total[:, row], [tail, 1 - tail])
     lucky = float(np.quantile(total[np.arange(len(total)), rows], 1 - tail))
-    return float(fixed[0]), max(lucky, float(fixed[1]))
+    return float(fixed[0]), max(lucky + max(0.0, missed), float(fixed[1]))
 
 
 def null_band(study: Study) -> NullBand | None:

@@ -24,7 +24,7 @@ from hpc_search.stats import (
 )
 from hpc_search.stats.comparison import compare, holm, signed_rank, smallest_p
 from hpc_search.stats.intervals import intervals
-from hpc_search.stats.noise import moderate
+from hpc_search.stats.noise import moderate, noise_of
 from hpc_search.stats.selection import chance_band, null_band, select
 from hpc_search.stats.study import Array, Study, make_study
 
@@ -440,3 +440,45 @@ def test_ten_thousand_points_take_a_moment() -> None:
     everything(study)
 
     assert time.process_time() - started < 1.5  # 0.3 s on a quiet machine
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_correlations_of_independent_points_are_not_believed(count: int) -> None:
+    values = np.random.default_rng(3).normal(size=(300, count))
+
+    noise = noise_of(study_of(values.tolist(), folds=False))
+
+    assert noise is not None
+    assert noise.trust < 0.05
+
+
+def test_the_best_of_many_equal_points_over_two_seeds_is_corrected_to_what_they_are() -> None:
+    random = np.random.default_rng(4)
+    covered, found = 0, []
+    for _ in range(20):
+        selected = select(study_of(random.normal(0.0, 1.0, (1_000, 2)).tolist(), folds=False))
+        assert selected is not None
+        assert selected.low <= selected.corrected <= selected.high
+        covered += selected.low <= 0.0
+        found.append(selected.optimism / selected.mean)
+
+    assert covered >= 17
+    assert np.mean(found) > 0.7
+
+
+def test_a_corrected_score_lies_in_its_own_interval() -> None:
+    random = np.random.default_rng(5)
+    for points, count in ((2, 2), (3, 5), (18, 5), (3_000, 2), (3_000, 3)):
+        for values in (random.normal, random.uniform, random.standard_cauchy):
+            selected = select(study_of(values(size=(points, count)).tolist(), folds=False))
+            assert selected is not None
+            assert selected.low <= selected.corrected <= selected.high, (points, count, values)
+
+
+def test_two_points_over_two_folds_are_not_told_apart_by_chance() -> None:
+    random = np.random.default_rng(6)
+    winners = sum(
+        compare(study_of(random.normal(size=(18, 2)).tolist())).winner is not None for _ in range(100)
+    )
+
+    assert winners <= 5
