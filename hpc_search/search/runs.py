@@ -82,11 +82,6 @@ def folds_of(run: Run, asked: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(asked)))
 
 
-def runs_root() -> Path:
-    """Return where runs live: HPC_SEARCH_ROOT, else ``runs`` in the working directory."""
-    return Path(os.environ.get("HPC_SEARCH_ROOT") or "runs")
-
-
 def _known_runs(wanted: str) -> str:
     import difflib
 
