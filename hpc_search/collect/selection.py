@@ -32,7 +32,7 @@ from hpc_search.steering.choosing import by_rule
 if TYPE_CHECKING:
     from hpc_search.stats.study import Study
 
-#: Points whose interval and test stand in selection.json.
+#: Points whose interval stands in selection.json.
 _SHOWN: Final = 100
 
 
@@ -153,13 +153,12 @@ def _measured(
     if study is None or judged.chosen is None:
         return judged
     point = judged.chosen.point
-    compared = compare(study)
     return msgspec.structs.replace(
         judged,
         estimand=study.estimand,
         intervals=tuple(intervals(_best_of(study, point))),
         selected=select(study, judged.chosen),
-        comparison=msgspec.structs.replace(compared, tests=compared.tests[:_SHOWN]),
+        comparison=compare(study),
         null_band=null_band(study),
         notes=(*judged.notes, *([study.note] if study.note else [])),
     )

@@ -11,7 +11,7 @@ from hpc_search.stats.noise import Noise, noise_of
 from hpc_search.stats.study import Array, Study
 
 ALPHA = 0.05
-RANKED = 100  # signed-rank tests are made of so many points, the best by mean
+RANKED = 100  # tests are listed, and signed-rank tests made, of so many points, the best by mean
 FEWEST_PAIRS = 6  # five pairs cannot give a two-sided p below 0.0625
 
 
@@ -36,12 +36,13 @@ def compare(study: Study) -> Comparison:
             error=float(errors[row]) if np.isfinite(errors[row]) else None,
             p=float(probabilities[row]) if noise is not None else None,
             holm=float(adjusted[row - 1]) if noise is not None else None,
-            wilcoxon=signed_rank(study.units[0], study.units[row]) if row <= RANKED else None,
+            wilcoxon=signed_rank(study.units[0], study.units[row]),
         )
-        for row, point in enumerate(study.points)
+        for row, point in enumerate(study.points[: RANKED + 1])
         if row
     )
-    alike = [test.point for test in tests if test.holm is None or test.holm > ALPHA]
+    near = np.flatnonzero(adjusted > ALPHA) if noise is not None else np.arange(len(adjusted))
+    alike = [study.points[row + 1] for row in near.tolist()]
     count = study.units.shape[1]
     return Comparison(
         best=study.points[0],

@@ -68,7 +68,7 @@ class Comparison(Struct, frozen=True):
 
     Attributes:
         alike: Their numbers, the best one first, by mean.
-        tests: Every complete point but the best one, by mean.
+        tests: The 100 best complete points after the best one, by mean.
         pairs: How many pairs each test has (folds, seeds, samples or groups).
         wilcoxon_pairs: Pairs of the signed-rank test (folds, or seeds without folds).
         wilcoxon_smallest: The smallest two-sided p that so many pairs can give; it is not computed

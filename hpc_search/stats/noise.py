@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -51,8 +52,9 @@ class Noise:
         variances[best] = 0.0
         return np.asarray(np.sqrt(variances * self.widening), dtype=np.float64)
 
-    def draw(self) -> Array:
-        """Return own parts drawn at random, one row a draw, always the same; not widened."""
+    @cached_property
+    def drawn(self) -> Array:
+        """Own parts drawn at random, one row a draw, always the same; not widened."""
         points, known = len(self.own), self.factors.shape[1]
         half = max(100, min(DRAWS // 2, 500_000 // points))
         random = np.random.default_rng(points)
@@ -68,6 +70,7 @@ class Noise:
         return np.concatenate([drawn, -drawn])
 
 
+@lru_cache(maxsize=1)
 def noise_of(study: Study) -> Noise | None:
     """Return the noise of *study*: from its samples, else from its folds; None with one value a point."""
     if study.clusters is not None:

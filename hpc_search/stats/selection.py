@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from hpc_search.stats.choice import Chosen
@@ -11,11 +13,13 @@ from hpc_search.stats.study import Array, Study
 
 LEVEL = 0.95
 
+_AT_ONCE = 100_000  # numbers: arrays of errors of 50,000 points do not fit a cache, and are copied often
+
 
 def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
     """Return the score of the chosen point (the best one without *chosen*), corrected for its selection.
 
-    The errors of all points are drawn together (see `Noise.draw`), added to the means, and the selection
+    The errors of all points are drawn together (see `Noise.drawn`), added to the means, and the selection
     is done again. The optimism is the mean error of what is then selected. The observed means differ more
     than the true scores do, so this alone is too little: it is repeated with twice and three times the
     noise and extrapolated to none (SIMEX, Cook and Stefanski 1994, quadratic extrapolant). The lower end of
@@ -31,8 +35,11 @@ def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
         row = study.points.index(point)
         gains = study.sign * study.means
         rule = _Rule(study, chosen)
-        errors = noise.draw()
-        rises = [_rise(rule, gains, np.sqrt(times) * errors) / times for times in (1, 2, 3)]
+        errors = noise.drawn
+        rises = [
+            float(_errors_of(rule, gains, errors, np.full(len(errors), np.sqrt(times)))[0].mean()) / times
+            for times in (1, 2, 3)
+        ]
         optimism = max(0.0, 3 * rises[0] - 3 * rises[1] + rises[2])
         low, high = _errors(noise, rule, gains, errors, row, optimism - rises[0])
     if not np.isfinite([optimism, low, high]).all():
@@ -70,10 +77,23 @@ class _Rule:
         return np.asarray(np.where(within, self.places, np.inf).argmin(axis=1))
 
 
-def _rise(rule: _Rule, gains: Array, errors: Array) -> float:
-    """Return the mean error of what is selected from *gains* with *errors*."""
-    rows = rule.rows(gains + errors)
-    return float(errors[np.arange(len(errors)), rows].mean())
+def _errors_of(
+    rule: _Rule, gains: Array, errors: Array, scales: Array, row: int = 0
+) -> tuple[Array, Array]:
+    """Return, in each draw of *errors* times its scale, the error of what is selected, and that of *row*."""
+    selected, fixed = np.empty(len(errors)), np.empty(len(errors))
+    for part in _parts(errors):
+        scaled = scales[part, None] * errors[part]
+        rows = rule.rows(gains + scaled)
+        selected[part] = scaled[np.arange(len(scaled)), rows]
+        fixed[part] = scaled[:, row]
+    return selected, fixed
+
+
+def _parts(errors: Array) -> Iterator[slice]:
+    draws, points = errors.shape
+    step = max(1, _AT_ONCE // points)
+    yield from (slice(first, first + step) for first in range(0, draws, step))
 
 
 def _errors(
@@ -85,15 +105,13 @@ def _errors(
     """
     random = np.random.default_rng(len(errors))
     shared = noise.shared * random.standard_t(noise.shared_df, len(errors))
-    unknown = np.sqrt(random.chisquare(noise.own_df, (len(errors), 1)) / noise.own_df)
+    unknown = np.sqrt(random.chisquare(noise.own_df, len(errors)) / noise.own_df)
     wide = np.sqrt(noise.widening)
-    own = wide * errors / unknown
-    total = own + wide * shared[:, None]
-    rows = rule.rows(gains + own)
+    selected, fixed = _errors_of(rule, gains, errors, wide / unknown, row)
     tail = (1 - LEVEL) / 2
-    fixed = np.quantile(total[:, row], [tail, 1 - tail])
-    lucky = float(np.quantile(total[np.arange(len(total)), rows], 1 - tail))
-    return float(fixed[0]), max(lucky + max(0.0, missed), float(fixed[1]))
+    ends = np.quantile(fixed + wide * shared, [tail, 1 - tail])
+    lucky = float(np.quantile(selected + wide * shared, 1 - tail))
+    return float(ends[0]), max(lucky + max(0.0, missed), float(ends[1]))
 
 
 def null_band(study: Study) -> NullBand | None:
@@ -105,7 +123,7 @@ def null_band(study: Study) -> NullBand | None:
         noise = noise_of(study)
         if noise is None or len(study.points) < 2:
             return None
-        best = noise.draw().max(axis=1)
+        best = noise.drawn.max(axis=1)
         centre = float(study.means.mean())
         if not np.isfinite(best).all():
             return None

@@ -42,7 +42,7 @@ class Clusters:
         return np.asarray(self.parts * np.sqrt(count / (count - 1)), dtype=np.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """Complete points over the same folds (or seeds), best first.
 
