@@ -77,9 +77,7 @@ class _Rule:
         return np.asarray(np.where(within, self.places, np.inf).argmin(axis=1))
 
 
-def _errors_of(
-    rule: _Rule, gains: Array, errors: Array, scales: Array, row: int = 0
-) -> tuple[Array, Array]:
+def _errors_of(rule: _Rule, gains: Array, errors: Array, scales: Array, row: int = 0) -> tuple[Array, Array]:
     """Return, in each draw of *errors* times its scale, the error of what is selected, and that of *row*."""
     selected, fixed = np.empty(len(errors)), np.empty(len(errors))
     for part in _parts(errors):
