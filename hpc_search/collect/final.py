@@ -11,6 +11,7 @@ from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import vault
 from hpc_search.ledger.vault import Look
+from hpc_search.planning.refitting import refit_blocks
 from hpc_search.records.plan import Plan
 from hpc_search.records.vault import Result, Unit, Value
 
@@ -18,12 +19,14 @@ from hpc_search.records.vault import Result, Unit, Value
 NAME: Final = "final_test_results.json"
 
 
-def read_looks(layout: Layout) -> tuple[list[Look], list[str]]:
+def read_looks(layout: Layout, plan: Plan) -> tuple[list[Look], list[str]]:
     """Return every opening of the test side, and a warning where the records cannot be read."""
     try:
-        return vault.looks(layout), []
+        found = vault.looks(layout)
     except DamagedError as error:
         return [], [f"warning: {error}"]
+    words = vault.unrecorded(layout, found) if refit_blocks(plan) else ""
+    return found, [f"warning: {words}; `fsck` says more"] if words else []
 
 
 def final_results(plan: Plan, looks: list[Look]) -> bytes:

@@ -53,7 +53,7 @@ def write_results(
         contents |= {f"{one.name}/{file}": content for file, content in of_search.items()}
     if any(block.pruning or block.racing for block in whole.found.plan.blocks):
         contents["verdicts.csv"] = csv_text(verdict_columns(read_verdicts(layout)))
-    looks, notes = final.read_looks(layout)
+    looks, notes = final.read_looks(layout, whole.found.plan)
     if looks:
         contents[final.NAME] = final.final_results(whole.found.plan, looks)
     try:

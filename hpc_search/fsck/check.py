@@ -183,7 +183,7 @@ def _others(
         checkup.cases += proposals.check_proposals(disk, facts, plan)
         checkup.cases += verdicts.check_verdicts(plan, facts.verdicts)
         checkup.cases += gates.check_gates(disk, plan)
-        checkup.cases += vault.check_vault(disk, plan)
+        checkup.cases += vault.check_vault(disk, plan, facts)
     checkup.cases += files.check_workers(disk, live=set(live))
     checkup.cases += files.check_reports(disk)
     tokens = {opening.token for opening in facts.openings.values() if opening.token}

@@ -12,6 +12,7 @@ from hpc_search.collect import DIGESTS, Written, final
 from hpc_search.errors import DamagedError
 from hpc_search.fsck.disk import Disk
 from hpc_search.fsck.findings import Case, Finding, note
+from hpc_search.fsck.journals import Facts
 from hpc_search.fsck.mend import mend_lines
 from hpc_search.ledger import vault
 from hpc_search.records import checked
@@ -33,7 +34,7 @@ _GOES_ON: Final = "`hpc-search test` goes on with the opening, and looks again a
 _Name = tuple[str, int, int]
 
 
-def check_vault(disk: Disk, plan: Plan) -> Iterator[Case]:
+def check_vault(disk: Disk, plan: Plan, facts: Facts) -> Iterator[Case]:
     """Yield what is wrong with the records of the test side."""
     found: dict[_Name, Opening | Again | Result] = {}
     there: set[_Name] = set()
@@ -57,8 +58,10 @@ def check_vault(disk: Disk, plan: Plan) -> Iterator[Case]:
             yield _stranger(name, record)
         else:
             found[key] = record
-    yield from _gaps(disk, there)
-    yield from _pairs(disk, found)
+    segments = (segment for pairs in facts.segments.values() for _, segment in pairs)
+    known = vault.noted(record for segment in segments for record, _ in segment.records)
+    yield from _gaps(disk, there, known)
+    yield from _pairs(disk, found, known)
     yield from _gone(disk, there)
 
 
@@ -92,15 +95,14 @@ def _stranger(name: str, record: Opening | Again | Result) -> Case:
     return Case(Finding(path=name, what=what, lost=_HELD[kind]), "accept", b"", name)
 
 
-def _gaps(disk: Disk, there: set[_Name]) -> Iterator[Case]:
-    """Yield openings that are missing before, or beside, what came after them."""
-    last = max((number for _, number, _ in there), default=0)
+def _gaps(disk: Disk, there: set[_Name], known: Mapping[int, str]) -> Iterator[Case]:
+    """Yield openings that are missing before, or beside, what came after them, or that journals *know*."""
+    last = max([*(number for _, number, _ in there), *known], default=0)
     for number in range(1, last + 1):
         if ("opening", number, 0) not in there:
             name = disk.name(disk.layout.vault_opening(number))
-            finding = Finding(
-                path=name, what="it is missing: what came after it is there", lost=_HELD["opening"]
-            )
+            proof = "a journal says that it was" if number in known else "what came after it is"
+            finding = Finding(path=name, what=f"it is missing: {proof} there", lost=_HELD["opening"])
             yield Case(finding, "accept", b"", name)
     for _, number, time in sorted(key for key in there if key[0] == "again" and key[2] > 1):
         if ("again", number, time - 1) not in there:
@@ -109,15 +111,20 @@ def _gaps(disk: Disk, there: set[_Name]) -> Iterator[Case]:
             yield Case(finding, "accept", b"", name)
 
 
-def _pairs(disk: Disk, found: Mapping[_Name, Opening | Again | Result]) -> Iterator[Case]:
+def _pairs(
+    disk: Disk, found: Mapping[_Name, Opening | Again | Result], known: Mapping[int, str]
+) -> Iterator[Case]:
     """Yield openings that are not those that their results are of, and notes on all others."""
     for record in found.values():
         if not isinstance(record, Opening):
             continue
         path = disk.layout.vault_opening(record.number)
         result = found.get(("result", record.number, 0))
-        if isinstance(result, Result) and result.of != vault.digest_of(record):
-            what = f"it is not the opening that result {record.number} is of: somebody changed it"
+        mark = vault.digest_of(record)
+        others = [f"result {record.number} is of"] * (isinstance(result, Result) and result.of != mark)
+        others += ["a journal tells of"] * (known.get(record.number, mark) != mark)
+        if others:
+            what = f"it is not the opening that {others[0]}: somebody changed it"
             yield Case(
                 Finding(path=disk.name(path), what=what, lost=_HELD["opening"]), "accept", b"", path.name
             )

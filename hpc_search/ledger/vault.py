@@ -7,18 +7,23 @@ import hashlib
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from hpc_search import durable
 from hpc_search.layout import Layout
+from hpc_search.ledger import history
+from hpc_search.ledger.book import Writer
 from hpc_search.ledger.liveness import this_process
 from hpc_search.ledger.names import listed
 from hpc_search.records import checked
+from hpc_search.records import journal as lines
 from hpc_search.records.vault import Again, Opening, Person, Result
 
+#: The note of a journal that has number and checksum of an opening: its file cannot go without a trace.
+OPENED: Final = "test side"
 _NAME: Final = re.compile(r"(opening|result|again)\.(\d{3,})(?:\.(\d{2,}))?\.json")
 _HINT: Final = "`hpc-search fsck RUN` says what is wrong with it; what it says of the test side is not known"
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -63,6 +68,33 @@ def _read(layout: Layout, name: str, kind: type[_T]) -> _T:
         # Others are there: its name was there, or comes before theirs.
         data = b""
     return checked.decode(data, kind, str(path), _HINT)
+
+
+def note_opening(writer: Writer, opening: Opening) -> None:
+    """Put *opening* into a journal."""
+    writer.note(OPENED, f"opening {opening.number} {digest_of(opening)}")
+
+
+def noted(records: Iterable[lines.AnyRecord | None]) -> dict[int, str]:
+    """Return number -> checksum of the openings that *records* of journals note."""
+    notes = (one for one in records if isinstance(one, lines.Note) and one.event == OPENED)
+    words = (one.text.split() for one in notes)
+    return {int(number): mark for _, number, mark in words}
+
+
+def journaled(layout: Layout) -> dict[int, str]:
+    """Return number -> checksum of every opening that the journals know."""
+    found = history.lines(layout, frozenset({b"note"}))
+    return noted(lines.parse_line(one.data) for one in found)
+
+
+def unrecorded(layout: Layout, found: Sequence[Look]) -> str:
+    """Return in words which openings the journals know and *found* has not, "" where it has them all."""
+    known = {look.number: digest_of(look.opening) for look in found}
+    wrong = [number for number, mark in sorted(journaled(layout).items()) if known.get(number) != mark]
+    names = ", ".join(layout.vault_opening(number).name for number in wrong)
+    one = f"the record of it is gone, or is another one: {layout.vault}/{names}"
+    return f"the journals say that the test side was opened, and {one}" if wrong else ""
 
 
 def counted(layout: Layout) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from hpc_search.errors import SearchFailedError
+from hpc_search.errors import DamagedError, SearchFailedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, read_state
 from hpc_search.ledger.samples import read_samples
@@ -19,6 +19,7 @@ from hpc_search.records.plan import Plan, PlannedTrial
 from hpc_search.records.samples import Samples
 from hpc_search.records.search import Budget, Part, TrialSpec
 from hpc_search.records.vault import Unit
+from hpc_search.search import states
 from hpc_search.search.clones import clone
 from hpc_search.search.runs import Run
 
@@ -47,11 +48,15 @@ def _tests(part: Part) -> TrialSpec:
 def evaluate(run: Run, units: Sequence[Unit], name: str) -> list[Gave]:
     """Return what *units* give, one after the other; RUN/checkpoints and the ledger are not touched.
 
-    The copies are removed again, those of a test that failed stay below RUN/reruns, called *name*.
+    The copies are removed again, those of a test that failed stay below RUN/reruns, called *name*, until the
+    next one.
 
     Raises:
         SearchFailedError: One of them gave no metrics: what it said is shown.
+        DamagedError: The states are not those of *units*.
     """
+    for path in run.layout.reruns.glob(f"{name}-*"):
+        shutil.rmtree(path, ignore_errors=True)
     layout = clone(run, name)
     entries = read_state(run.layout, run.plan.trials)[1]
     for unit in units:
@@ -60,6 +65,10 @@ def evaluate(run: Run, units: Sequence[Unit], name: str) -> list[Gave]:
         with open(layout.claims, "r+b") as file:
             os.pwrite(file.fileno(), codec.encode_entry(entry), codec.entry_offset(unit.trial))
         shutil.copytree(run.layout.checkpoint_dir(unit.trial), layout.checkpoint_dir(unit.trial))
+    # Between the look at them and this a person was asked.
+    if wrong := states.changed(layout, tuple(units)):
+        message = "what was refitted was changed meanwhile:" + "".join(f"\n  {one}" for one in wrong)
+        raise DamagedError(message, hint="put the files back, and the same `test` goes on with this opening")
     plan = testing_plan(run.plan)
     found = [_one(layout, plan, unit) for unit in units]
     shutil.rmtree(layout.root, ignore_errors=True)

@@ -79,7 +79,7 @@ def retry(run: Run, again: Again) -> Ordered:
         # While they are final nobody uses them.
         failed = (number for number, entry in enumerate(entries) if entry.state == codec.FAILED)
         _drop_checkpoints(run, (number for number in failed if wanted(number, entries[number])))
-    with _command(run) as ledger:
+    with command(run) as ledger:
         words = signature("taken back", again.reason)
         found = orders.retry(ledger, wanted, words, keep_ladder=again.keep_ladder)
     if found:
@@ -142,7 +142,7 @@ def skip(run: Run, trials: Sequence[str], point: int | None = None, reason: str 
         what = f"all trials of point {point} have ended" if point is not None else "no trial was named"
         hint = f"`hpc-search skip {run.typed} 17`, or --point P for all trials of a point"
         raise UsageError(f"nothing to skip: {what}", hint=hint)
-    with _command(run) as ledger:
+    with command(run) as ledger:
         # The pruned ones, too: the same command may have been killed before others could see them so.
         found = orders.skip(ledger, numbers, signature("skipped", reason))
     if not run.plan.search.keep_checkpoints:
@@ -169,13 +169,13 @@ def _drop_checkpoints(run: Run, numbers: Iterable[int]) -> None:
 
 
 @contextmanager
-def _command(run: Run) -> Iterator[Ledger]:
-    """Join as the worker that carries out one order, and leave."""
+def command(run: Run, reason: str = "ordered") -> Iterator[Ledger]:
+    """Join as the worker that carries out one order, and leave with *reason*."""
     ledger = Ledger(run.layout, run.plan, Points(run.layout, run.plan), this_process(), library_versions())
     try:
         ledger.beat()
         yield ledger
-        ledger.exit("ordered")
+        ledger.exit(reason)
     finally:
         ledger.close()
 

@@ -28,6 +28,7 @@ from hpc_search.records.vault import Opening, Result, Tested, Unit
 from hpc_search.search import states
 from hpc_search.search.estimates import notes_of, values_of
 from hpc_search.search.evaluating import Gave, evaluate
+from hpc_search.search.orders import command
 from hpc_search.search.refit import refuse_unended
 from hpc_search.search.runs import Run
 
@@ -76,6 +77,8 @@ def ready_to_test(run: Run, reason: str | None = None) -> Ready:
     looks = vault.looks(run.layout)
     if looks and reason is None and looks[-1].result is not None:
         raise _tested(run, looks)
+    if words := vault.unrecorded(run.layout, looks):
+        raise DamagedError(words, hint=f"`hpc-search fsck {run.typed}` says what is missing; put it back")
     if not looks and run.layout.result(final.NAME).exists():
         message = f"results/{final.NAME} says that the test side was opened, and the records of it are gone"
         hint = f"`hpc-search fsck {run.typed}` says what is missing; put vault/ back"
@@ -212,12 +215,17 @@ def test(ready: Ready) -> Collected:
     Raises:
         UsageError: Somebody else opened it first.
         SearchFailedError: What tests failed; the same command goes on with this opening.
+        DamagedError: States, or the test side, are not those that it was opened for.
         TemporaryError: Another `test` is at work.
     """
     layout = ready.run.layout
     try:
         with coarse_lock(layout.coarse_lock("test"), timeout=_PATIENCE):
             look = _opened(ready)
+            with command(ready.run, "opened") as ledger:
+                vault.note_opening(ledger, look.opening)
+            if words := damaged_splits(layout, tested=True):
+                raise DamagedError(f"{words}, and the same `test` goes on with this opening")
             gave = evaluate(ready.run, look.opening.units, f"test-{look.number:03d}")
             vault.publish_result(layout, _result(ready, look, gave))
     except LockUnavailableError as error:

@@ -10,9 +10,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from hpc_search import search
+from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
+from hpc_search.records import checked
+from hpc_search.records.vault import Opening
 from tests.e2e.command_line import Desk
 from tests.refit_run import SEARCH, TRAIN, desk, refitted
 
@@ -168,13 +173,68 @@ def test_a_state_or_a_manifest_that_was_edited_is_not_tested(ready: Desk) -> Non
     slot.unlink()
     assert "trial 7 kept no state" in ready.refused("test", "runs/example", "--yes", code=4)
     slot.write_bytes(content)
-    manifest = layout(ready).split_manifest(1, "test")
+    manifest = layout(ready).split_manifest(1, "val")
     text = manifest.read_text()
     manifest.write_text(text.replace("s", "t", 1))
     assert "is not what was planned" in ready.refused("test", "runs/example", "--yes", code=4)
     manifest.write_text(text)
     assert not layout(ready).vault.exists()
     ready.good("test", "runs/example", "--yes")
+
+
+def test_the_test_sides_manifest_is_read_after_the_opening_is_on_record_and_then_checked(ready: Desk) -> None:
+    manifest = layout(ready).split_manifest(1, "test")
+    text = manifest.read_text()
+    os.unlink(manifest)
+    os.mkfifo(manifest)
+    # Whoever opened it would wait for ever.
+    said = ready.refused("test", "runs/example")
+    assert "there is no terminal" in said
+    assert not layout(ready).vault.exists()
+    manifest.unlink()
+    manifest.write_text(text.replace("s", "t", 1))
+    said = ready.refused("test", "runs/example", "--yes", code=4)
+    assert "test.csv is not what was planned" in said
+    assert "the same `test` goes on with this opening" in said
+    ready.good("fsck", "runs/example", "--repair")
+    ready.good("test", "runs/example", "--yes")
+    assert [one["interrupted"] for one in final(ready)["openings"]] == [1]
+
+
+def test_a_state_that_was_changed_while_the_name_was_typed_is_not_tested(ready: Desk) -> None:
+    [slot] = layout(ready).checkpoint_dir(7).glob("*.h5")
+    found = search.ready_to_test(search.open_run(str(layout(ready).root)))
+    (slot.parent / "files").mkdir()
+    (slot.parent / "files/more").write_text("more")
+    with pytest.raises(DamagedError, match="files/more is new"):
+        search.test(found)
+    shutil.rmtree(slot.parent / "files")
+    assert "opened once" in ready.good("test", "runs/example", "--yes")
+    assert not list(layout(ready).reruns.iterdir()), "copies of tests that ended are removed"
+
+
+def test_an_opening_that_is_gone_is_known_by_the_journals_whatever_is_removed_beside_it(ready: Desk) -> None:
+    ready.good("test", "runs/example", "--yes")
+    found = layout(ready)
+    shutil.rmtree(found.vault)
+    said = ready.good("collect", "runs/example")
+    assert "warning: the journals say that the test side was opened" in said
+    shutil.rmtree(found.root / "results")
+    found.audit.unlink()
+    assert "the journals say" in ready.refused("test", "runs/example", "--yes", code=4)
+    assert "the journals say" in ready.refused("test", "runs/example", "--yes", "--force", "why not", code=4)
+    said = ready(*_fsck()).out
+    assert "vault/opening.001.json: it is missing: a journal says that it was there" in said
+
+
+def test_an_opening_that_was_written_anew_with_its_checksum_is_not_believed(ready: Desk) -> None:
+    ready.good("test", "runs/example", "--yes")
+    path, result = layout(ready).vault_opening(1), layout(ready).vault_result(1)
+    record = checked.decode(path.read_bytes(), Opening, path.name)
+    path.write_bytes(checked.encode(msgspec.structs.replace(record, chosen=("by hand",))))
+    result.unlink()
+    assert "it is not the opening that a journal tells of: somebody changed it" in ready(*_fsck()).out
+    assert "is another one" in ready.refused("test", "runs/example", "--yes", code=4)
 
 
 def test_a_test_that_fails_goes_on_with_the_same_opening_after_its_code_was_corrected(tmp_path: Path) -> None:
@@ -215,7 +275,9 @@ def test_records_of_the_vault_are_checked_and_no_repair_removes_an_opening(ready
     assert "nothing came of it yet" in ready(*_fsck()).out
     opening.unlink()
     assert "vault: its records are gone" in ready(*_fsck()).out
-    assert "the records of it are gone" in ready.refused("test", "runs/example", "--yes", code=4)
+    assert "the journals say that the test side was opened" in ready.refused(
+        "test", "runs/example", "--yes", code=4
+    )
 
 
 def _fsck(*more: str) -> tuple[str, ...]:
