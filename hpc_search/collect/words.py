@@ -92,7 +92,7 @@ def _interval(judged: Judgement, one: Interval) -> Iterator[str]:
 
 
 def _corrected(judged: Judgement, one: Selected) -> str:
-    rough = ", rough: from the folds' values only" if one.rough else ""
+    rough = f", rough: from the {'folds' if judged.folds else 'seeds'}' values only" if one.rough else ""
     return (
         f"chosen among {judged.candidates:,} points, it looks better than it is: corrected score"
         f" {one.corrected:.4g}, 95 % interval {one.low:.4g} to {one.high:.4g} ({one.method}{rough})"

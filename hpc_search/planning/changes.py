@@ -110,7 +110,8 @@ def _of_rows(old: Mapping[str, Row], new: Mapping[str, Row]) -> list[str]:
     ):
         if names:
             found.append(f"{_count(len(names), 'row')} {word}: {_few(names)}")
-    for column in ("label", "group"):
+    first = (*list(old.values())[:1], *list(new.values())[:1])
+    for column in dict.fromkeys(name for row in first for name in row):
         changed = [
             f"{name} ({old[name].get(column, 'none')} -> {new[name].get(column, 'none')})"
             for name in old

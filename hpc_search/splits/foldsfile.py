@@ -75,7 +75,7 @@ def _read(content: str | bytes, where: str) -> _Reading:
     reading = _Reading(where)
     try:
         document = json.loads(content, object_pairs_hook=lambda pairs: _unique(pairs, reading))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reading.problems.append(f"not JSON: {error}")
         return reading
     folds = document.get("folds") if isinstance(document, Mapping) else None

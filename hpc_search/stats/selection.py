@@ -22,11 +22,10 @@ def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
     The errors of all points are drawn together (see `Noise.drawn`), added to the means, and the selection
     is done again. The optimism is the mean error of what is then selected. The observed means differ more
     than the true scores do, so this alone is too little: it is repeated with twice and three times the
-    noise and extrapolated to none (SIMEX, Cook and Stefanski 1994, quadratic extrapolant). It goes no
-    further than to the mean over all points and one standard error of the point beyond: what is selected is
-    no worse than one picked blindly. The lower end of the interval comes from the errors of what is
-    selected, moved by what the extrapolation adds to their mean, the upper end from the point's own; both
-    are widened for training sets. None where there is one value a point and no samples.
+    noise and extrapolated to none (SIMEX, Cook and Stefanski 1994, quadratic extrapolant). The lower end of
+    the interval comes from the errors of what is selected, moved by what the extrapolation adds to their
+    mean, the upper end from the point's own; both are widened for training sets. None where there is one
+    value a point and no samples.
     """
     with np.errstate(all="ignore"):
         noise = noise_of(study)
@@ -41,8 +40,7 @@ def select(study: Study, chosen: Chosen | None = None) -> Selected | None:
             float(_errors_of(rule, gains, errors, np.full(len(errors), np.sqrt(times)))[0].mean()) / times
             for times in (1, 2, 3)
         ]
-        most = float(gains[row] - gains.mean() + noise.own[row])
-        optimism = min(max(0.0, 3 * rises[0] - 3 * rises[1] + rises[2]), max(0.0, most))
+        optimism = max(0.0, 3 * rises[0] - 3 * rises[1] + rises[2])
         low, high = _errors(noise, rule, gains, errors, row, optimism - rises[0])
     if not np.isfinite([optimism, low, high]).all():
         return None

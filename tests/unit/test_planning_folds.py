@@ -256,6 +256,7 @@ def test_data_that_are_as_they_were_differ_in_nothing(base: Path) -> None:
     [
         ("s3,1,p1,", "s3,0,p1,", "1 label changed: s3 (1 -> 0)"),
         ("s3,1,p1,", "s3,1,p7,", "1 group changed: s3 (p1 -> p7)"),
+        ("s3,1,p1,3,t0", "s3,1,p1,3,t9", "changed: s3 (t0 -> t9)"),
         ("s3,1,p1,3,t0,3.npy\n", "", "1 row removed: s3"),
         ("s3,1,p1,3,t0,3.npy\n", "s3,1,p1,3,t0,3.npy\ns99,1,p1,9,t0,3.npy\n", "1 row added: s99"),
         ("s3,1,p1,3,", "s77,1,p1,3,", "1 row removed: s3"),
@@ -324,17 +325,17 @@ def test_a_split_that_was_changed_by_hand_is_found_and_named(base: Path, name: s
         "    return [(range(6), range(6, 12), range(12, 16)), (range(6, 12), range(6), range(16, 20))]\n"
     )
     layout = plan(base, f"{FILES}folds: {{splitter: 'own.py:folds'}}\n")
-    assert damaged_splits(layout) == ""
+    assert damaged_splits(layout, tested=True) == ""
     path = layout.splits / name
     if how == "removed":
         path.unlink()
     else:
         path.write_text(path.read_text().replace("1", "2", 1))
-    found = damaged_splits(layout)
+    found = damaged_splits(layout, tested=True)
     assert str(path) in found
     assert ("is missing" if how == "removed" else "is not what was planned") in found
     repair_run(layout)
-    assert damaged_splits(layout) == ""
+    assert damaged_splits(layout, tested=True) == ""
 
 
 def test_a_copy_of_the_data_elsewhere_is_the_same_data(base: Path, tmp_path: Path) -> None:

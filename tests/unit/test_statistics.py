@@ -475,19 +475,6 @@ def test_a_corrected_score_lies_in_its_own_interval() -> None:
             assert selected.low <= selected.corrected <= selected.high, (points, count, values)
 
 
-@pytest.mark.parametrize("goal", ["max", "min"])
-def test_a_corrected_score_is_not_much_worse_than_the_mean_of_all_points(goal: Goal) -> None:
-    random = np.random.default_rng(7)
-    for values in (random.uniform(size=(3_000, 2)), random.exponential(size=(3_000, 2))):
-        study = study_of(values.tolist(), goal, folds=False)
-        selected = select(study)
-        assert selected is not None
-        noise = noise_of(study)
-        assert noise is not None
-        least = study.sign * float(values.mean()) - float(noise.own[0])
-        assert study.sign * selected.corrected >= least - 1e-9
-
-
 def test_two_points_over_two_folds_are_not_told_apart_by_chance() -> None:
     random = np.random.default_rng(6)
     winners = sum(
