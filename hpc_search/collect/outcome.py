@@ -81,7 +81,7 @@ class Outcome(NamedTuple):
         for score in self.scores:
             total.update(score.reasons)
         missing = ", ".join(f"{count} {reason}" for reason, count in sorted(total.items()))
-        return f"no point is complete: of its trials are missing {missing}"
+        return f"no point is complete; trials without a value: {missing}"
 
 
 def outcome(plan: Plan, attempts: Attempts, part: Part | None = None) -> Outcome:

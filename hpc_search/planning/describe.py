@@ -105,6 +105,8 @@ def _stage(plan: Plan, block: Block) -> str:
     if block.refit:
         outer = "" if block.outer is None else f" of outer fold {block.outer}"
         parts = [f"{_sum([block])}: the chosen point{outer} again, on {block.refit}"]
+        # A training that looks at its validation side at each epoch fails here.
+        parts += ["its split.val is empty"] * (block.refit != "train")
     if block.narrow is not None:
         parts.append(f"bounds from the best {block.narrow.top:.6g} of stage {block.narrow.stage}")
     parent = plan.part(block).space.fixed

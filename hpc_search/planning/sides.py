@@ -20,6 +20,8 @@ def folds_lines(splits: SplitsIndex) -> list[str]:
         f"  sides      {_sizes(splits)} of {data.rows:,} rows",
         f"  test side  {_test(splits)}",
     ]
+    if data.index and not data.spec.group:
+        rows.insert(1, "  groups     none: each row counts as independent of all others")
     if (rest := splits.files.get(Layout(Path()).splits_rest.as_posix())) is not None:
         rows.append(f"  left out   {rest.rows:,} rows are in no fold")
     if data.files:

@@ -158,9 +158,14 @@ def check_one(run: Run, *, discard: bool = False) -> str:
     finally:
         shutil.rmtree(layout.root, ignore_errors=True)
     end = found[-1] if found else None
-    if end is not None and not stopped and (end.state == "done" or end.detail == CHECKED):
+    if end is not None and not stopped and (end.state == "done" or end.detail.startswith(CHECKED)):
         words = "ended" if end.state == "done" else "reached its first report"
-        return f"checked: trial 0 {words} in {end.seconds:.2f} s"
+        said = f"checked: trial 0 {words} in {end.seconds:.2f} s"
+        names = end.detail.removeprefix(f"{CHECKED}: ")
+        metric = run.plan.part(run.plan.blocks[0]).metric.name
+        if end.state != "done" and metric not in names.split(", "):
+            said += f"\n  it has {names}, not the metric {metric}: the trial has to return that"
+        return said
     if discard:
         durable.take_away(run.path)
         hint = f"correct it, then plan again; {run.path} was removed"

@@ -191,6 +191,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     begun = bool(facts.known or facts.sight.rows) or any(entry.attempt for entry in known)
     state = words.state(layout, left, facts.workers, view, seats, begun=begun)
     wrong = trials.mismatched(facts.sight.rows)
+    failed = index.failed_trials(facts.entries)
     ahead = _ahead(facts, rate if active else None, one, left, spent)
     return Status(
         **(_of_plan(plan) | facts.counts),
@@ -208,7 +209,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         workers=facts.workers,
         nodes=trials.nodes(facts.workers, facts.sight),
         slow=trials.slow(live, facts.sight, one.median if one else None, plan.search.stall) if left else (),
-        failures=trials.failures(layout, index.failed_trials(facts.entries), facts.sight.rows),
+        failures=trials.failures(layout, failed, facts.sight.rows),
         queue=view,
         stopped=words.stop_mark(layout),
         events=trials.events(facts.sight.rows),
@@ -216,12 +217,12 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         mismatches=wrong.by_node,
         notes=(
             *notes,
-            *words.notes(layout, state, view, seats, facts.known),
+            *words.notes(layout, state, view, seats, facts.known, failed=bool(failed)),
             *words.searches(facts.staged.stopped, finished=not left),
             *words.mismatches(wrong, state, slots.replaced(facts.known)),
             *refits.lines(layout, plan, facts.entries),
         ),
-        next=words.next_step(layout, state, view, seats),
+        next=words.next_step(layout, state, view, seats, failed=bool(failed)),
         budget=budget.used(layout, plan, facts.sight.rows).uses,
         stages=facts.staged.stages,
         folds=folds.look(plan, facts.entries),

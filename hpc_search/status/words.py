@@ -62,10 +62,16 @@ def state(
 
 
 def notes(
-    layout: Layout, now: State, view: QueueView | None, seats: Sequence[Slots], known: Sequence[Intent]
+    layout: Layout,
+    now: State,
+    view: QueueView | None,
+    seats: Sequence[Slots],
+    known: Sequence[Intent],
+    *,
+    failed: bool,
 ) -> tuple[str, ...]:
     """Return what is unusual, in sentences."""
-    found = [*_why(layout, now), *_slurm(view)]
+    found = [*_why(layout, now, failed=failed), *_slurm(view)]
     if now in ("running", "starting", "waiting"):
         found += [_missing(one) for one in seats if one.missing]
     if now in ("starting", "idle") and known:
@@ -90,12 +96,19 @@ def _stopped(layout: Layout) -> str:
     return f"stopped: {first or 'no reason given'}" + (" (all of it: ledger/stop)" if rest else "")
 
 
-def _why(layout: Layout, now: State) -> list[str]:
+def _retried_first(layout: Layout, *, failed: bool) -> bool:
+    """Return whether what stopped the run comes again until the trials that *failed* are retried."""
+    return failed and "`retry RUN`" in (stop_mark(layout) or "")
+
+
+def _why(layout: Layout, now: State, *, failed: bool) -> list[str]:
     match now:
         case "stopped" if used_up(layout):
             return [f"{used_up(layout)}; what runs goes on to its end. {LARGER}"]
         case "stopped":
             again = "`submit RUN` (with corrected code: `--resnapshot`) clears that and starts workers"
+            if _retried_first(layout, failed=failed):
+                again = f"`retry RUN` lets what failed run again, then {again}"
             return [f"{_stopped(layout)}; {again}"]
         case "paused":
             return [f"{paused(layout)}; `resume RUN` goes on", *filter(None, [_stopped(layout)])]
@@ -163,11 +176,15 @@ def age(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def next_step(layout: Layout, now: State, view: QueueView | None, seats: Sequence[Slots]) -> str:
+def next_step(
+    layout: Layout, now: State, view: QueueView | None, seats: Sequence[Slots], *, failed: bool
+) -> str:
     """Return the command to type; "" where there is nothing to do but wait."""
     match now:
         case "stopped" if used_up(layout):
             return "hpc-search collect RUN"
+        case "stopped" if _retried_first(layout, failed=failed):
+            return "hpc-search retry RUN"
         case "finished":
             return "hpc-search collect RUN"
         case "running" | "starting":

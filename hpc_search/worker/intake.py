@@ -12,7 +12,7 @@ from hpc_search.records import journal as lines
 from hpc_search.runners import command, messages
 from hpc_search.worker.context import AttemptContext
 
-#: Why a trial stops at its first report where only that was asked for.
+#: Why a trial stops at its first report where only that was asked for; the metrics of it follow.
 CHECKED: Final = "checked"
 
 
@@ -72,7 +72,7 @@ class Intake:
                 if message.get("rung", -1) >= 0:
                     self._judge(message["rung"], message["step"])
                 if self._context.to_first_report:
-                    self._stop(CHECKED)
+                    self._stop(f"{CHECKED}: {', '.join(sorted(message['metrics']))}")
             case "saved":
                 self._saved(message)
             case "restored":
