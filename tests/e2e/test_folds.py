@@ -144,3 +144,31 @@ def test_where_the_data_s_place_is_not_there_that_is_noted_and_trials_run(desk: 
     assert found["done"] == 6
     journals = b"".join(path.read_bytes() for path in (desk.root / "q" / "workers").glob("*/journal.*"))
     assert b"data not compared" in journals
+
+
+# -- words on what people do wrong
+def test_plan_says_that_no_group_was_named_and_what_a_refit_does_not_have(desk: Desk) -> None:
+    desk.write("search.yaml", SEARCH + "refit: true\n")
+    said = desk.good("plan", "search.yaml", "--dry-run", "--run", "other")
+    assert "groups     none: each row counts as independent of all others" in said
+    assert "the chosen point again, on train+val; its split.val is empty" in said
+
+
+def test_the_check_names_a_metric_that_the_first_report_does_not_have(desk: Desk) -> None:
+    desk.write("train.py", "def train(trial):\n    trial.report(0, accuracy=trial.params['x'])\n")
+    said = desk.good("plan", "search.yaml", "--check", "--run", "other")
+    assert "it has accuracy, not the metric acc: the trial has to return that" in said
+
+
+def test_a_search_without_a_complete_point_is_retried_before_it_is_submitted(desk: Desk) -> None:
+    desk.write("search.yaml", SEARCH + "refit: true\n")
+    desk.write(
+        "train.py", "def train(trial):\n    assert trial.fold != 1, trial.params['x']\n    return 1.0\n"
+    )
+    desk.good("plan", "search.yaml", "--run", "other")
+    desk("submit", "other", "--launcher", "local", "--workers", "1", "--wait")
+    said = desk("status", "other").out
+    assert "`retry RUN` lets what failed run again, then `submit RUN`" in said
+    assert "next: hpc-search retry other" in said
+    desk("retry", "other")
+    assert "next: hpc-search submit other" in desk("status", "other").out
