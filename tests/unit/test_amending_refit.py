@@ -8,11 +8,11 @@ import pytest
 
 from hpc_search import durable, planning
 from hpc_search.errors import UsageError
-from hpc_search.layout import Layout
 from hpc_search.planning import Numbering, load_plan
 from hpc_search.planning.refitting import publish_refit
 from hpc_search.records.plan import Plan
 from hpc_search.records.search import RefitSpec
+from tests.unit.test_amending import draft, planned
 
 HEAD = "name: x\ntrial: train.py:train\nmetric: {name: acc, goal: max}\n"
 DATA = "data: {index: data.csv, id: s, label: y}\n"
@@ -37,18 +37,6 @@ def base(tmp_path: Path) -> Path:
     rows = "".join(f"s{one},{one % 2}\n" for one in range(30))
     (tmp_path / "data.csv").write_text(f"s,y\n{rows}")
     return tmp_path
-
-
-def draft(base: Path, text: str) -> Plan:
-    (base / "search.yaml").write_text(text)
-    return planning.draft(base / "search.yaml").plan
-
-
-def planned(base: Path, text: str) -> Layout:
-    (base / "search.yaml").write_text(text)
-    layout = Layout(base / "run")
-    planning.build(planning.draft(base / "search.yaml"), layout)
-    return layout
 
 
 def rows(plan: Plan, count: int) -> list[object]:
