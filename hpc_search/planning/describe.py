@@ -105,8 +105,6 @@ def _stage(plan: Plan, block: Block) -> str:
     if block.refit:
         outer = "" if block.outer is None else f" of outer fold {block.outer}"
         parts = [f"{_sum([block])}: the chosen point{outer} again, on {block.refit}"]
-        # A training that looks at its validation side at each epoch fails here.
-        parts += ["its split.val is empty"] * (block.refit != "train")
     if block.narrow is not None:
         parts.append(f"bounds from the best {block.narrow.top:.6g} of stage {block.narrow.stage}")
     parent = plan.part(block).space.fixed
@@ -114,6 +112,8 @@ def _stage(plan: Plan, block: Block) -> str:
     parts += [f"{name} {word(value)}" for name, value in changed.items()]
     if len(block.seeds) > 1:
         parts.append(f"seeds {', '.join(map(str, block.seeds))}")
+    # A training that looks at its validation side at each epoch fails there.
+    parts += ["its split.val is empty"] * (block.refit not in ("", "train"))
     if block.pruning is not None:
         parts.append(f"pruning {_pruning(block.pruning)}")
     return "; ".join(parts)
