@@ -122,6 +122,7 @@ class Attempt:
             return
         if message["kind"] == "spawned":
             self._process.pid = message["pid"]
+            self._intake.alive_at = time.monotonic()
             self._context.ledger.start(self._claimed, message["pid"], self._context.log.start)
             self._context.started()
             if self._stop_reason and self._process.channel is None:
@@ -277,19 +278,25 @@ class Attempt:
         """Whether it was asked for, and nobody has said that it runs."""
         return self._process is not None and not self._process.pid
 
+    @property
+    def _silence(self) -> float:
+        """How many seconds it may say nothing: starting a process takes its time, whatever a trial may."""
+        stall = self._context.stall
+        return max(stall, _GRACE) if self._unstarted else stall
+
     def _due(self) -> float:
         now = time.monotonic()
         due = min(self._kill_at, self._killed_at + self._context.survival) - now
         if self._unstarted:
             due = min(due, self._stopped_at + _GRACE - now)
         if not self._intake.message and not self._stalled:
-            due = min(due, self._intake.alive_at + self._context.stall - now)
+            due = min(due, self._intake.alive_at + self._silence - now)
         if self._process is not None and self._process.report is not None:
             due = min(due, self._report_at - now)
         return max(0.0, due)
 
     def _check(self) -> None:
-        now, stall = time.monotonic(), self._context.stall
+        now, stall = time.monotonic(), self._silence
         if now >= self._killed_at + self._context.survival and not self._ended:
             # It sleeps where no signal reaches it: in a driver, or on a dead mount. Its slice is lost.
             self.unkillable = self._ended = True
