@@ -78,7 +78,7 @@ def test_a_worker_that_is_stopped_in_any_system_call_is_a_harmless_zombie(
     arguments = ("--operations", "finish", "checkpoint", "--names", "write", "rename", "--claiming", claiming)
     tally = campaign(zombies, tmp_path, *arguments)
     assert not tally.problems, tally.text()
-    assert tally.counts["zombies"] == tally.counts["calls aimed at"] > 10
+    assert tally.counts["zombies"] == tally.counts["calls aimed at"] >= 10
 
 
 @needs_strace

@@ -16,9 +16,12 @@ from tests.waiting import wait_until
 
 def test_a_damaged_newest_checkpoint_is_named_and_skipped_and_nothing_else_changes(tmp_path: Path) -> None:
     text = SEARCH.replace("[1, 2]", "[1]")
-    whole = Site(tmp_path / "whole", text, TRAIN)
+    # Before it says that it waits, the trial has saved step 3 again: both slots hold it.
+    waits = '(ROOT / "waiting").touch()'
+    train = TRAIN.replace(waits, f"trial.save(step, state=state); {waits}")
+    whole = Site(tmp_path / "whole", text, train)
     whole.work()
-    site = Site(tmp_path / "damaged", text, TRAIN)
+    site = Site(tmp_path / "damaged", text, train)
     site.gate.touch()
     with site.worker() as worker:
         site.wait_for("waiting")
@@ -27,7 +30,6 @@ def test_a_damaged_newest_checkpoint_is_named_and_skipped_and_nothing_else_chang
         worker.wait(TIMEOUT)
         wait_until(lambda: gone(trial), timeout=TIMEOUT)
     site.gate.unlink()
-    # Waiting, the trial has saved step 3 many times over: both slots hold it.
     slots = sorted(site.layout.checkpoint_dir(0).glob("*.h5"), key=lambda path: file.verify(path).serial)
     assert len(slots) == 2
     data = bytearray(slots[1].read_bytes())
