@@ -41,7 +41,7 @@ def describe(
     words = now if fresh else "already planned"
     made = "not made: dry run" if dry else f"{words}; run id {plan.run_id}"
     rows = [
-        f"{search.name}: {counts(plan)}",
+        f"{search.name}: {counts(plan.blocks)}",
         f"  run        {run} ({made})",
         *([f"  code       {code}"] if code else []),
         *(row for part in search.parts for row in _part(plan, part, (lines or {}).get(part.name, {}))),
@@ -67,7 +67,7 @@ def _part(plan: Plan, part: Part, lines: Lines) -> list[str]:
     ]
     if not part.name:
         return rows
-    return [f"  search     {part.name}: {_sum(blocks)}", *(f"  {row}" for row in rows)]
+    return [f"  search     {part.name}: {counts(blocks)}", *(f"  {row}" for row in rows)]
 
 
 def _metric(metric: Metric) -> str:
@@ -101,10 +101,10 @@ def _stages(plan: Plan, blocks: Sequence[Block]) -> list[str]:
 
 
 def _stage(plan: Plan, block: Block) -> str:
-    parts = [f"{_sum([block])}: {_strategy(block.strategy)}"]
+    parts = [f"{_sum(block)}: {_strategy(block.strategy)}"]
     if block.refit:
         outer = "" if block.outer is None else f" of outer fold {block.outer}"
-        parts = [f"{_sum([block])}: the chosen point{outer} again, on {block.refit}"]
+        parts = [f"{_sum(block)}: the chosen point{outer} again, on {block.refit}"]
     if block.narrow is not None:
         parts.append(f"bounds from the best {block.narrow.top:.6g} of stage {block.narrow.stage}")
     parent = plan.part(block).space.fixed
@@ -134,9 +134,8 @@ def _strategy(spec: StrategySpec) -> str:
     return f"{spec.kind}{_options(spec.options)}"
 
 
-def _sum(blocks: Sequence[Block]) -> str:
-    points, trials = sum(block.points for block in blocks), sum(block.trials for block in blocks)
-    return f"{_plural(points, 'point')}, {_plural(trials, 'trial')}"
+def _sum(block: Block) -> str:
+    return f"{_plural(block.points, 'point')}, {_plural(block.trials, 'trial')}"
 
 
 def record_bytes(trials: int) -> int:
@@ -144,11 +143,11 @@ def record_bytes(trials: int) -> int:
     return trials * _JOURNAL_BYTES + index.index_bytes(trials)
 
 
-def counts(plan: Plan) -> str:
-    """Return "18 points x 5 folds x 1 seed = 90 trials (+ 3 of the refit)"."""
-    more = [block for block in plan.blocks if block.stage_name == SEEDS and block.strategy.kind == "top"]
-    again = [block for block in plan.blocks if block.refit]
-    own = [block for block in plan.blocks if block not in (*more, *again)]
+def counts(blocks: Sequence[Block]) -> str:
+    """Return "18 points x 5 folds x 1 seed = 90 trials (+ 3 of the refit)" of all, or of one search's."""
+    more = [block for block in blocks if block.stage_name == SEEDS and block.strategy.kind == "top"]
+    again = [block for block in blocks if block.refit]
+    own = [block for block in blocks if block not in (*more, *again)]
     added = {"more seeds": sum(one.trials for one in more), "the refit": sum(one.trials for one in again)}
     extra = ", ".join(f"+ {count:,} of {what}" for what, count in added.items() if count)
     points = sum({block.first_point: block.points for block in own}.values())

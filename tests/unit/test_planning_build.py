@@ -65,7 +65,7 @@ def test_a_run_holds_its_plan_its_code_and_an_untouched_index(base: Path) -> Non
     header, entries = read_index(layout)
     assert (made.points, made.trials, header.trials, len(entries)) == (6, 12, 12, 12)
     assert {entry.state for entry in entries} == {0}
-    assert counts(made) == "6 points x 2 seeds = 12 trials"
+    assert counts(made.blocks) == "6 points x 2 seeds = 12 trials"
     assert made.run_id.startswith(made.search_id)
     assert load_search(layout.search_yaml) == made.search
 

@@ -145,7 +145,7 @@ def test_the_plan_says_sizes_test_side_and_what_overlaps(base: Path) -> None:
         base, f"{FILES}folds: {{grouped: 3, test_share: 0.25}}\nseeds: [0, 1]\nrefit: {{seeds: 3}}\n"
     )
     text = words(made)
-    assert counts(made.plan) == "2 points x 3 folds x 2 seeds = 12 trials (+ 3 of the refit)"
+    assert counts(made.plan.blocks) == "2 points x 3 folds x 2 seeds = 12 trials (+ 3 of the refit)"
     assert "sides      train 12, val 6, test 6 of 24 rows" in text
     assert "test side  all folds have the same; only `test` looks at it, once" in text
     assert "files      24 of 276 bytes" in text

@@ -87,6 +87,21 @@ def test_stages_come_one_after_the_other_over_all_searches() -> None:
     assert len({block.digest for block in plan.blocks}) == len(plan.blocks)
 
 
+def test_the_points_of_each_search_are_those_that_are_searched_and_its_refit_is_counted_apart() -> None:
+    common = SEARCH.partition("stages:")[0]
+    text = describe(
+        plan_of(
+            f"{common}strategy: {{random: {{points: 4}}}}\nrefit: {{seeds: 2}}\nsearches: {{left: {{}}, right: {{seeds: [0, 1, 2]}}}}\n"
+        ),
+        "runs/x",
+        fresh=True,
+    )
+    assert text.startswith("x: 8 points, 16 trials (+ 4 of the refit)\n")
+    assert "search     left: 4 points x 1 seed = 4 trials (+ 2 of the refit)" in text
+    assert "search     right: 4 points x 3 seeds = 12 trials (+ 2 of the refit)" in text
+    assert text.count("refit   1 point, 2 trials: the chosen point again") == 2
+
+
 def test_the_plan_says_what_each_stage_will_be() -> None:
     text = describe(plan_of(SEARCH), "runs/x", fresh=True)
     assert "search     left: 9 points, 16 trials" in text
