@@ -35,10 +35,9 @@ def run(given: argparse.Namespace) -> int:
     if given.yaml:
         sys.stdout.write(search.standalone(found, view))
     elif given.json:
-        print(trialtext.as_json(found.plan, view.trial, view.entry, view.records))
+        print(trialtext.as_json(found.plan, view))
     elif given.log:
         sys.stdout.write(search.last_log(found, view))
     else:
-        text = trialtext.as_text(found.plan, view.trial, view.entry, view.records, view.result)
-        print(text + search.log_tail(found, view))
+        print(trialtext.as_text(found.plan, view) + search.log_tail(found, view))
     return EXIT_DONE

@@ -22,6 +22,7 @@ from hpc_search.ledger.history import JournalFile
 from hpc_search.ledger.names import listed
 from hpc_search.planning.numbers import split_number
 from hpc_search.records.plan import Block, Plan
+from hpc_search.records.stages import Opened, point_words
 
 #: Keys that have a place of their own in a line, or say nothing to a reader.
 _SHOWN: Final = frozenset(
@@ -77,7 +78,7 @@ def merged(files: Files, plan: Plan, journals: Iterable[JournalFile]) -> list[En
 
     A line is ``ISO time | event | what it is about | by whom | text``. Times are of everybody's own clock.
     """
-    subjects = _Subjects(plan)
+    subjects = _Subjects(files, plan)
     ends: dict[str, float] = {}
     entries = list(_of_journals(journals, subjects, ends))
     for one in happenings(files, plan, ends, subjects.folds):
@@ -139,11 +140,15 @@ _NONE: Final[frozenset[int]] = frozenset()
 class _Subjects:
     """What trials are, in words, and the folds that they are of."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, files: Files, plan: Plan) -> None:
         self._blocks: tuple[Block, ...] = plan.blocks
         self._firsts = [block.first for block in plan.blocks]
         self._end = plan.trials
         self._known: dict[int, tuple[str, frozenset[int]]] = {}
+        layout = files.layout
+        refits = [place for place, block in enumerate(plan.blocks) if block.refit]
+        opened = {place: files.record(layout.stage(place), Opened) for place in refits}
+        self._searched = {place: one.point for place, one in opened.items() if one is not None}
 
     def __call__(self, trial: int) -> tuple[str, frozenset[int]]:
         found = self._known.get(trial)
@@ -157,9 +162,11 @@ class _Subjects:
     def _look(self, trial: int) -> tuple[str, frozenset[int]]:
         if not 0 <= trial < self._end:
             return "", _NONE
-        block = self._blocks[bisect_right(self._firsts, trial) - 1]
+        place = bisect_right(self._firsts, trial) - 1
+        block = self._blocks[place]
         local, fold, seed = split_number(block, trial)
-        words = f" point {block.first_point + local}" + ("" if fold is None else f" fold {fold}")
+        point = point_words(block.first_point + local, self._searched.get(place))
+        words = f" {point}" + ("" if fold is None else f" fold {fold}")
         return f"{words} seed {seed}", _NONE if fold is None else frozenset({fold})
 
 

@@ -30,6 +30,11 @@ class Opened(Struct, kw_only=True):
     point: int | None = None
 
 
+def point_words(point: int, searched: int | None) -> str:
+    """Return which point it is: in a refit its own number, and that of the *searched* one it is again."""
+    return f"point {point}" if searched is None else f"point {point} (point {searched} again)"
+
+
 class StoppedPart(Struct, kw_only=True):
     """Nothing more of the search at position ``part`` of the plan's is claimed; ``why`` says it in words."""
 

@@ -26,7 +26,9 @@ class Person(Struct, kw_only=True):
 class Unit(Struct, kw_only=True):
     """One state that is tested: the trial that made it, and the digests of its files, RUN-relative.
 
-    ``chose``: the folds by whose validation sides its point was chosen, empty without folds.
+    ``point`` is the trial's, as everywhere, ``searched`` the point of the search that it is again; where
+    that is None, of older records, ``point`` is that. ``chose``: the folds by whose validation sides it was
+    chosen, empty without folds.
     """
 
     trial: int
@@ -39,6 +41,7 @@ class Unit(Struct, kw_only=True):
     outer: int | None = None
     on: str = ""
     chose: tuple[int, ...] = ()
+    searched: int | None = None
 
 
 class Opening(Struct, kw_only=True):

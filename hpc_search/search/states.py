@@ -51,7 +51,7 @@ def units_of(
         units.append(
             Unit(
                 trial=number,
-                point=end.point if opened is None or opened.point is None else opened.point,
+                point=end.point,
                 fold=end.fold,
                 seed=end.seed,
                 params=end.params,
@@ -60,6 +60,7 @@ def units_of(
                 outer=block.outer,
                 on=block.refit,
                 chose=_chose(run.plan, block, splits),
+                searched=opened.point if opened is not None else None,
             )
         )
     return units, wrong

@@ -24,6 +24,7 @@ from hpc_search.planning.reading import load_splits
 from hpc_search.planning.refitting import refit_blocks
 from hpc_search.records import index as codec
 from hpc_search.records.splits import SplitsIndex
+from hpc_search.records.stages import point_words
 from hpc_search.records.vault import Opening, Result, Tested, Unit
 from hpc_search.search import states
 from hpc_search.search.estimates import notes_of, values_of
@@ -337,12 +338,12 @@ def _of_units(run: Run, units: Sequence[Unit]) -> Iterator[str]:
     """Yield one line a search: the point, its folds and seeds."""
     for part in run.plan.search.parts:
         mine = [unit for unit in units if unit.part == part.name]
-        points = list(dict.fromkeys(unit.point for unit in mine))
+        points = list(dict.fromkeys(point_words(unit.point, unit.searched) for unit in mine))
         folds = [f"fold {unit.fold}" for unit in mine if unit.fold is not None]
         seeds = list(dict.fromkeys(unit.seed for unit in mine))
         name = f"search {part.name}: " if part.name else ""
         where = f", {', '.join(dict.fromkeys(folds))}" if len({*folds}) > 1 else ""
         yield (
-            f"{name}point{'s' if len(points) > 1 else ''} {', '.join(map(str, points))}{where}, "
+            f"{name}{', '.join(points)}{where}, "
             f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
         )

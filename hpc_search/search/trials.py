@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hpc_search import durable
 from hpc_search.errors import UsageError
 from hpc_search.ledger import history, read_trial, snapshots
+from hpc_search.ledger.gates import Gates
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import PlannedTrial
@@ -27,6 +28,8 @@ class TrialView(NamedTuple):
     entry: Entry | None
     result: history.Result | None
     records: list[tuple[str, lines.AnyRecord]]
+    #: In a refit the point of the search that this is again.
+    searched: int | None
 
 
 def view_trial(run: Run, number: int) -> TrialView:
@@ -42,9 +45,10 @@ def view_trial(run: Run, number: int) -> TrialView:
                 found.append((line.worker, record))
     found.sort(key=lambda pair: (getattr(pair[1], "attempt", 0) or 0, pair[1].t, pair[1].n))
     result = history.results(run.layout).get(number)
-    return TrialView(
-        _as_run(planned, result, found), read_trial(run.layout, run.plan.trials, number), result, found
-    )
+    entry = read_trial(run.layout, run.plan.trials, number)
+    opened = Gates(run.layout, run.plan).opened(run.plan.blocks.index(run.plan.block_at(number)))
+    searched = opened.point if opened is not None else None
+    return TrialView(_as_run(planned, result, found), entry, result, found, searched)
 
 
 def _as_run(

@@ -5,31 +5,34 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hpc_search.ledger.history import Result
 from hpc_search.records import index as codec
 from hpc_search.records import journal as lines
-from hpc_search.records.index import Entry
-from hpc_search.records.plan import Block, Plan, PlannedTrial
+from hpc_search.records.plan import Block, Plan
+from hpc_search.records.stages import point_words
 from hpc_search.strategies.history import points_of, ranges
 from hpc_search.strategies.pruning import in_words
+
+if TYPE_CHECKING:
+    from hpc_search.search.trials import TrialView
 
 Records = Sequence[tuple[str, lines.AnyRecord]]
 _CURVE_ROWS = 12
 
 
-def as_text(
-    plan: Plan, trial: PlannedTrial, entry: Entry | None, records: Records, result: Result | None
-) -> str:
+def as_text(plan: Plan, view: TrialView) -> str:
     """Return parameters, attempts and curve of a trial."""
+    trial, entry, result, records, searched = view
     state = codec.STATES[entry.state] if entry is not None else "unknown"
     fold = f", fold {trial.fold}" if trial.fold is not None else ""
     block = plan.block_at(trial.number)
     metric = plan.part(block).metric.name
     of = "".join(f", {what} {name}" for what, name in _place(block).items())
-    whole = f"point {trial.point}{fold}, seed {trial.seed}: {state}"
+    whole = f"{point_words(trial.point, searched)}{fold}, seed {trial.seed}: {state}"
     rows = [f"trial {trial.number} of {plan.search.name}{of}: {whole}"]
     if result is not None:
         rows.extend(_result(metric, result))
@@ -112,12 +115,14 @@ def _curve(records: Records) -> list[str]:
     return [f"curve ({len(order)} reports)", *rows]
 
 
-def as_json(plan: Plan, trial: PlannedTrial, entry: Entry | None, records: Records) -> str:
+def as_json(plan: Plan, view: TrialView) -> str:
     """Return the trial as one JSON object."""
+    trial, entry, _, records, searched = view
     content = {
         "trial": trial.number,
         **_place(plan.block_at(trial.number)),
         "point": trial.point,
+        "searched": searched,
         "fold": trial.fold,
         "seed": trial.seed,
         "params": trial.params if trial.known else None,

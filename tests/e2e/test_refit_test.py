@@ -107,10 +107,31 @@ def test_a_refit_begins_by_itself_and_the_test_side_is_looked_at_once(ready: Des
 def test_in_a_terminal_the_name_of_the_run_is_typed(ready: Desk) -> None:
     code, said = answer(ready, "yes")
     assert (code, "nothing was opened" in said) == (2, True), said
-    assert "this opens the test side of runs/example: 24 rows" in said
+    assert (
+        "this opens the test side of runs/example: 24 rows\r\n  point 3 (point 2 again), seeds 0, 1" in said
+    )
     assert not layout(ready).vault.exists()
     code, said = answer(ready, "example")
     assert (code, "test: acc = 0.875" in said) == (0, True), said
+
+
+def test_a_refit_has_one_number_of_its_own_everywhere_and_says_which_point_it_is_again(ready: Desk) -> None:
+    ready.good("test", "runs/example", "--yes")
+    [one, _] = final(ready)["units"]
+    assert (one["trial"], one["point"], one["searched"]) == (6, 3, 2)
+    assert "stage refit: point 3 (point 2 again), fold 1, seed 0: done" in ready.good(
+        "show", "runs/example", "6"
+    )
+    told = json.loads(ready.good("show", "runs/example", "6", "--json"))
+    assert (told["point"], told["searched"]) == (3, 2)
+    told = json.loads(ready.good("show", "runs/example", "5", "--json"))
+    assert (told["point"], told["searched"]) == (2, None)
+    audit = layout(ready).audit.read_text()
+    assert "| trial finished | trial 6 attempt 1 point 3 (point 2 again) fold 1 seed 0 |" in audit
+    assert "| trial finished | trial 5 attempt 1 point 2 fold 1 seed 0 |" in audit
+    rows = layout(ready).result("results.csv").read_text().splitlines()
+    assert rows[7].startswith("6,refit,3,1,0,done,")
+    assert "(point 3 (point 2 again), seeds 0, 1)" in ready.refused("test", "runs/example", "--yes")
 
 
 def test_before_anything_finished_nothing_is_refitted_or_tested(tmp_path: Path) -> None:
@@ -151,7 +172,7 @@ def test_a_search_without_a_refit_gets_one_and_further_seeds_of_it(tmp_path: Pat
     assert "seeds 1, 2" in said
     made.good("test", "runs/example", "--yes")
     assert [one["seed"] for one in final(made)["units"]] == [0, 1, 2]
-    assert {one["point"] for one in final(made)["units"]} == {2}
+    assert {(one["point"], one["searched"]) for one in final(made)["units"]} == {(3, 2)}
     assert "all of it verifies" in made.good("fsck", "runs/example")
 
 

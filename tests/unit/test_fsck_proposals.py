@@ -178,7 +178,7 @@ def test_a_trial_whose_point_is_not_proposed_is_shown_and_not_run_again(run: Run
 
     opened = search.open_run(str(run.layout.root))
     view = search.view_trial(opened, 4)
-    text = trialtext.as_text(opened.plan, view.trial, view.entry, view.records, view.result)
+    text = trialtext.as_text(opened.plan, view)
     assert "not proposed yet" in text
     for refused in (lambda: search.rerun(opened, 4), lambda: search.standalone(opened, view)):
         with pytest.raises(UsageError, match="point 4 has no parameters: not proposed yet"):
@@ -186,5 +186,5 @@ def test_a_trial_whose_point_is_not_proposed_is_shown_and_not_run_again(run: Run
     shown = search.view_trial(opened, 3)
     assert any(isinstance(record, lines.Propose) for _, record in shown.records)
     assert "point proposed from what was known of the points 0-3 (done)" in trialtext.as_text(
-        opened.plan, shown.trial, shown.entry, shown.records, shown.result
+        opened.plan, shown
     )

@@ -88,14 +88,9 @@ def test_stages_come_one_after_the_other_over_all_searches() -> None:
 
 
 def test_the_points_of_each_search_are_those_that_are_searched_and_its_refit_is_counted_apart() -> None:
-    common = SEARCH.partition("stages:")[0]
-    text = describe(
-        plan_of(
-            f"{common}strategy: {{random: {{points: 4}}}}\nrefit: {{seeds: 2}}\nsearches: {{left: {{}}, right: {{seeds: [0, 1, 2]}}}}\n"
-        ),
-        "runs/x",
-        fresh=True,
-    )
+    searched = "strategy: {random: {points: 4}}\nrefit: {seeds: 2}\n"
+    searches = "searches: {left: {}, right: {seeds: [0, 1, 2]}}\n"
+    text = describe(plan_of(SEARCH.partition("stages:")[0] + searched + searches), "runs/x", fresh=True)
     assert text.startswith("x: 8 points, 16 trials (+ 4 of the refit)\n")
     assert "search     left: 4 points x 1 seed = 4 trials (+ 2 of the refit)" in text
     assert "search     right: 4 points x 3 seeds = 12 trials (+ 2 of the refit)" in text
