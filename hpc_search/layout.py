@@ -125,6 +125,10 @@ class Layout:
         """Return the record of going on with opening *number* for the *time*-th time (from 1)."""
         return self.vault / f"again.{number:03d}.{time:02d}.json"
 
+    def vault_refused(self, number: int, after: int) -> Path:
+        """Return why opening *number* tested nothing when somebody had gone on with it *after* times."""
+        return self.vault / f"refused.{number:03d}.{after:02d}.json"
+
     # -- the ledger
     @property
     def ledger(self) -> Path:

@@ -25,8 +25,10 @@ def read_looks(layout: Layout, plan: Plan) -> tuple[list[Look], list[str]]:
         found = vault.looks(layout)
     except DamagedError as error:
         return [], [f"warning: {error}"]
-    words = vault.unrecorded(layout, found) if refit_blocks(plan) else ""
-    return found, [f"warning: {words}; `fsck` says more"] if words else []
+    if not refit_blocks(plan):
+        return found, []
+    words = filter(None, (vault.unrecorded(layout, found), vault.unreported(layout, found)))
+    return found, [f"warning: {one}; `fsck` says more" for one in words]
 
 
 def final_results(plan: Plan, looks: list[Look]) -> bytes:
@@ -71,7 +73,8 @@ def _opening(look: Look) -> dict[str, Any]:
         "host": by.host,
         "code": by.code,
         "reason": look.opening.reason,
-        "interrupted": len(look.again),
+        "interrupted": look.interrupted,
+        "refused": [{"when": iso_time(one.by.when), "why": one.why} for one in look.refused],
         "finished": look.result is not None,
     }
 
@@ -93,14 +96,23 @@ def words(looks: list[Look]) -> list[str]:
     last = _newest(looks)
     if last is None or last.result is None:
         opened = vault.by_words(looks[-1].opening.by)
-        return [f"the test side was opened {opened}; nothing came of it yet: `test` goes on"]
+        return [f"the test side was opened {opened}; {nothing_yet(looks[-1])}"]
     rows = [row for value in last.result.values for row in _value(value)]
     first = vault.by_words(looks[0].opening.by)
     if len(looks) == 1:
-        return [*rows, *last.result.notes, f"the test side was opened once: {first}"]
+        count = len(looks[0].refused)
+        refused = f"; before that it was refused {count} time{'s' * (count > 1)}, as the data were others"
+        return [*rows, *last.result.notes, f"the test side was opened once: {first}{refused * bool(count)}"]
     why = "; ".join(f"{look.number}: {look.opening.reason or 'no reason'}" for look in looks[1:])
     seen = f"the test side was opened {len(looks)} times, first {first}; then {why}"
     return [*rows, *last.result.notes, f"{seen}. Only what the first look gave was not influenced by it"]
+
+
+def nothing_yet(look: Look) -> str:
+    """Return why nothing came of *look*, and how it goes on."""
+    if look.refusal is None:
+        return "nothing came of it yet: `test` goes on"
+    return f"{vault.refused_words(look.refusal)}. That is no result: put the data back, and `test` goes on"
 
 
 def _value(one: Value) -> list[str]:

@@ -23,7 +23,7 @@ from hpc_search.records.plan import Plan, parse_plan
 from hpc_search.records.provenance import SnapshotRecord
 from hpc_search.records.splits import SplitsIndex
 from hpc_search.records.stages import Opened
-from hpc_search.records.vault import Again, Opening, Person, Result
+from hpc_search.records.vault import Again, Opening, Person, Refused, Result
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _PLAN: Final = re.compile(r"plan\.(\d{3,})\.json")
@@ -203,6 +203,9 @@ def _vault(files: Files) -> Iterator[Happening]:
             yield _look(files, path, "test opened", opening.number, opening.by, text, folds)
         elif kind == "again" and (again := files.record(path, Again)) is not None:
             yield _look(files, path, "test gone on with", again.opening, again.by, "", folds)
+        elif kind == "refused" and (refused := files.record(path, Refused)) is not None:
+            text = vault.refused_words(refused)
+            yield _look(files, path, "test refused", refused.opening, refused.by, text, folds)
         elif kind == "result" and (result := files.record(path, Result)) is not None:
             text = vault.value_words(result)
             yield _look(files, path, "tested", result.opening, result.by, text, folds)

@@ -26,7 +26,7 @@ _FOREIGN: Final = re.compile(
 _FILE: Final = re.compile(
     r"plan\.(\d{3,}\.)?json|search\.(\d{3,}\.)?yaml|digests\.\d{3,}\.json|instance\.json|digests\.json|code\.([0-9a-f]{8}\.)?(zip|diff)|provenance\.json|profile\.yaml|doctor\.json"
     r"|audit\.log|audit/fold_\d{2,}\.log|report\.html|results/(?:[\w-]+/)?[^/]*\.[^/]*"
-    r"|vault/(opening|result|again)\.\d{3,}(\.\d{2,})?\.json"
+    r"|vault/(opening|result|again|refused)\.\d{3,}(\.\d{2,})?\.json"
     r"|splits/splits\.json|splits/fold_\d+/(train|val|test)\.csv"
     r"|ledger/(claims\.bin|[a-z]+\.lock|began|stop|paused|skipped|mode\.exclusive)"
     r"|ledger/seals/\d+\.jsonl|ledger/submits/\d+\.(intent|jobs)\.json|ledger/archive/\d+"

@@ -20,26 +20,40 @@ from hpc_search.ledger.liveness import this_process
 from hpc_search.ledger.names import listed
 from hpc_search.records import checked
 from hpc_search.records import journal as lines
-from hpc_search.records.vault import Again, Opening, Person, Result
+from hpc_search.records.vault import Again, Opening, Person, Refused, Result
 
-#: The note of a journal that has number and checksum of an opening: its file cannot go without a trace.
+#: Notes of a journal that have number and checksum of an opening, and of a result: their files cannot go
+#: without a trace.
 OPENED: Final = "test side"
-_NAME: Final = re.compile(r"(opening|result|again)\.(\d{3,})(?:\.(\d{2,}))?\.json")
+TESTED: Final = "test result"
+_NAME: Final = re.compile(r"(opening|result|again|refused)\.(\d{3,})(?:\.(\d{2,}))?\.json")
 _HINT: Final = "`hpc-search fsck RUN` says what is wrong with it; what it says of the test side is not known"
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class Look(NamedTuple):
-    """One opening of the test side, who went on with it after an interruption, and what came of it."""
+    """One opening of the test side, who went on with it, where it was refused, and what came of it."""
 
     opening: Opening
     again: tuple[Again, ...] = ()
     result: Result | None = None
+    refused: tuple[Refused, ...] = ()
 
     @property
     def number(self) -> int:
         """Number of the opening, from 1."""
         return self.opening.number
+
+    @property
+    def refusal(self) -> Refused | None:
+        """How its last try was refused, None where it was not."""
+        last = (one for one in self.refused if one.after == len(self.again) and self.result is None)
+        return next(last, None)
+
+    @property
+    def interrupted(self) -> int:
+        """How often somebody went on with it after it had begun to look."""
+        return len(self.again) - sum(one.after < len(self.again) for one in self.refused)
 
 
 def looks(layout: Layout) -> list[Look]:
@@ -56,8 +70,10 @@ def looks(layout: Layout) -> list[Look]:
 def _look(layout: Layout, number: int, names: list[str]) -> Look:
     opening = _read(layout, layout.vault_opening(number).name, Opening)
     again = [_read(layout, name, Again) for name in names if name.startswith(f"again.{number:03d}.")]
-    result = layout.vault_result(number).name
-    return Look(opening, tuple(again), _read(layout, result, Result) if result in names else None)
+    refused = [_read(layout, name, Refused) for name in names if name.startswith(f"refused.{number:03d}.")]
+    name = layout.vault_result(number).name
+    result = _read(layout, name, Result) if name in names else None
+    return Look(opening, tuple(again), result, tuple(refused))
 
 
 def _read(layout: Layout, name: str, kind: type[_T]) -> _T:
@@ -75,15 +91,37 @@ def note_opening(writer: Writer, opening: Opening) -> None:
     writer.note(OPENED, f"opening {opening.number} {digest_of(opening)}")
 
 
-def noted(records: Iterable[lines.AnyRecord | None]) -> dict[int, str]:
-    """Return number -> checksum of the openings that *records* of journals note."""
-    notes = (one for one in records if isinstance(one, lines.Note) and one.event == OPENED)
-    words = (one.text.split() for one in notes)
-    return {int(number): mark for _, number, mark in words}
+def note_result(writer: Writer, result: Result) -> None:
+    """Put *result* into a journal."""
+    writer.note(TESTED, f"result {result.opening} {digest_of(result)}")
 
 
-def journaled(layout: Layout) -> dict[int, str]:
-    """Return number -> checksum of every opening that the journals know."""
+class Noted(NamedTuple):
+    """What journals know of the vault: number -> checksum of each opening, and of all its results.
+
+    A result that was damaged is taken away by a repair, and another one follows.
+    """
+
+    openings: dict[int, str]
+    results: dict[int, frozenset[str]]
+
+
+def noted(records: Iterable[lines.AnyRecord | None]) -> Noted:
+    """Return what *records* of journals note."""
+    notes = [one for one in records if isinstance(one, lines.Note) and one.event in (OPENED, TESTED)]
+    openings: dict[int, str] = {}
+    results: dict[int, frozenset[str]] = {}
+    for one in notes:
+        _, number, mark = one.text.split()
+        if one.event == OPENED:
+            openings[int(number)] = mark
+        else:
+            results[int(number)] = results.get(int(number), frozenset()) | {mark}
+    return Noted(openings, results)
+
+
+def journaled(layout: Layout) -> Noted:
+    """Return what the journals of the run know."""
     found = history.lines(layout, frozenset({b"note"}))
     return noted(lines.parse_line(one.data) for one in found)
 
@@ -91,10 +129,28 @@ def journaled(layout: Layout) -> dict[int, str]:
 def unrecorded(layout: Layout, found: Sequence[Look]) -> str:
     """Return in words which openings the journals know and *found* has not, "" where it has them all."""
     known = {look.number: digest_of(look.opening) for look in found}
-    wrong = [number for number, mark in sorted(journaled(layout).items()) if known.get(number) != mark]
+    openings = sorted(journaled(layout).openings.items())
+    wrong = [number for number, mark in openings if known.get(number) != mark]
     names = ", ".join(layout.vault_opening(number).name for number in wrong)
     one = f"the record of it is gone, or is another one: {layout.vault}/{names}"
     return f"the journals say that the test side was opened, and {one}" if wrong else ""
+
+
+def unreported(layout: Layout, found: Sequence[Look]) -> str:
+    """Return in words which results the journals know and *found* has not, "" where it has them all.
+
+    What a repair has set aside, as it was damaged, is not asked for.
+    """
+    marks = {look.number: digest_of(look.result) for look in found if look.result is not None}
+    aside = listed(layout.quarantine / layout.vault.name)
+    wrong = [
+        layout.vault_result(number)
+        for number, known in sorted(journaled(layout).results.items())
+        if marks.get(number) not in known
+    ]
+    names = [path.name for path in wrong if not any(name.startswith(path.name) for name in aside)]
+    one = f"the record of that is gone, or is another one: {layout.vault}/{', '.join(names)}"
+    return f"the journals say that the test side gave a result, and {one}" if names else ""
 
 
 def counted(layout: Layout) -> tuple[int, int]:
@@ -128,11 +184,18 @@ def publish_opening(layout: Layout, opening: Opening) -> bool:
     return durable.publish(layout.vault_opening(opening.number), checked.encode(opening))
 
 
-def publish_again(layout: Layout, look: Look, by: Person) -> bool:
-    """Say that *by* goes on with an opening that was interrupted; return whether nobody else was first."""
-    number = len(look.again) + 1
-    record = Again(opening=look.number, number=number, by=by)
-    return durable.publish(layout.vault_again(look.number, number), checked.encode(record))
+def publish_again(layout: Layout, look: Look, by: Person) -> Again | None:
+    """Say that *by* goes on with an opening, and return that; None where somebody else was first."""
+    record = Again(opening=look.number, number=len(look.again) + 1, by=by)
+    path = layout.vault_again(look.number, record.number)
+    return record if durable.publish(path, checked.encode(record)) else None
+
+
+def publish_refused(layout: Layout, look: Look, by: Person, why: Sequence[str]) -> bool:
+    """Say that this try tested nothing, and *why*; return whether nobody else said it of the same try."""
+    after = len(look.again)
+    record = Refused(opening=look.number, after=after, by=by, why=tuple(why))
+    return durable.publish(layout.vault_refused(look.number, after), checked.encode(record))
 
 
 def publish_result(layout: Layout, result: Result) -> bool:
@@ -140,9 +203,9 @@ def publish_result(layout: Layout, result: Result) -> bool:
     return durable.publish(layout.vault_result(result.opening), checked.encode(result))
 
 
-def digest_of(opening: Opening) -> str:
-    """Return what a result names its opening by: the checksum in the opening's line."""
-    return checked.encode(opening)[-19:-3].decode()
+def digest_of(record: Opening | Result) -> str:
+    """Return what others name a record by: the checksum in its line."""
+    return checked.encode(record)[-19:-3].decode()
 
 
 def digest_of_scores(ids: Sequence[str | int], scores: Sequence[float]) -> str:
@@ -155,6 +218,11 @@ def by_words(by: Person) -> str:
     """Return who did it and when, in words."""
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(by.when))
     return f"{when} by {by.user} on {by.host} (process {by.pid})"
+
+
+def refused_words(refused: Refused) -> str:
+    """Return why nothing was tested, in one line."""
+    return f"refused, as the data are not those of the plan: {'; '.join(refused.why)}"
 
 
 def value_words(result: Result) -> str:

@@ -39,11 +39,16 @@ def data_difference(layout: Layout, base: Path) -> list[str]:
     found: list[str] = []
     if index.data.index:
         found += _of_table(layout, index, base)
-    if index.data.listing:
-        planned = listing.parse_listing(layout.splits_listing.read_bytes())
-        root = base / index.data.spec.root
-        found += _of_files(planned, listing.look(planned, root), root)
-    return found
+    return found + _of_listing(layout, index, base)
+
+
+def resized(layout: Layout, base: Path) -> list[str]:
+    """Return which listed files in *base* are gone or have another size; nothing is read of any of them.
+
+    For `test`, before it may read: all else can only be compared once the test side is open.
+    """
+    index = _index_of(layout) if layout.splits_index.exists() and base.is_dir() else None
+    return _of_listing(layout, index, base) if index is not None else []
 
 
 def between(planned: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> list[str]:
@@ -89,6 +94,14 @@ def _of_table(layout: Layout, index: SplitsIndex, base: Path) -> list[str]:
     names = tuple(index.files)
     now = {names[0]: manifest_csv(table, range(len(table.ids))).encode()}
     return [f"{path}: {words}" for words in _of_rows(_rows(manifests.read(layout, names).files), _rows(now))]
+
+
+def _of_listing(layout: Layout, index: SplitsIndex, base: Path) -> list[str]:
+    if not index.data.listing:
+        return []
+    planned = listing.parse_listing(layout.splits_listing.read_bytes())
+    root = base / index.data.spec.root
+    return _of_files(planned, listing.look(planned, root), root)
 
 
 def _rows(files: Mapping[str, bytes]) -> dict[str, Row]:

@@ -1,7 +1,8 @@
 """vault/: who opened the test side, when, why and with which states, and what came of it.
 
 ``opening.NNN.json`` is published before the first byte of the test side is read, ``again.NNN.NN.json``
-before a test that was interrupted goes on, ``result.NNN.json`` when it ended. None of them is ever changed.
+before a test that was interrupted or refused goes on, ``refused.NNN.NN.json`` where the data are not those of
+the plan, so that nothing was tested, ``result.NNN.json`` when it ended. None of them is ever changed.
 """
 
 from __future__ import annotations
@@ -65,13 +66,27 @@ class Opening(Struct, kw_only=True):
 
 
 class Again(Struct, kw_only=True):
-    """vault/again.NNN.NN.json: opening ``opening`` was interrupted, and somebody went on with it."""
+    """vault/again.NNN.NN.json: opening ``opening`` was interrupted or refused, and went on."""
 
     format: str = "hpc_search.again"
     version: int = 1
     opening: int
     number: int
     by: Person
+
+
+class Refused(Struct, kw_only=True):
+    """vault/refused.NNN.NN.json: nothing was tested with opening ``opening``, as the data were others.
+
+    ``after``: how often somebody had gone on with it, from 0; ``why``: in what they differed, in words.
+    """
+
+    format: str = "hpc_search.refused"
+    version: int = 1
+    opening: int
+    after: int
+    by: Person
+    why: tuple[str, ...]
 
 
 class Tested(Struct, kw_only=True):

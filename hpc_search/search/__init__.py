@@ -17,6 +17,7 @@ from hpc_search.search.launch import (
 )
 from hpc_search.search.orders import Again, Ordered, retry, skip, submitted
 from hpc_search.search.pausing import closed, pause, resume
+from hpc_search.search.readiness import Ready, ready_to_test
 from hpc_search.search.refit import Refit, Refitted, refit
 from hpc_search.search.resnapshot import change_code
 from hpc_search.search.runs import (
@@ -30,7 +31,7 @@ from hpc_search.search.runs import (
     plan_search,
     writable,
 )
-from hpc_search.search.testing import Ready, final_results, ready_to_test, test
+from hpc_search.search.testing import final_results, test
 from hpc_search.search.trials import (
     check_one,
     last_log,

@@ -52,6 +52,8 @@ def _value(part: Part, name: str, gave: Sequence[Gave], layout: Layout, index: S
     interval, note = _interval(part, score, sampled, layout, index if folds else None)
     if interval is None and not folds and len(units) > 1:
         note = f"{note}The spread is that over seeds: it says nothing about how few the test samples are."
+    if interval is None and selects and not sampled and part.test is not None and part.test.callable:
+        note = f"{note} No interval: `trial.report_samples` in {part.test.callable} would give one.".lstrip()
     return Value(
         part=part.name,
         metric=name,

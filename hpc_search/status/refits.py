@@ -38,5 +38,9 @@ def _test(layout: Layout) -> list[str]:
     if not looks:
         return []
     times = f"{len(looks)} times, first " if len(looks) > 1 else ""
-    left = "" if looks[-1].result is not None else "; nothing came of it yet: `test RUN` goes on"
+    left = ""
+    if (refusal := looks[-1].refusal) is not None:
+        left = f"; {vault.refused_words(refusal)}"
+    elif looks[-1].result is None:
+        left = "; nothing came of it yet: `test RUN` goes on"
     return [f"test side: opened {times}{vault.by_words(looks[0].opening.by)}{left}"]
