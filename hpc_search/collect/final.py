@@ -101,7 +101,8 @@ def words(looks: list[Look]) -> list[str]:
     first = vault.by_words(looks[0].opening.by)
     if len(looks) == 1:
         count = len(looks[0].refused)
-        refused = f"; before that it was refused {count} time{'s' * (count > 1)}, as the data were others"
+        times = f"{count} time{'s' * (count > 1)}"
+        refused = f"; refused {times}, as the data were others, before anything was tested"
         return [*rows, *last.result.notes, f"the test side was opened once: {first}{refused * bool(count)}"]
     why = "; ".join(f"{look.number}: {look.opening.reason or 'no reason'}" for look in looks[1:])
     seen = f"the test side was opened {len(looks)} times, first {first}; then {why}"

@@ -28,6 +28,9 @@ def check_audit(disk: Disk, plan: Plan, facts: Facts, written: Written, *, whole
     Lines are compared only where all else is *whole*: what damaged files held is named where they are.
     """
     wanted = {"audit.log": written.audit, **written.audits} if written.audit else {}
+    # What a record was that a repair took away was told then.
+    records = (name for name in written.merged if name.startswith(f"{disk.layout.vault.name}/"))
+    whole = whole and not any(disk.set_aside(disk.layout.root / name) for name in records)
     should = _made_again(disk, plan, facts, written) if whole and wanted and written.merged else {}
     for name, known in wanted.items():
         data = disk.read(disk.layout.root / name)

@@ -53,6 +53,12 @@ class Disk:
         """Return whether *path* is a regular file, no link to one."""
         return self._is(path, stat.S_ISREG)
 
+    def set_aside(self, path: Path) -> bool:
+        """Return whether *path* is not there because a repair has put it into the quarantine."""
+        place = self.layout.quarantine / path.parent.relative_to(self.layout.root)
+        taken = any(one.name.startswith(path.name) for one in self.listed(place))
+        return taken and not self.is_file(path)
+
     def size(self, path: Path) -> int | None:
         """Return the size of the regular file *path*, None where there is none."""
         try:

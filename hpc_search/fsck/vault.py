@@ -109,11 +109,9 @@ def _gaps(disk: Disk, there: set[_Name], known: vault.Noted) -> Iterator[Case]:
             proof = "a journal says that it was" if number in known.openings else "what came after it is"
             finding = Finding(path=name, what=f"it is missing: {proof} there", lost=_HELD["opening"])
             yield Case(finding, "accept", b"", name)
-    aside = [path.name for path in disk.listed(disk.layout.quarantine / disk.layout.vault.name)]
     for number in sorted(known.results):
         path = disk.layout.vault_result(number)
-        set_aside = any(name.startswith(path.name) for name in aside)
-        if ("result", number, 0) not in there and not set_aside:
+        if ("result", number, 0) not in there and not disk.set_aside(path):
             what = "it is missing: a journal says that it was there"
             yield Case(
                 Finding(path=disk.name(path), what=what, lost=_HELD["result"]), "accept", b"", path.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import os
 import re
 import socket
 import time
@@ -13,6 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from hpc_search import durable
+from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.ledger.book import Writer
@@ -62,6 +64,9 @@ def looks(layout: Layout) -> list[Look]:
     Raises:
         DamagedError: A record does not verify, or an opening is missing before what came after it.
     """
+    if os.path.lexists(layout.vault) and not layout.vault.is_dir():
+        message = f"{layout.vault} is no directory: what it says of the test side is not known"
+        raise DamagedError(message, hint=f"`hpc-search fsck {layout} --repair` sets it aside")
     names = sorted(name for name in listed(layout.vault) if _NAME.fullmatch(name))
     numbers = sorted({int(name.split(".")[1]) for name in names})
     return [_look(layout, number, names) for number in numbers]

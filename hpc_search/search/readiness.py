@@ -48,7 +48,8 @@ class Ready(NamedTuple):
             by = vault.by_words(self.look.opening.by)
             what = "refused" if self.look.refusal is not None else "interrupted"
             head = f"opening {self.look.number} was {what} ({by}): it goes on"
-        return "\n".join([head, *(f"  {words}" for words in _of_units(self.run, self.units))])
+        lines = [*_of_units(self.run, self.units), *filter(None, [copy_words(self.run)])]
+        return "\n".join([head, *(f"  {words}" for words in lines)])
 
     @property
     def name(self) -> str:
@@ -223,6 +224,12 @@ def manifests(index: SplitsIndex | None, units: Sequence[Unit]) -> dict[str, str
 
 
 # -- in words
+def copy_words(run: Run) -> str:
+    """Return that others may have seen the test side of *run*, as it is a copy; "" where it is none."""
+    words = "whether the same test side was opened there, or in other copies, is not known here"
+    return f"this run is a copy of run {run.plan.run_id}: {words}" if load_instance(run.layout).mark else ""
+
+
 def _rows_of(index: SplitsIndex | None, units: Sequence[Unit]) -> str:
     if index is None:
         return ""

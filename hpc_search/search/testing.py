@@ -24,7 +24,7 @@ from hpc_search.records.vault import Opening, Person, Result, Tested
 from hpc_search.search.estimates import notes_of, values_of
 from hpc_search.search.evaluating import Gave, evaluate
 from hpc_search.search.orders import command
-from hpc_search.search.readiness import Ready, manifests
+from hpc_search.search.readiness import Ready, copy_words, manifests
 from hpc_search.search.runs import Run
 
 #: Seconds to wait for another `test`.
@@ -155,7 +155,7 @@ def _result(ready: Ready, look: Look, gave: Sequence[Gave]) -> Result:
         by=_me(run),
         units=tuple(_given(one) for one in gave),
         values=tuple(values_of(run.plan, gave, run.layout, ready.splits)),
-        notes=tuple(notes_of(gave, run.layout, ready.splits)),
+        notes=(*notes_of(gave, run.layout, ready.splits), *filter(None, [copy_words(run)])),
     )
 
 

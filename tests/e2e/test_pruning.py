@@ -86,7 +86,7 @@ def ended(site: Site) -> dict[str, list[int]]:
 
 def shown(site: Site, number: int) -> str:
     view = search.view_trial(site.run, number)
-    return as_text(site.run.plan, view.trial, view.entry, view.records, view.result)
+    return as_text(site.run.plan, view)
 
 
 def site_of(root: Path, rule: str, text: str = SEARCH, code: str = TRAIN) -> Site:

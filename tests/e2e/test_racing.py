@@ -111,7 +111,7 @@ def test_a_race_is_collected_shown_and_counted(tmp_path: Path) -> None:
     assert [first[key] for key in ("rung", "step", "decision", "folds")] == ["", "", "prune", "0-1"]
     assert float(first["statistic"]) > float(first["threshold"]) > 0
     view = search.view_trial(site.run, 21)
-    shown = as_text(site.run.plan, view.trial, view.entry, view.records, view.result)
+    shown = as_text(site.run.plan, view)
     assert f"race: its point loses to point {first['against']}: by " in shown
     summary = list(csv.DictReader(site.layout.result("summary.csv").read_text().splitlines()))
     complete = [row["point"] for row in summary if row["n"] == "5"]

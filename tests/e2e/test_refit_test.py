@@ -17,7 +17,7 @@ from hpc_search import search
 from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.records import checked
-from hpc_search.records.vault import Opening
+from hpc_search.records.vault import Opening, Result
 from tests.e2e.command_line import Desk
 from tests.refit_run import SEARCH, TRAIN, desk, refitted
 
@@ -170,7 +170,7 @@ def test_a_search_without_a_refit_gets_one_and_further_seeds_of_it(tmp_path: Pat
     assert "already refitted" in made.good("refit", "runs/example")
     said = made.good("refit", "runs/example", "--seeds", "3", *options)
     assert "seeds 1, 2" in said
-    made.good("test", "runs/example", "--yes")
+    assert "this run is a copy" not in made.good("test", "runs/example", "--yes")
     assert [one["seed"] for one in final(made)["units"]] == [0, 1, 2]
     assert {(one["point"], one["searched"]) for one in final(made)["units"]} == {(3, 2)}
     assert "all of it verifies" in made.good("fsck", "runs/example")
@@ -219,7 +219,91 @@ def test_the_test_sides_manifest_is_read_after_the_opening_is_on_record_and_then
     assert "the same `test` goes on with this opening" in said
     ready.good("fsck", "runs/example", "--repair")
     ready.good("test", "runs/example", "--yes")
-    assert [one["interrupted"] for one in final(ready)["openings"]] == [1]
+    [opening] = final(ready)["openings"]
+    assert (opening["interrupted"], len(opening["refused"])) == (0, 1)
+
+
+def test_data_that_were_edited_are_a_refusal_on_record_and_neither_an_interruption_nor_a_result(
+    ready: Desk, done: Path
+) -> None:
+    table = done / "data.csv"
+    text = table.read_text()
+    table.write_text(text.replace("s3,1", "s3,0"))
+    try:
+        said = ready.refused("test", "runs/example", "--yes", code=4)
+        assert "so nothing was tested: data.csv: 1 label changed: s3 (1 -> 0)" in said
+        assert "the same `test` goes on with this opening" in said
+        record = layout(ready).vault_refused(1, 0)
+        assert str(done) not in record.read_text(), "a record has no path of this machine"
+        ready.refused("test", "runs/example", "--yes", code=4)
+        assert len(list(layout(ready).vault.iterdir())) == 2, "that they still differ is no news"
+        words = "refused, as the data are not those of the plan: data.csv: 1 label changed"
+        assert words in ready.good("status", "runs/example")
+        assert "That is no result" in " ".join(ready.good("collect", "runs/example").split())
+    finally:
+        table.write_text(text)
+    said = ready.good("test", "runs/example", "--yes")
+    assert "refused 1 time, as the data were others, before anything was tested" in said
+    [opening] = final(ready)["openings"]
+    assert (opening["interrupted"], opening["finished"]) == (0, True)
+    assert opening["refused"][0]["why"] == ["data.csv: 1 label changed: s3 (1 -> 0)"]
+    assert "| test refused | opening 1 |" in layout(ready).audit.read_text()
+    assert "all of it verifies" in ready.good("fsck", "runs/example")
+    content = record.read_bytes()
+    record.write_bytes(content.replace(b'"after":0', b'"after":1'))
+    assert "vault/refused.001.00.json: it has one wrong byte" in ready(*_fsck()).out
+
+
+def test_a_copy_that_is_tested_says_that_it_does_not_know_of_the_other_one(ready: Desk) -> None:
+    shutil.copytree(layout(ready).root, ready.root / "runs/copy")
+    assert "can be read, not run" in ready.refused("test", "runs/copy", "--yes")
+    ready.good("fsck", "runs/copy", "--adopt")
+    words = "whether the same test side was opened there, or in other copies, is not known here"
+    assert words in ready.good("test", "runs/copy", "--yes")
+    assert words in (ready.root / "runs/copy/results/final_test_results.json").read_text()
+
+
+def test_a_vault_that_is_no_directory_is_damage_wherever_it_is_looked_at(ready: Desk) -> None:
+    layout(ready).vault.write_text("")
+    words = "runs/example/vault is no directory: what it says of the test side is not known"
+    assert words in ready.refused("test", "runs/example", "--yes", code=4)
+    assert words in ready.good("status", "runs/example")
+    assert words in ready.good("collect", "runs/example")
+    ready.good(*_fsck("--repair"))
+    assert "opened once" in ready.good("test", "runs/example", "--yes")
+
+
+def test_a_result_that_is_gone_is_known_by_the_journals_and_is_not_simply_made_again(ready: Desk) -> None:
+    ready.good("test", "runs/example", "--yes")
+    result = layout(ready).vault_result(1)
+    content = result.read_bytes()
+    result.unlink()
+    layout(ready).audit.unlink()
+    assert "vault/result.001.json: it is missing: a journal says that it was there" in ready(*_fsck()).out
+    said = ready.refused("test", "runs/example", "--yes", code=4)
+    assert "the journals say that the test side gave a result, and the record of that is gone" in said
+    assert '--force "REASON"` opens the test side again' in said
+    assert "gave a result" in ready.good("collect", "runs/example")
+    record = checked.decode(content, Result, result.name)
+    result.write_bytes(checked.encode(msgspec.structs.replace(record, notes=("by hand",))))
+    assert "it is not the result that a journal tells of: somebody changed it" in ready(*_fsck()).out
+    result.write_bytes(content)
+    assert "the test side was opened 2" in ready.refused("test", "runs/example", "--yes")
+
+
+def test_a_repair_of_the_vault_is_told_of_the_vault_alone_and_the_test_goes_on(ready: Desk) -> None:
+    ready.good("test", "runs/example", "--yes")
+    result = layout(ready).vault_result(1)
+    content = result.read_bytes()
+    result.write_bytes(content[:100] + b"xx" + content[102:])
+    said = ready(*_fsck()).out
+    assert "vault/result.001.json: it does not verify" in said
+    assert "audit.log" not in said
+    said = ready.good(*_fsck("--repair"))
+    assert "audit.log" not in said
+    assert "audit.log" not in ready.good(*_fsck())
+    ready.good("test", "runs/example", "--yes")
+    assert "all of it verifies" in ready.good(*_fsck())
 
 
 def test_a_state_that_was_changed_while_the_name_was_typed_is_not_tested(ready: Desk) -> None:

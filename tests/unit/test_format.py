@@ -16,6 +16,7 @@ EXAMPLES = {
     "vault_opening": (1,),
     "vault_result": (1,),
     "vault_again": (1, 1),
+    "vault_refused": (1, 0),
     "audit_fold": (0,),
     "coarse_lock": ("submit",),
     "seal": (1,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -16,6 +17,7 @@ from hpc_search.errors import UsageError
 from hpc_search.fsck import repair_run
 from hpc_search.layout import Layout
 from hpc_search.planning import data_difference, load_plan
+from hpc_search.planning.changes import resized
 from hpc_search.planning.describe import counts, describe
 from hpc_search.planning.digests import damaged_splits
 from hpc_search.records.splits import SplitsIndex
@@ -151,6 +153,24 @@ def test_the_plan_says_sizes_test_side_and_what_overlaps(base: Path) -> None:
     assert "files      24 of 276 bytes" in text
     assert "overlap    tissue: 3 values on both train and val, in 3 of 3 folds, such as 't0'" in text
     assert "refit   1 point, 3 trials: the chosen point again, on train+val; seeds 0, 1, 2" in text
+
+
+def test_before_the_test_side_is_open_names_and_sizes_are_seen_and_nothing_is_read(
+    base: Path,
+) -> None:
+    layout = plan(base, f"{FILES}folds: {{kfold: 3, test_share: 0.25}}\n")
+    (base / "data.csv").unlink()
+    os.mkfifo(base / "data.csv")
+    spectrum = base / "spectra/7.npy"
+    spectrum.chmod(0)
+    assert resized(layout, base) == []
+    assert resized(layout, base / "nowhere") == []
+    spectrum.unlink()
+    spectrum.write_bytes(b"1234")
+    (base / "spectra/5.npy").unlink()
+    missing, other = resized(layout, base)
+    assert "5.npy" in missing
+    assert other == "1 file of another size: 7.npy (7 -> 4 bytes)"
 
 
 def test_an_overlap_that_the_folds_promise_not_to_have_stops_the_plan(base: Path) -> None:
