@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hpc_search.collect import staged
-from hpc_search.collect.columns import Column, json_text, picked, spread
+from hpc_search.collect.columns import Column, in_parts, json_text, picked, spread
 from hpc_search.collect.outcome import Outcome, keys_of
 from hpc_search.collect.pareto import ParetoPoint, mean_columns, rank_column
 from hpc_search.collect.provenance import slice_columns
@@ -175,16 +175,16 @@ def search_results(found: Outcome) -> bytes:
     of_run = {"run_id": found.plan.run_id, "code": code, "slices": found.slices}
     head = encoder.encode(header(found, "search_results") | of_run)[:-1]
     nothing: dict[str, Any] = {}
-    trials = [
+    trials = (
         _Trial(
             end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value,
             end.params, end.metrics or nothing, end.effective or nothing, place,
         )
         for end, place in zip(found.ends, found.on, strict=True)
-    ]  # fmt: skip
+    )  # fmt: skip
     # A newline within a text is escaped, so every newline here ends a trial.
-    lines = encoder.encode_lines(trials)[:-1].replace(b"\n", b",\n")
-    return b"".join((head, b',"results":[\n', lines, b"\n]}\n"))
+    parts = [encoder.encode_lines(part)[:-1].replace(b"\n", b",\n") for part in in_parts(trials)]
+    return b"".join((head, b',"results":[\n', b",\n".join(parts), b"\n]}\n"))
 
 
 def best_hyperparams(found: Outcome, judged: Judgement) -> bytes:
