@@ -29,7 +29,7 @@ from hpc_search.search import states
 from hpc_search.search.estimates import notes_of, values_of
 from hpc_search.search.evaluating import Gave, evaluate
 from hpc_search.search.orders import command
-from hpc_search.search.refit import refuse_unended
+from hpc_search.search.refitting import refuse_unended
 from hpc_search.search.runs import Run
 
 #: Seconds to wait for another `test`, and lines of a list that are shown.
