@@ -77,7 +77,10 @@ def _effective_columns(ends: Sequence[Attempt]) -> list[Column]:
 def attempt_columns(attempts: Attempts) -> list[Column]:
     """Return attempts.csv: one row an attempt that ended, the ones given back included."""
     results, openings = attempts.results, attempts.openings
-    ends = sorted(attempts.ends, key=attrgetter("trial", "attempt", "worker", "checksum"))
+    ends = attempts.ends
+    if len(results) < len(ends):
+        # Several of one trial.
+        ends = sorted(ends, key=attrgetter("trial", "attempt", "worker", "checksum"))
     jobs = {worker: (opening.job_id, opening.seat) for worker, opening in openings.items()}
     opened = [jobs.get(end.worker, ("", "")) for end in ends]
     return [
@@ -103,21 +106,19 @@ def attempt_columns(attempts: Attempts) -> list[Column]:
 
 def summary_columns(found: Outcome) -> list[Column]:
     """Return summary.csv: one row a point with a finished trial, best first."""
-    scores = found.scores
-    points = [score.point for score in scores]
+    names = ("point", "mean", "sd", "n", "expected", "complete", "rank", "reasons")
+    # Best first they lie all over the memory: each is visited once.
+    rows = list(map(attrgetter(*names), found.scores))
+    of = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
+    points = of["point"]
     return [
         *staged.columns(found.plan, found.ranked, points),
         Column("point", points),
         *picked(found.parameters, [found.of_point[point] for point in points]),
-        Column("mean", [score.mean for score in scores]),
-        Column("sd", [score.sd for score in scores]),
-        Column("n", [score.n for score in scores]),
-        Column("expected", [score.expected for score in scores]),
-        Column("complete", [score.complete for score in scores]),
-        Column("rank", [score.rank for score in scores]),
+        *(Column(name, of[name]) for name in names[1:-1]),
         *mean_columns(found.fronts, points),
         *rank_column(found.fronts, points),
-        Column("missing", [_missing(score.reasons) if score.reasons else "" for score in scores]),
+        Column("missing", [_missing(reasons) if reasons else "" for reasons in of["reasons"]]),
     ]
 
 

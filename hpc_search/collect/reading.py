@@ -25,7 +25,7 @@ _END: Final = re.compile(rb'\n(\{"k":"end"(?:,"n":\d+,"t":[0-9.eE+-]+,"trial":(\
 
 
 class Attempt(Row, gc=False, kw_only=True, rename={"ended": "t", "checksum": "c"}):
-    """What collect needs of an end record; ``params`` stays the bytes that the worker wrote.
+    """What collect needs of an end record; ``params`` stays the bytes that the worker wrote, once for all.
 
     ``worker`` is set by the reader. Objects without the garbage collector: 100,000 of them would be
     walked again and again.
@@ -136,12 +136,16 @@ def _decoded(ends: Mapping[str, Mapping[str, _Line]]) -> list[Attempt]:
     """
     found = []
     decode = _DECODER.decode
+    known: dict[bytes, msgspec.Raw] = {}
     lines = [(*line, worker) for worker, lines in ends.items() for line in lines.values()]
     lines.sort(key=itemgetter(0))
     for _, line, worker in lines:
         with suppress(msgspec.ValidationError):
             end = decode(line)
             end.worker = worker
+            # As it comes it holds the whole line. Most parameters are those of another trial, too.
+            params = bytes(end.params)
+            end.params = known.setdefault(params, msgspec.Raw(params))
             found.append(end)
     return found
 
