@@ -88,8 +88,12 @@ def _group(columns: list[Column]) -> list[Sequence[Any]]:
     pick = columns[0].pick
     if pick is None:
         return cells
-    rows = [Raw(_ENCODER.encode(row)[1:-1]) for row in zip(*cells, strict=True)]
-    return [list(map(rows.__getitem__, pick))]
+    rows = list(zip(*cells, strict=True))
+    lines = _joined(rows).split(b"\n")
+    if len(lines) > len(rows):
+        # Some texts have several lines.
+        lines = [_joined([row]) for row in rows]
+    return [list(map(list(map(Raw, lines)).__getitem__, pick))]
 
 
 def _joined(rows: list[tuple[Any, ...]]) -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import suppress
-from itertools import accumulate
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, chain
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ import xxhash
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, retries, snapshots
+from hpc_search.ledger.history import JournalFile
 from hpc_search.records import journal as codec
 from hpc_search.slices import observed
 from hpc_search.slices.observed import Observed
@@ -58,8 +59,8 @@ _SLICE: Final = b',"event":"slice",'
 #: It is among the first lines of a journal.
 _SLICE_BYTES: Final = 64 << 10
 _DECODER: Final = msgspec.json.Decoder(Attempt)
-#: The trial of an end record, and its line.
-_Line = tuple[int, bytes]
+#: The trial of an end record, its line, and who wrote it.
+_Line = tuple[int, bytes, str]
 
 
 class Attempts(NamedTuple):
@@ -90,12 +91,12 @@ def read_attempts(layout: Layout) -> Attempts:
     heads: dict[str, tuple[int, str]] = {}
     codes: dict[str, str] = {}
     damaged = 0
-    for file in history.journal_files(layout):
+    for file in _read_ahead(history.journal_files(layout)):
         if not file.archived:
             # A section of an archive has a digest of its own.
             digest = xxhash.xxh3_64_hexdigest(file.data)
             heads[f"{file.worker}.{file.segment}"] = len(file.data), digest
-        damaged += _take_ends(file.data, ends[file.worker])
+        damaged += _take_ends(file.data, file.worker, ends[file.worker])
         if code := snapshots.code_of(file.data):
             codes[file.worker] = code
         if file.worker not in slices and (seen := _slice(file.data)) is not None:
@@ -115,7 +116,7 @@ def fewer_lines(layout: Layout, most: int) -> bool:
     return all(total < most for total in accumulate(counts))
 
 
-def _take_ends(data: bytes, ends: dict[str, _Line]) -> int:
+def _take_ends(data: bytes, worker: str, ends: dict[str, _Line]) -> int:
     damaged = 0
     checksum = codec.checksum
     for match in _END.finditer(data):
@@ -124,11 +125,11 @@ def _take_ends(data: bytes, ends: dict[str, _Line]) -> int:
         if digest is None:
             damaged += match.end() < len(data)
         else:
-            ends[digest] = int(trial), line
+            ends[digest] = int(trial), line, worker
     return damaged
 
 
-def _decoded(ends: Mapping[str, Mapping[str, _Line]]) -> list[Attempt]:
+def _decoded(ends: Mapping[str, dict[str, _Line]]) -> list[Attempt]:
     """Return the attempts of worker -> checksum -> line, by trial; a newer version may write others.
 
     They are made in the order in which they are read afterwards: from memory in another one that takes
@@ -137,17 +138,26 @@ def _decoded(ends: Mapping[str, Mapping[str, _Line]]) -> list[Attempt]:
     found = []
     decode = _DECODER.decode
     known: dict[bytes, msgspec.Raw] = {}
-    lines = [(*line, worker) for worker, lines in ends.items() for line in lines.values()]
-    lines.sort(key=itemgetter(0))
-    for _, line, worker in lines:
-        with suppress(msgspec.ValidationError):
+    for _, line, worker in sorted(chain.from_iterable(map(dict.values, ends.values())), key=itemgetter(0)):
+        try:
             end = decode(line)
-            end.worker = worker
-            # As it comes it holds the whole line. Most parameters are those of another trial, too.
-            params = bytes(end.params)
-            end.params = known.setdefault(params, msgspec.Raw(params))
-            found.append(end)
+        except msgspec.ValidationError:
+            continue
+        end.worker = worker
+        # As it comes it holds the whole line. Most parameters are those of another trial, too.
+        params = bytes(end.params)
+        end.params = known.get(params) or known.setdefault(params, msgspec.Raw(params))
+        found.append(end)
     return found
+
+
+def _read_ahead(files: Iterator[JournalFile]) -> Iterator[JournalFile]:
+    """Yield *files*, each read by another thread while the one before it is looked at."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, files, None)
+        while (file := coming.result()) is not None:
+            coming = pool.submit(next, files, None)
+            yield file
 
 
 def _opening(data: bytes) -> codec.Open | None:
