@@ -13,16 +13,15 @@ from typing import Final
 import msgspec
 
 from hpc_search import durable
-from hpc_search.collect import audit as audit_log
 from hpc_search.collect import documents, staged, words
-from hpc_search.collect.audit import Logs
 from hpc_search.collect.documents import View
 from hpc_search.collect.found import FILES, Best, Collected, RefitFound, SearchFound, StageFound
 from hpc_search.collect.outcome import Outcome, outcome
+from hpc_search.collect.reading import fewer_lines
 from hpc_search.collect.sealing import Sealed, seal_results
 from hpc_search.collect.selection import judge
 from hpc_search.collect.sides import read_splits
-from hpc_search.collect.writing import write_results
+from hpc_search.collect.writing import Logs, write_results
 from hpc_search.errors import PASSING, TemporaryError, UsageError
 from hpc_search.layout import Layout
 from hpc_search.ledger import marks, mode, used_up
@@ -60,12 +59,15 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     seals: int = 0
 
     @classmethod
-    def of(cls, contents: Mapping[str, bytes], logs: Logs, seals: int) -> Written:
-        """Return the digests of the files *contents* and of the *logs*."""
-        files = {name: digest(content) for name, content in sorted(contents.items())}
+    def of(cls, digests: Mapping[str, str], logs: Logs, seals: int) -> Written:
+        """Return the *digests* of the files with those of the *logs*."""
         audits = {name: digest(content) for name, content in logs.contents.items()}
         return cls(
-            files=files, audit=audits.pop("audit.log", ""), audits=audits, merged=logs.heads, seals=seals
+            files=dict(sorted(digests.items())),
+            audit=audits.pop("audit.log", ""),
+            audits=audits,
+            merged=logs.heads,
+            seals=seals,
         )
 
 
@@ -90,19 +92,26 @@ def collect(layout: Layout, plan: Plan | None = None, *, audit: bool | None = No
             splits = read_splits(layout)
             whole = _view(layout, plan, sealed, splits)
             views = [_view(layout, plan, sealed, splits, part) for part in plan.search.searches]
-            contents, notes, tested = write_results(layout, sealed.attempts, whole, views, splits)
-            wanted = audit or (audit is None and audit_log.fewer_lines(layout, AUDIT_LINES))
-            logs = audit_log.write_logs(layout, plan) if wanted else Logs({}, {})
-            written = Written.of(contents, logs, last_seal(layout))
+            digests, notes, tested = write_results(layout, sealed.attempts, whole, views, splits)
+            wanted = audit or (audit is None and fewer_lines(layout, AUDIT_LINES))
+            logs = _logs(layout, plan) if wanted else Logs({}, {})
+            written = Written.of(digests, logs, last_seal(layout))
             durable.replace(layout.result(DIGESTS), checked.encode(written))
         except OSError as error:
             raise _unwritable(layout, error) from error
-        files = tuple(name for name in FILES if name in contents)
+        files = tuple(name for name in FILES if name in digests)
         searches = tuple(_search_found(layout, one) for one in views)
         found = whole.found
         notes += [*_warnings(plan, sealed, ended), *_mixed(found), *_budget(layout, found)]
         collected = _collected(layout, whole, files, tuple(notes))
         return msgspec.structs.replace(collected, searches=searches, tested=tuple(tested))
+
+
+def _logs(layout: Layout, plan: Plan) -> Logs:
+    # It needs the configuration, which takes a third of the start of this command.
+    from hpc_search.collect.audit import write_logs
+
+    return write_logs(layout, plan)
 
 
 def _view(

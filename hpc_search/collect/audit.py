@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +15,7 @@ from hpc_search import durable
 from hpc_search.collect.columns import json_text
 from hpc_search.collect.happenings import Files, happenings
 from hpc_search.collect.times import iso_time
+from hpc_search.collect.writing import Logs
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.ledger.history import JournalFile
@@ -56,12 +56,6 @@ class Entry(NamedTuple):
     folds: frozenset[int] | None
 
 
-def fewer_lines(layout: Layout, most: int) -> bool:
-    """Return whether the journals have fewer than *most* lines, reading no more than it takes to know."""
-    counts = (file.data.count(b"\n") for file in history.journal_files(layout))
-    return all(total < most for total in accumulate(counts))
-
-
 def read_entries(layout: Layout, plan: Plan) -> list[Entry]:
     """Return the merge of everything by time, source and number: the same for the same run."""
     return merged(Files(layout, _content, listed), plan, history.journal_files(layout))
@@ -86,13 +80,6 @@ def merged(files: Files, plan: Plan, journals: Iterable[JournalFile]) -> list[En
         entries.append(Entry(one.time, one.source, one.number, line, one.folds))
     entries.sort(key=lambda entry: entry[:3])
     return entries
-
-
-class Logs(NamedTuple):
-    """RUN-relative path -> content of the logs, and how far they go (`heads`)."""
-
-    contents: dict[str, bytes]
-    heads: dict[str, int]
 
 
 def write_logs(layout: Layout, plan: Plan) -> Logs:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hpc_search.collect import staged
-from hpc_search.collect.columns import Column, json_text, picked, spread
+from hpc_search.collect.columns import Column, in_parts, json_text, picked, spread
 from hpc_search.collect.outcome import Outcome, keys_of
 from hpc_search.collect.pareto import ParetoPoint, mean_columns, rank_column
 from hpc_search.collect.provenance import slice_columns
@@ -77,7 +77,10 @@ def _effective_columns(ends: Sequence[Attempt]) -> list[Column]:
 def attempt_columns(attempts: Attempts) -> list[Column]:
     """Return attempts.csv: one row an attempt that ended, the ones given back included."""
     results, openings = attempts.results, attempts.openings
-    ends = sorted(attempts.ends, key=attrgetter("trial", "attempt", "worker", "checksum"))
+    ends = attempts.ends
+    if len(results) < len(ends):
+        # Several of one trial.
+        ends = sorted(ends, key=attrgetter("trial", "attempt", "worker", "checksum"))
     jobs = {worker: (opening.job_id, opening.seat) for worker, opening in openings.items()}
     opened = [jobs.get(end.worker, ("", "")) for end in ends]
     return [
@@ -103,21 +106,19 @@ def attempt_columns(attempts: Attempts) -> list[Column]:
 
 def summary_columns(found: Outcome) -> list[Column]:
     """Return summary.csv: one row a point with a finished trial, best first."""
-    scores = found.scores
-    points = [score.point for score in scores]
+    names = ("point", "mean", "sd", "n", "expected", "complete", "rank", "reasons")
+    # Best first they lie all over the memory: each is visited once.
+    rows = list(map(attrgetter(*names), found.scores))
+    of = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(names, ())
+    points = of["point"]
     return [
         *staged.columns(found.plan, found.ranked, points),
         Column("point", points),
         *picked(found.parameters, [found.of_point[point] for point in points]),
-        Column("mean", [score.mean for score in scores]),
-        Column("sd", [score.sd for score in scores]),
-        Column("n", [score.n for score in scores]),
-        Column("expected", [score.expected for score in scores]),
-        Column("complete", [score.complete for score in scores]),
-        Column("rank", [score.rank for score in scores]),
+        *(Column(name, of[name]) for name in names[1:-1]),
         *mean_columns(found.fronts, points),
         *rank_column(found.fronts, points),
-        Column("missing", [_missing(score.reasons) if score.reasons else "" for score in scores]),
+        Column("missing", [_missing(reasons) if reasons else "" for reasons in of["reasons"]]),
     ]
 
 
@@ -175,16 +176,16 @@ def search_results(found: Outcome) -> bytes:
     of_run = {"run_id": found.plan.run_id, "code": code, "slices": found.slices}
     head = encoder.encode(header(found, "search_results") | of_run)[:-1]
     nothing: dict[str, Any] = {}
-    trials = [
+    trials = (
         _Trial(
             end.trial, end.point, end.fold, end.seed, end.state, end.cause, end.value,
             end.params, end.metrics or nothing, end.effective or nothing, place,
         )
         for end, place in zip(found.ends, found.on, strict=True)
-    ]  # fmt: skip
+    )  # fmt: skip
     # A newline within a text is escaped, so every newline here ends a trial.
-    lines = encoder.encode_lines(trials)[:-1].replace(b"\n", b",\n")
-    return b"".join((head, b',"results":[\n', lines, b"\n]}\n"))
+    parts = [encoder.encode_lines(part)[:-1].replace(b"\n", b",\n") for part in in_parts(trials)]
+    return b"".join((head, b',"results":[\n', b",\n".join(parts), b"\n]}\n"))
 
 
 def best_hyperparams(found: Outcome, judged: Judgement) -> bytes:

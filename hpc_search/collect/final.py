@@ -11,7 +11,6 @@ from hpc_search.errors import DamagedError
 from hpc_search.layout import Layout
 from hpc_search.ledger import vault
 from hpc_search.ledger.vault import Look
-from hpc_search.planning.refitting import refit_blocks
 from hpc_search.records.plan import Plan
 from hpc_search.records.vault import Result, Unit, Value
 
@@ -25,7 +24,7 @@ def read_looks(layout: Layout, plan: Plan) -> tuple[list[Look], list[str]]:
         found = vault.looks(layout)
     except DamagedError as error:
         return [], [f"warning: {error}"]
-    if not refit_blocks(plan):
+    if not any(block.refit for block in plan.blocks):
         return found, []
     words = filter(None, (vault.unrecorded(layout, found), vault.unreported(layout, found)))
     return found, [f"warning: {one}; `fsck` says more" for one in words]

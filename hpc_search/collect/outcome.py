@@ -98,9 +98,11 @@ def outcome(plan: Plan, attempts: Attempts, part: Part | None = None) -> Outcome
     measured = ends if len(ranked) == len(blocks) else staged.within(ranked, ends)
     scores = staged.ranked(plan, ranked, measured)
     # Trials of one point have the same parameters, mostly in the same bytes: those are parsed once.
-    texts = [bytes(end.params) for end in ends]
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    which = [places[text] for text in texts]
+    given = [end.params for end in ends]
+    texts = {id(one): bytes(one) for one in given}
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
+    place_of = {one: places[text] for one, text in texts.items()}
+    which = [place_of[one] for one in map(id, given)]
     seen, of_worker = distinct(attempts.slices, {end.worker for end in ends})
     params = list(map(msgspec.json.Decoder(dict[str, Any]).decode, places))
     return Outcome(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final
 
@@ -50,36 +50,43 @@ def _column(pa: Any, column: Column) -> Any:
     kind = column.kind or kind_of(values)
     if not kind:
         values = [None if value is None else json_text(value) for value in values]
-    made = _array(pa, kind or "str", values)
-    if column.pick is None:
-        return made
-    places = array("q", column.pick)
-    return made.take(pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)]))
+    return _array(pa, kind or "str", values, column.pick)
 
 
-def _array(pa: Any, kind: str, values: Sequence[Any]) -> Any:
-    """Return the Arrow array of *values*, made from its buffers.
+def _array(pa: Any, kind: str, values: Sequence[Any], pick: Sequence[int] | None) -> Any:
+    """Return the Arrow array of *values*, or of those at the places *pick*, made from its buffers.
 
-    ``pa.array`` would import pandas to see whether it was given some: 0.4 s.
+    ``pa.array`` would import pandas to see whether it was given some, and ``take`` all that Arrow can
+    compute: 0.4 s and 0.1 s.
     """
-    types = {"int": pa.int64(), "float": pa.float64(), "str": pa.large_string(), "bool": pa.bool_()}
-    validity = _bits(value is not None for value in values) if None in values else None
-    buffers = [None if validity is None else pa.py_buffer(validity)]
+    import numpy as np
+
+    def picked(made: Any) -> Any:
+        return made if pick is None else made.take(pick)
+
+    valid = None
+    if None in values:
+        valid = picked(np.array([value is not None for value in values], dtype=np.bool_))
+        nothing = "" if kind == "str" else 0
+        values = [nothing if value is None else value for value in values]
+    buffers = [None if valid is None or valid.all() else _bits(pa, valid)]
+    count = len(values if pick is None else pick)
     if kind == "str":
-        texts = values if validity is None else ["" if value is None else value for value in values]
+        texts = values if pick is None else list(map(values.__getitem__, pick))
         joined = "".join(texts)
         lengths = map(len, texts if joined.isascii() else map(str.encode, texts))
         offsets = array("q", accumulate(lengths, initial=0))
         buffers += [pa.py_buffer(offsets), pa.py_buffer(joined.encode())]
     elif kind == "bool":
-        buffers.append(pa.py_buffer(_bits(map(bool, values))))
+        buffers.append(_bits(pa, picked(np.array(values, dtype=np.bool_))))
     else:
-        numbers = values if validity is None else [0 if value is None else value for value in values]
-        buffers.append(pa.py_buffer(array("q" if kind == "int" else "d", numbers)))
-    return pa.Array.from_buffers(types[kind], len(values), buffers)
+        buffers.append(pa.py_buffer(picked(np.array(array("q" if kind == "int" else "d", values)))))
+    types = {"int": pa.int64(), "float": pa.float64(), "str": pa.large_string(), "bool": pa.bool_()}
+    return pa.Array.from_buffers(types[kind], count, buffers)
 
 
-def _bits(flags: Iterable[bool]) -> bytes:
+def _bits(pa: Any, flags: Any) -> Any:
     """Return *flags* as a bitmap, least significant bit first."""
-    text = "".join("1" if flag else "0" for flag in flags)[::-1]
-    return int(text or "0", 2).to_bytes((len(text) + 7) // 8, "little")
+    import numpy as np
+
+    return pa.py_buffer(np.packbits(flags, bitorder="little"))

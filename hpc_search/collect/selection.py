@@ -175,7 +175,8 @@ def _best_of(study: Study, point: int) -> Study:
 def _chosen_of(
     found: Outcome, part: Part, scores: Sequence[PointScore], sizes: Sequence[FoldSizes]
 ) -> Chosen | None:
-    params = {score.point: found.params[found.of_point[score.point]] for score in scores}
+    ruled = scores if part.choose.rule != "best" else ()
+    params = {score.point: found.params[found.of_point[score.point]] for score in ruled}
     return by_rule(part, scores, params, sizes)
 
 

@@ -21,7 +21,10 @@ def iso_time(seconds: float) -> str:
 
 def iso_seconds(times: Sequence[float]) -> list[str]:
     """Return *times* as ISO 8601 in UTC to the second, "" for 0: quick for many times close together."""
-    seconds = [int(time) if _LOW <= time <= _HIGH else 0 for time in times]
+    whole = not times or (min(times) >= _LOW and max(times) <= _HIGH)
+    seconds = (
+        list(map(int, times)) if whole else [int(time) if _LOW <= time <= _HIGH else 0 for time in times]
+    )
     texts: dict[int, str] = {}
     minutes: dict[int, str] = {}
     for time in set(seconds):
@@ -29,4 +32,6 @@ def iso_seconds(times: Sequence[float]) -> list[str]:
         if minute not in minutes:
             minutes[minute] = datetime.fromtimestamp(minute * 60, UTC).isoformat()[:16]
         texts[time] = minutes[minute] + _SECONDS[second]
+    if all(times):
+        return list(map(texts.__getitem__, seconds))
     return [texts[second] if time else "" for time, second in zip(times, seconds, strict=True)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 from hpc_search import durable
@@ -13,15 +15,22 @@ from hpc_search.collect.folds import fold_columns
 from hpc_search.collect.parquet import parquet_bytes
 from hpc_search.collect.reading import Attempts
 from hpc_search.collect.selection import Judgement
-from hpc_search.collect.verdicts import read_verdicts, verdict_columns
 from hpc_search.layout import Layout
+from hpc_search.planning.digests import digest
 from hpc_search.records.splits import SplitsIndex
 
 
-class Files(NamedTuple):
-    """The files of the results, notes on what is missing, and what the test side gave in words."""
+class Logs(NamedTuple):
+    """RUN-relative path -> content of audit.log and the folds' logs, and how far they go."""
 
     contents: dict[str, bytes]
+    heads: dict[str, int]
+
+
+class Files(NamedTuple):
+    """The digests of the results by name, notes on what is missing, and what the test side gave in words."""
+
+    digests: dict[str, str]
     notes: list[str]
     tested: list[str]
 
@@ -38,48 +47,60 @@ def write_results(
         views: The same of each search, where there are several.
         splits: How the data were split.
     """
-    layout.results.mkdir(mode=0o700, exist_ok=True)
+    for name in ("", *[one.name for one in views]):
+        layout.result(name).mkdir(mode=0o700, exist_ok=True)
+    looks, notes = final.read_looks(layout, whole.found.plan)
     columns = documents.result_columns(whole.found)
     judged = {one.name: one.judged for one in views or (whole,)}
-    contents = _contents(whole, columns, judged, splits)
-    contents["attempts.csv"] = csv_text(documents.attempt_columns(attempts))
-    if views:
-        # The best of points that are not measured by the same.
-        del contents["top_k.json"], contents["selection.json"]
-        contents["best_hyperparams.json"] = documents.best_of_searches(whole.found, views)
-    for one in views:
-        layout.result(one.name).mkdir(mode=0o700, exist_ok=True)
-        of_search = _contents(one, documents.result_columns(one.found), judged, splits)
-        contents |= {f"{one.name}/{file}": content for file, content in of_search.items()}
-    if any(block.pruning or block.racing for block in whole.found.plan.blocks):
-        contents["verdicts.csv"] = csv_text(verdict_columns(read_verdicts(layout)))
-    looks, notes = final.read_looks(layout, whole.found.plan)
-    if looks:
-        contents[final.NAME] = final.final_results(whole.found.plan, looks)
-    try:
-        contents["results.parquet"] = parquet_bytes(columns)
-    except ImportError as error:
-        notes.append(f"results.parquet was not written: {error}; `pip install pyarrow`")
-    for name, content in contents.items():
-        durable.replace(layout.result(name), content)
-    return Files(contents, notes, final.words(looks))
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        yield from _contents(whole, columns, judged, splits, views)
+        yield "attempts.csv", csv_text(documents.attempt_columns(attempts))
+        for one in views:
+            of_search = _contents(one, documents.result_columns(one.found), judged, splits)
+            yield from ((f"{one.name}/{file}", content) for file, content in of_search)
+        if any(block.pruning or block.racing for block in whole.found.plan.blocks):
+            from hpc_search.collect.verdicts import read_verdicts, verdict_columns
+
+            yield "verdicts.csv", csv_text(verdict_columns(read_verdicts(layout)))
+        if looks:
+            yield final.NAME, final.final_results(whole.found.plan, looks)
+        try:
+            yield "results.parquet", parquet_bytes(columns)
+        except ImportError as error:
+            notes.append(f"results.parquet was not written: {error}; `pip install pyarrow`")
+
+    # The disk and the digests need nothing of this thread: the next file is made meanwhile.
+    with ThreadPoolExecutor(1) as pool:
+        put = {name: pool.submit(_put, layout.result(name), content) for name, content in contents()}
+    return Files({name: done.result() for name, done in put.items()}, notes, final.words(looks))
+
+
+def _put(path: Path, content: bytes) -> str:
+    durable.replace(path, content)
+    return digest(content)
 
 
 def _contents(
-    view: View, columns: Sequence[Column], judged: Mapping[str, Judgement], splits: SplitsIndex | None
-) -> dict[str, bytes]:
-    """Return the files of one search."""
+    view: View,
+    columns: Sequence[Column],
+    judged: Mapping[str, Judgement],
+    splits: SplitsIndex | None,
+    views: Sequence[View] = (),
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of one search, or of all *views* together."""
     found = view.found
-    contents = {
-        "results.csv": csv_text(columns),
-        "search_results.json": documents.search_results(found),
-        "summary.csv": csv_text(documents.summary_columns(found)),
-        "top_k.json": documents.top_k(*view),
-        "best_hyperparams.json": documents.best_hyperparams(*view),
-        "selection.json": documents.selection(*view),
-    }
+    yield "results.csv", csv_text(columns)
+    yield "search_results.json", documents.search_results(found)
+    yield "summary.csv", csv_text(documents.summary_columns(found))
+    if views:
+        # There is no best of points that are not measured by the same.
+        yield "best_hyperparams.json", documents.best_of_searches(found, views)
+    else:
+        yield "top_k.json", documents.top_k(*view)
+        yield "best_hyperparams.json", documents.best_hyperparams(*view)
+        yield "selection.json", documents.selection(*view)
     if rows := fold_columns(found, splits, judged):
-        contents["folds.csv"] = csv_text(rows)
+        yield "folds.csv", csv_text(rows)
     if found.fronts.objectives:
-        contents["pareto_front.json"] = documents.pareto_front(found)
-    return contents
+        yield "pareto_front.json", documents.pareto_front(found)

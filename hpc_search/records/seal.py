@@ -7,6 +7,7 @@ Each line ends in the checksum of what stands before it, as in a journal: ``,"c"
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -43,10 +44,11 @@ _HEAD: Final = msgspec.json.Decoder(_Head)
 
 def encode_seal(entries: Iterable[SealEntry], heads: dict[str, tuple[int, str]] | None = None) -> bytes:
     """Return the bytes of a seal with *entries*, sorted by trial, and the *heads* of the journals."""
-    ordered = sorted(entries, key=lambda entry: entry.trial)
-    encode = msgspec.json.Encoder().encode
-    head = encode(_Head(FORMAT, VERSION, len(ordered), heads or {}))
-    return b"".join(_line(body) for body in (head, *map(encode, ordered)))
+    ordered = sorted(entries, key=attrgetter("trial"))
+    head = _Head(FORMAT, VERSION, len(ordered), heads or {})
+    # A newline within a text is escaped, so every newline here ends an object.
+    bodies = msgspec.json.Encoder().encode_lines([head, *ordered])[:-1].split(b"\n")
+    return b"".join(map(_line, bodies))
 
 
 def _line(body: bytes) -> bytes:

@@ -22,7 +22,7 @@ from hpc_search.records.splits import SplitsIndex
 from hpc_search.records.stages import point_words
 from hpc_search.records.vault import Unit
 from hpc_search.search import states
-from hpc_search.search.refit import refuse_unended
+from hpc_search.search.refitting import refuse_unended
 from hpc_search.search.runs import Run
 
 #: Lines of a list that are shown.

@@ -58,7 +58,10 @@ class Noise:
         points, known = len(self.own), self.factors.shape[1]
         half = max(100, min(DRAWS // 2, 500_000 // points))
         random = np.random.default_rng(points)
-        drawn = random.standard_normal((half, points)) * self.own
+        # Memory that is new costs more than the numbers in it.
+        both = np.empty((2 * half, points))
+        drawn = random.standard_normal(out=both[:half])
+        drawn *= self.own
         drawn -= (drawn @ self.weights)[:, None]
         factors = self.factors
         if len(factors) > known:  # a square root of the same covariance with fewer rows
@@ -66,8 +69,10 @@ class Noise:
             factors = (vectors * np.sqrt(np.maximum(values, 0))).T
         together = random.standard_normal((half, len(factors))) @ factors
         drawn[:, :known] *= np.sqrt(1 - self.trust)
-        drawn[:, :known] += np.sqrt(self.trust) * together
-        return np.concatenate([drawn, -drawn])
+        together *= np.sqrt(self.trust)
+        drawn[:, :known] += together
+        np.negative(drawn, out=both[half:])
+        return both
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
@@ -104,22 +105,23 @@ def rank_points(rows: Iterable[Row], goal: Goal, expected: Callable[[int], int])
         expected: The number of trials of a point (folds x seeds).
     """
     points: defaultdict[int, list[Row]] = defaultdict(list)
-    values: defaultdict[int, list[float]] = defaultdict(list)
     # By trial number: fold-major, whatever the order of arrival.
     for row in sorted(rows, key=attrgetter("trial")):
         points[row.point].append(row)
-        if row.state == "done" and row.value is not None and math.isfinite(row.value):
-            values[row.point].append(row.value)
-    scores = [_score(point, points[point], values[point], expected(point)) for point in sorted(points)]
+    scores = [_score(point, points[point], expected(point)) for point in sorted(points)]
     # Stable sorts by one number each, the last key first: far quicker than one by tuples.
     scores.sort(key=lambda score: score.mean or 0.0, reverse=goal == "max")
-    scores.sort(key=lambda score: -math.inf if score.complete else -score.n)
+    if not all(score.complete for score in scores):
+        scores.sort(key=lambda score: -math.inf if score.complete else -score.n)
     for rank, score in enumerate(scores, start=1):
         score.rank = rank
     return scores
 
 
-def _score(point: int, rows: list[Row], values: list[float], expected: int) -> PointScore:
+def _score(point: int, rows: list[Row], expected: int) -> PointScore:
+    values = [
+        row.value for row in rows if row.state == "done" and row.value is not None and isfinite(row.value)
+    ]
     middle = mean(values) if values else None
     n = len(values)
     reasons = {} if n >= expected else _reasons(rows, expected)

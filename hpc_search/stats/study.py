@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +120,9 @@ def make_study(
     )
 
 
+_CELL = attrgetter("fold", "seed")
+
+
 def _cell(of: Row | FoldSamples) -> _Cell:
     return of.fold, of.seed
 
@@ -137,9 +142,14 @@ def _table(
     alike, apart, table = [], [], []
     straight = list(map(_cell, _done(scores[0])))
     places = [straight.index(cell) for cell in cells]
-    for score in scores:
-        rows = _done(score)
-        if [(row.fold, row.seed) for row in rows] == straight:
+    done = list(map(_done, scores))
+    together = list(chain.from_iterable(done))
+    if set(map(len, done)) == {len(cells)} and list(map(_CELL, together)) == straight * len(done):
+        # All have them in the same order, as a grid has.
+        values = np.array([row.value for row in together], dtype=np.float64)
+        return list(scores), [], cells, values.reshape(len(done), len(cells)).take(places, axis=1)
+    for score, rows in zip(scores, done, strict=True):
+        if list(map(_CELL, rows)) == straight:
             table.append([rows[place].value for place in places])
         elif sorted(map(_cell, rows), key=_by_fold) == cells:
             table.append([row.value for row in sorted(rows, key=lambda row: _by_fold(_cell(row)))])
