@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
+from hpc_search.space import amount
 from hpc_search.status.text import plain, time_left
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def parts(status: Status) -> tuple[str, str, str]:
         counts += f", {status.pruned} pruned"
     speed = []
     if status.rate_per_min is not None:
-        speed.append(f"{status.rate_per_min:.3g}/min")
+        speed.append(f"{amount(status.rate_per_min)}/min")
     if status.eta_seconds is not None:
         speed.append(f"{time_left(status.eta_seconds)} left")
     best = f"best trial's {plain(status.metric)} {status.best.value:.5g}" if status.best is not None else ""

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from hpc_search.space import amount
 from hpc_search.status.hours import Sums
 from hpc_search.status.workers import LiveWorker
 
@@ -188,7 +189,7 @@ class Use(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """Return it in words."""
         cpu = " (a worker without a GPU counts as one)" if self.cpu else ""
-        return f"{self.used:.3g} of {self.limit:.6g} {_LIMITS[self.kind]}{cpu}"
+        return f"{amount(self.used)} of {amount(self.limit, 6)} {_LIMITS[self.kind]}{cpu}"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from hpc_search.space import amount
+
 if TYPE_CHECKING:
     from hpc_search.status.model import Eta, Failure, Hours, Running, Stage, Status, Waiting
 
@@ -180,7 +182,7 @@ def _progress(status: Status, width: int) -> list[Line]:
     unknown = f"{status.unknown:,} unknown" if status.unknown else ""
     speed = []
     if status.rate_per_min is not None:
-        speed.append(f"{status.rate_per_min:.3g} trials/min")
+        speed.append(f"{amount(status.rate_per_min)} trials/min")
     if status.median_seconds is not None:
         speed.append(f"{_short(status.median_seconds)} a trial")
     if status.eta_seconds is not None:
@@ -208,7 +210,7 @@ def _hours(hours: Hours) -> list[str]:
 
 
 def _amount(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 else f"{hours:.1g}"
+    return amount(hours, 3 if hours >= 0.001 else 1)
 
 
 def _best(status: Status, width: int) -> list[Line]:

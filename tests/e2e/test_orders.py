@@ -76,6 +76,14 @@ def test_all_mistakes_are_named_at_once_and_nothing_is_changed(failed: Desk) -> 
     assert status(failed)["failed"] == 2
 
 
+def test_a_cause_that_nothing_failed_by_is_answered_with_those_that_there_are(failed: Desk) -> None:
+    said = failed.good("retry", "run", "--cause", "timeout")
+    assert "no trial that this names failed by timeout; there are 1 by error, 1 by oom: nothing" in said
+    said = failed.good("retry", "run", "0", "--cause", "error")
+    assert "there are 1 by oom" in said
+    assert status(failed)["failed"] == 2
+
+
 def test_a_node_chooses_and_json_says_what_was_done(failed: Desk) -> None:
     node = json.loads(failed.good("status", "run", "--json"))["failures"][0].get("node")
     import socket
