@@ -73,12 +73,12 @@ class _Names(argparse.Action):
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
+        values: Any,
         option_string: str | None = None,
     ) -> None:
         """Add *values*."""
         del parser, option_string
-        *names, last = values or ()
+        *names, last = values
         if names and namespace.config is None and last.endswith((".yaml", ".yml")):
             namespace.config = Path(last)
         else:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
 from hpc_search.space import amount
-from hpc_search.status.text import plain, time_left
+from hpc_search.status.text import plain, pruned_words, time_left
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,7 +77,7 @@ def parts(status: Status) -> tuple[str, str, str]:
     """Return counts, rate with time left, and the best so far, in words ("" where not known)."""
     counts = f"{status.done} done, {status.running} running, {status.failed} failed"
     if status.pruned:
-        counts += f", {status.pruned} pruned"
+        counts += f", {pruned_words(status.pruned, status.left_out)}"
     speed = []
     if status.rate_per_min is not None:
         speed.append(f"{amount(status.rate_per_min)}/min")

@@ -29,7 +29,7 @@ def product(counts: Iterable[int]) -> str:
 
 
 def amount(value: float, digits: int = 3) -> str:
-    """Return *value* in about so many digits, a large one whole and with separators: ``1,440``, ``0.0256``."""
+    """Return *value* in so many digits, a large one whole and with separators: ``1,440``, ``0.0256``."""
     if 10 ** (digits - 1) <= abs(value) < 10**15:
         return f"{value:,.0f}"
     return f"{value:,.{digits}g}"

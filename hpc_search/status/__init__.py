@@ -163,7 +163,8 @@ class _Facts:
         counts = {name: self.summary.counts[state] for state, name in enumerate(codec.STATES)}
         staged = self.staged
         pending = counts["pending"] - staged.waiting - staged.closed
-        return counts | {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
+        counts |= {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
+        return counts | {"left_out": sum(entry.left_out for entry in self.summary.finals)}
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    left_out: int
     metric: str
     best: Best | None
     best_point: BestPoint | None
@@ -64,6 +65,7 @@ class Fold(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    left_out: int
 
     @property
     def finished(self) -> int:
@@ -195,15 +197,17 @@ class Use(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, rate, best, workers and failures of a run; what `status --json` prints.
 
-    ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is
-    seen yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
+    ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is seen
+    yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
     answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where
-    the index cannot be read. ``waiting`` counts trials of stages that wait for others, ``closed`` those
-    that nobody runs because their search has stopped; none of them is ``pending``. ``unknown`` counts
-    records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended, all
-    workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted,
-    ``mismatches`` by node those that left because their slice was not the expected one. ``notes`` say in
-    words what is unusual, such as why nothing runs; ``next`` is the command to type.
+    the index cannot be read. ``left_out`` counts those of the ``pruned`` trials that never began, for their
+    points had lost a race; so it does in stages and folds. ``waiting`` counts trials of stages that wait
+    for others, ``closed`` those that nobody runs because their search has stopped; none of them is
+    ``pending``. ``unknown`` counts records of the index that do not verify. ``busy_seconds`` is the time
+    inside attempts that ended, all workers together. ``median_seconds`` is that of a done trial. ``events``
+    counts what workers noted, ``mismatches`` by node those that left because their slice was not the
+    expected one. ``notes`` say in words what is unusual, such as why nothing runs; ``next`` is the command
+    to type.
     """
 
     name: str
@@ -219,6 +223,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    left_out: int
     waiting: int
     closed: int
     unknown: int

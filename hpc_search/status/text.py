@@ -173,7 +173,7 @@ def _progress(status: Status, width: int) -> list[Line]:
     final = [
         f"{status.done:,} done",
         f"{status.failed:,} failed" + (f" ({causes})" if causes else ""),
-        f"{status.pruned:,} pruned" if status.pruned else "",
+        pruned_words(status.pruned, status.left_out),
     ]
     names = ("running", "claimed", "paused", "pending", "waiting")
     still = [f"{getattr(status, name):,} {name}" for name in names]
@@ -192,6 +192,13 @@ def _progress(status: Status, width: int) -> list[Line]:
         rows += flow(_hours(hours), width)
     rows += flow([f"budget: {', '.join(one.text for one in status.budget)}"] if status.budget else [], width)
     return [Line(row) for row in rows]
+
+
+def pruned_words(pruned: int, left_out: int) -> str:
+    """Return how many trials were *pruned*, and how many of them a race left out; "" for none."""
+    if left_out == pruned:
+        return f"{left_out:,} left out by racing" if pruned else ""
+    return f"{pruned:,} pruned" + (f" ({left_out:,} left out by racing)" if left_out else "")
 
 
 def _short(seconds: float) -> str:
@@ -240,7 +247,6 @@ def _stages(status: Status, width: int, shown: int) -> list[Line]:
 def _stage(one: Stage) -> list[str]:
     name = " ".join(filter(None, [one.search, one.stage])) or "search"
     failed = [f"{one.failed:,} failed"] if one.failed else []
-    pruned = [f"{one.pruned:,} pruned"] if one.pruned else []
     best = (
         one.best_point.mean
         if one.best_point is not None
@@ -250,7 +256,7 @@ def _stage(one: Stage) -> list[str]:
     )
     shown = [f"best {one.metric} {best:.6g}"] if best is not None else []
     head = f"  {name}: {one.state}, {one.finished:,} of {one.trials:,} trials"
-    return [head, *failed, *pruned, *shown]
+    return [head, *failed, pruned_words(one.pruned, one.left_out), *shown]
 
 
 def _folds(status: Status, width: int, _shown: int) -> list[Line]:
@@ -265,7 +271,7 @@ def _folds(status: Status, width: int, _shown: int) -> list[Line]:
     parts = [
         f"{one.fold}: {one.done:,} of {one.trials:,} done"
         + (f", {one.failed:,} failed" if one.failed else "")
-        + (f", {one.pruned:,} pruned" if one.pruned else "")
+        + (f", {pruned_words(one.pruned, one.left_out)}" if one.pruned else "")
         for one in folds
     ]
     rows = flow([f"folds {parts[0]}", *parts[1:]], width, joint="; ")

@@ -11,9 +11,11 @@ import pytest
 
 from hpc_search import search
 from hpc_search.collect import collect
-from hpc_search.collect.verdicts import left_out, read_verdicts
+from hpc_search.collect.verdicts import read_verdicts
 from hpc_search.fsck import check_run
+from hpc_search.ledger import rebuild
 from hpc_search.mounts import Claiming
+from hpc_search.progress import line
 from hpc_search.search.trialtext import as_text
 from tests.faults.site import TIMEOUT, Site
 
@@ -88,11 +90,11 @@ def test_four_workers_leave_folds_out_and_change_no_value_of_the_others(
     assert all(len(done & {*range(point, 45, 9)}) >= 2 for point in range(9))
     assert {number: found[number][1] for number in done} == {number: value(number) for number in done}
     ends = [one.end for one in site.results().values()]
-    saved = left_out(read_verdicts(site.layout), ends)
-    assert {trial for trials in saved.values() for trial in trials} == pruned
+    lost = {end.point for one in read_verdicts(site.layout) for end in ends if end.trial == one.trial}
+    assert {end.point for end in ends if end.left_out} == lost
     for end in (end for end in ends if end.state == "pruned"):
         assert end.detail.startswith("its point loses to point ")
-        assert (end.value, end.metrics, end.started) == (None, {}, 0.0)
+        assert (end.value, end.metrics, end.started, end.left_out) == (None, {}, 0.0, True)
 
 
 def test_a_race_is_collected_shown_and_counted(tmp_path: Path) -> None:
@@ -104,7 +106,15 @@ def test_a_race_is_collected_shown_and_counted(tmp_path: Path) -> None:
     assert collected.best is not None
     assert (collected.best.params, collected.best.n) == ({"x": 9}, 5)
     assert collected.points_incomplete >= 4
-    assert search.status(site.run).pruned == len(pruned)
+    assert collected.left_out == len(pruned)
+    assert f"{len(pruned)} left out by racing" in collected.text()
+    seen = search.status(site.run)
+    assert (seen.pruned, seen.left_out, seen.failed) == (len(pruned), len(pruned), 0)
+    assert sum(fold.left_out for fold in seen.folds) == len(pruned)
+    assert f"{45 - len(pruned)} done, 0 failed, {len(pruned)} left out by racing" in seen.text()
+    assert f" failed, {len(pruned)} left out by racing" in line(seen)
+    entries = rebuild.entries(site.layout, 45)[1]
+    assert [entry.left_out for entry in entries] == [number in pruned for number in range(45)]
     rows = list(csv.DictReader(site.layout.result("verdicts.csv").read_text().splitlines()))
     assert {row["rule"] for row in rows} == {"race"}
     first = next(row for row in rows if row["trial"] == "21")
@@ -113,6 +123,11 @@ def test_a_race_is_collected_shown_and_counted(tmp_path: Path) -> None:
     view = search.view_trial(site.run, 21)
     shown = as_text(site.run.plan, view.trial, view.entry, view.records, view.result)
     assert f"race: its point loses to point {first['against']}: by " in shown
+    view = search.view_trial(site.run, 3)
+    shown = as_text(site.run.plan, view.trial, view.entry, view.records, view.result)
+    assert "result: acc = " in shown
+    assert f"race: its point loses to point {first['against']}: by " in shown
+    assert shown.count("(found before trial 21)") == 1
     summary = list(csv.DictReader(site.layout.result("summary.csv").read_text().splitlines()))
     complete = [row["point"] for row in summary if row["n"] == "5"]
     assert [row["point"] for row in summary[: len(complete)]] == complete
