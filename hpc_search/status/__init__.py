@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from hpc_search.errors import DamagedError
@@ -22,8 +23,10 @@ from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.site.shared import Desk, Queue, file_server_now
+from hpc_search.status import ahead as of_rest
 from hpc_search.status import budget, estimate, folds, hours, index, refits, slots, trials, words
 from hpc_search.status import staged as of_stages
+from hpc_search.status.ahead import Ahead, Group, Pace
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
 from hpc_search.status.model import Best, BestPoint, Eta, Failure, Slots, Status
@@ -193,7 +196,9 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     state = words.state(layout, left, facts.workers, view, seats, begun=begun)
     wrong = trials.mismatched(facts.sight.rows)
     failed = index.failed_trials(facts.entries)
-    ahead = _ahead(facts, rate if active else None, one, left, spent)
+    groups = _groups(facts, one)
+    usual = partial(of_rest.median, groups)
+    ahead = _ahead(facts, groups, rate if active else None, spent)
     return Status(
         **(_of_plan(plan) | facts.counts),
         state=state,
@@ -203,13 +208,14 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         best_point=point,
         rate_per_min=None if rate is None else rate.per_second * 60,
         eta_seconds=ahead.eta,
+        eta_without=ahead.without,
         busy_seconds=math.fsum(entry.seconds for entry in known),
         median_seconds=None if one is None else one.median,
         hours=slots.by_unit(spent, ahead.work, facts.known),
         slots=seats,
         workers=facts.workers,
         nodes=trials.nodes(facts.workers, facts.sight),
-        slow=trials.slow(live, facts.sight, one.median if one else None, plan.search.stall) if left else (),
+        slow=trials.slow(live, facts.sight, usual, plan.search.stall) if left else (),
         failures=trials.failures(layout, failed, facts.sight.rows),
         queue=view,
         stopped=words.stop_mark(layout),
@@ -247,29 +253,24 @@ def _spent(facts: _Facts) -> dict[slots.Unit, hours.Sums]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """What is left: until when, and in slot seconds."""
-
-    eta: Eta | None = None
-    work: tuple[float, float] | None = None
+def _groups(facts: _Facts, one: Length | None) -> list[Group]:
+    """Return what is left, by stages where there are some; *one* is the length of all trials."""
+    if facts.staged.stages:
+        return of_rest.groups(facts.plan, facts.entries, facts.staged.stages)
+    return [Group("", "", facts.left, one, (range(facts.plan.trials),))] if facts.left else []
 
 
 def _ahead(
-    facts: _Facts, rate: Rate | None, one: Length | None, left: int, spent: dict[slots.Unit, hours.Sums]
-) -> _Ahead:
-    if not left:
-        return _Ahead()
-    measured = eta(rate, left) if rate is not None else None
-    if one is None:
-        return _Ahead(measured)
+    facts: _Facts, groups: Sequence[Group], rate: Rate | None, spent: dict[slots.Unit, hours.Sums]
+) -> Ahead:
+    if not groups:
+        return Ahead()
+    since = min(facts.summary.run_ends[-_RECENT:], default=0)
+    one = estimate.length([entry for entry in facts.summary.finals if entry.changed >= since])
     total = hours.total(spent.values())
     overhead = max(1.0, total.spent / total.inside) if total.inside > 0 else 1.0
     begun = sum(running.seconds for running in trials.running(facts.workers, facts.sight))
-    work = estimate.work_left(one, left, min(overhead, 3.0), begun)
     live = sum(worker.state == "live" for worker in facts.workers)
     crew = Crew(live, slots.joining(facts.queue, facts.now))
-    if facts.layout.paused.exists() or facts.layout.stop.exists():
-        # It goes on when somebody says so.
-        return _Ahead(None, work)
-    return _Ahead(estimate.joined(measured, estimate.by_slots(work, one, crew, left)), work)
+    moving = not (facts.layout.paused.exists() or facts.layout.stop.exists())
+    return of_rest.ahead(groups, Pace(rate, one, min(overhead, 3.0)), crew, begun, moving=moving)

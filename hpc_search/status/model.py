@@ -247,6 +247,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     notes: tuple[str, ...] = ()
     next: str = ""
+    #: Stages of which nobody knows how long a trial takes: ``eta_seconds`` is a lower bound, without them.
+    eta_without: tuple[str, ...] = ()
     #: All objectives where there are several; ``metric``, by which the best are chosen, is the first.
     objectives: tuple[str, ...] = ()
     #: What is used of the hours that the search may use up.

@@ -186,7 +186,7 @@ def _progress(status: Status, width: int) -> list[Line]:
     if status.median_seconds is not None:
         speed.append(f"{_short(status.median_seconds)} a trial")
     if status.eta_seconds is not None:
-        speed.append(f"time left {time_left(status.eta_seconds)}")
+        speed.append(f"time left {time_left(status.eta_seconds)}{_without(status.eta_without)}")
     rows = [*flow([*final, *shown, unknown], width), *flow(speed, width)]
     for hours in status.hours:
         rows += flow(_hours(hours), width)
@@ -199,6 +199,16 @@ def pruned_words(pruned: int, left_out: int) -> str:
     if left_out == pruned:
         return f"{left_out:,} left out by racing" if pruned else ""
     return f"{pruned:,} pruned" + (f" ({left_out:,} left out by racing)" if left_out else "")
+
+
+def _without(stages: Sequence[str]) -> str:
+    """Return which *stages* are not in the time left."""
+    if not stages:
+        return ""
+    more = f" and {len(stages) - 2} more" if len(stages) > 2 else ""
+    return (
+        f" (without stage{'s' * (len(stages) > 1)} {', '.join(stages[:2])}{more}: how long is not known yet)"
+    )
 
 
 def _short(seconds: float) -> str:
