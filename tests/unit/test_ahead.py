@@ -139,7 +139,8 @@ def test_the_rate_counts_a_longer_trial_as_several(tmp_path: Path) -> None:
     assert found.eta is not None
     assert (found.eta.low, found.eta.high) == pytest.approx((500, 500), rel=0.03)
     assert unknown.eta is not None
-    assert (unknown.eta.low, unknown.eta.high) == (pytest.approx(100, rel=0.03), None)
+    assert unknown.eta.low == pytest.approx(100, rel=0.03)
+    assert unknown.eta.high is None
     assert (unknown.work, unknown.without) == (None, ("b",))
     assert alone.eta is not None
     assert alone.eta.low == pytest.approx(100, rel=0.03)
