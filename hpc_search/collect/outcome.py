@@ -81,7 +81,11 @@ class Outcome(NamedTuple):
         for score in self.scores:
             total.update(score.reasons)
         missing = ", ".join(f"{count} {reason}" for reason, count in sorted(total.items()))
-        return f"no point is complete; trials without a value: {missing}"
+        why = f"no point is complete; trials without a value: {missing}"
+        if left_out := sum(end.left_out for end in self.ends):
+            why += f" ({left_out} left out by racing, for their points lost to others)"
+        failed = any(end.state == "failed" for end in self.ends)
+        return f"{why}; `hpc-search retry RUN` lets what failed run again" if failed else why
 
 
 def outcome(plan: Plan, attempts: Attempts, part: Part | None = None) -> Outcome:

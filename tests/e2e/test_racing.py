@@ -156,6 +156,69 @@ def test_a_failed_fold_stops_nothing_else_and_its_point_beats_nobody(tmp_path: P
     assert best.params == {"x": 8}
 
 
+LATE = """
+from pathlib import Path
+
+def train(trial):
+    if trial.params["x"] == 90 and trial.fold == 4 and not Path(__file__).with_name("good").exists():
+        raise RuntimeError("the last fold fails")
+    return {"acc": trial.params["x"] / 10 + trial.fold + (trial.params["x"] * (trial.fold + 3)) % 7 / 100}
+"""
+
+
+def test_where_the_point_that_all_lost_to_fails_later_a_retry_is_what_helps(tmp_path: Path) -> None:
+    site = site_of(tmp_path, SEARCH.replace("9", "90") + RACING + "snapshot: none\n", LATE)
+    site.work()
+    found = checked(site)
+    assert (numbers(found, "failed"), len(numbers(found, "pruned"))) == ({40}, 8 * 3)
+    collected = collect(site.layout)
+    assert collected.best is None
+    assert collected.reason == (
+        "no point is complete; trials without a value: 1 failed(error), 24 pruned (24 left out by racing, "
+        "for their points lost to others); `hpc-search retry RUN` lets what failed run again"
+    )
+    assert collected.reason in collected.text()
+
+    (tmp_path / "good").touch()
+    search.retry(site.run, search.Again())
+    site.work()
+    best = collect(site.layout).best
+    assert best is not None
+    assert (best.params, best.n) == ({"x": 90}, 5)
+
+
+@pytest.mark.parametrize("claiming", ["lock", "exclusive"])
+def test_workers_of_some_folds_race_in_them_and_what_is_lost_stays_so_in_the_others(
+    claiming: Claiming, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPC_SEARCH_CLAIMING", claiming)
+    site = site_of(tmp_path)
+    site.work(0, "--folds", "2", "4")
+    found = checked(site)
+    assert {*found} == {*range(18, 27), *range(36, 45)}, "two folds are run of every point"
+    assert numbers(found, "done") == {*found}
+    site.work(0, "--folds", "3")
+    found = checked(site)
+    lost = {number - 27 for number in numbers(found, "pruned")}
+    assert len(lost) >= 4
+    assert 4 not in lost
+    said = search.status(site.run)
+    assert [one.left_out for one in said.folds] == [0, 0, 0, len(lost), 0]
+    site.work()
+    found = checked(site)
+    assert {*found} == {*range(45)}
+    assert numbers(found, "pruned") >= {fold * 9 + point for fold in (0, 1, 3) for point in lost}
+    assert {number: found[number][1] for number in numbers(found, "done")} == {
+        number: value(number) for number in numbers(found, "done")
+    }
+    races = [one.race for one in read_verdicts(site.layout) if one.race is not None]
+    assert {race.all_folds for race in races} == {5}
+    assert all({*race.folds} >= {2, 4} for race in races)
+    best = collect(site.layout).best
+    assert best is not None
+    assert (best.params, best.n) == ({"x": 9}, 5)
+
+
 def test_later_stages_have_the_complete_points_that_they_take(tmp_path: Path) -> None:
     site = site_of(tmp_path, f"{SEARCH}{RACING}seeds: {{first: [0], top: 3, more: [1, 2]}}\n")
     work(site, 2)
