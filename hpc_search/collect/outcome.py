@@ -13,7 +13,7 @@ from hpc_search.collect.columns import Column, spread
 from hpc_search.collect.pareto import Fronts, fronts
 from hpc_search.collect.provenance import Provenance, distinct
 from hpc_search.collect.reading import Attempt, Attempts
-from hpc_search.records.plan import Block, Plan
+from hpc_search.records.plan import Block, Plan, count_points
 from hpc_search.records.search import Part
 from hpc_search.stats import PointScore
 
@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
     @property
     def points(self) -> int:
         """How many points are compared."""
-        return sum(block.points for block in self.ranked)
+        return count_points(self.ranked)
 
     @property
     def reason(self) -> str:

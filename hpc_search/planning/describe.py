@@ -11,7 +11,7 @@ from hpc_search.planning.drafts import Draft
 from hpc_search.planning.sides import folds_lines
 from hpc_search.planning.spaces import Lines, space_lines
 from hpc_search.records import index
-from hpc_search.records.plan import Block, Plan
+from hpc_search.records.plan import Block, Plan, count_points
 from hpc_search.records.search import Metric, Part, PruningSpec, StrategySpec
 from hpc_search.records.splits import SplitsIndex
 from hpc_search.space import word
@@ -136,7 +136,7 @@ def _strategy(spec: StrategySpec) -> str:
 
 
 def _sum(blocks: Sequence[Block]) -> str:
-    points, trials = sum(block.points for block in blocks), sum(block.trials for block in blocks)
+    points, trials = count_points(blocks), sum(block.trials for block in blocks)
     return f"{_plural(points, 'point')}, {_plural(trials, 'trial')}"
 
 

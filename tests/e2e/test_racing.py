@@ -219,6 +219,29 @@ def test_workers_of_some_folds_race_in_them_and_what_is_lost_stays_so_in_the_oth
     assert (best.params, best.n) == ({"x": 9}, 5)
 
 
+def test_what_an_amendment_adds_races_and_what_is_out_stays_out_with_more_seeds(tmp_path: Path) -> None:
+    site = site_of(tmp_path)
+    site.work()
+    before = checked(site)
+    lost = {number % 9 for number in numbers(before, "pruned")}
+    (tmp_path / "search.yaml").write_text(
+        SEARCH.replace("4]}", "4, 10, 0]}") + RACING + "seeds: [0, 1]\n", encoding="utf-8"
+    )
+    search.amend_search(tmp_path / "search.yaml", str(site.layout.root))
+    site.work()
+    found = checked(site)
+    assert {number: found[number] for number in before} == before
+    assert len(found) == 11 * 5 * 2
+    ends = [one.end for number, one in site.results().items() if number >= 45]
+    assert {end.state for end in ends if end.params["x"] in {VALUES[point] for point in lost}} == {"pruned"}
+    collected = collect(site.layout)
+    assert collected.points == 11
+    assert collected.best is not None
+    assert (collected.best.params, collected.best.n) == ({"x": 10}, 10)
+    # The last of the grid loses as the others did, to the new best or the old one.
+    assert any(end.left_out for end in ends if end.params["x"] == 0)
+
+
 def test_later_stages_have_the_complete_points_that_they_take(tmp_path: Path) -> None:
     site = site_of(tmp_path, f"{SEARCH}{RACING}seeds: {{first: [0], top: 3, more: [1, 2]}}\n")
     work(site, 2)
