@@ -29,7 +29,7 @@ from hpc_search.status import staged as of_stages
 from hpc_search.status.ahead import Ahead, Group, Pace
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
-from hpc_search.status.model import Best, BestPoint, Eta, Failure, Slots, Status
+from hpc_search.status.model import Best, BestPoint, Eta, Failure, Running, Slots, Status
 from hpc_search.status.workers import Census, LiveWorker
 
 #: Of the last so many ends the rate is made.
@@ -161,6 +161,11 @@ class _Facts:
         return self.plan.trials - len(self.summary.finals) - self.staged.closed
 
     @property
+    def begun(self) -> bool:
+        """Whether anything was submitted or claimed ever."""
+        return bool(self.known or self.sight.rows) or any(entry.attempt for entry in self.summary.known)
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many trials there are by state; those that nobody may have now are not pending."""
         counts = {name: self.summary.counts[state] for state, name in enumerate(codec.STATES)}
@@ -184,20 +189,17 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
 def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     plan, layout = facts.plan, facts.layout
     known, finals, left = facts.summary.known, facts.summary.finals, facts.left
-    live = [worker for worker in facts.workers if worker.state == "live"]
-    active = bool(live) and left > 0
+    active = left > 0 and any(worker.state == "live" for worker in facts.workers)
     rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
     one = estimate.length(finals)
     best, point = of_stages.best_of(plan, facts.entries)
     view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())
     seats = _seats(facts) if left else ()
     spent = _spent(facts)
-    begun = bool(facts.known or facts.sight.rows) or any(entry.attempt for entry in known)
-    state = words.state(layout, left, facts.workers, view, seats, begun=begun)
+    state = words.state(layout, left, facts.workers, view, seats, begun=facts.begun)
     wrong = trials.mismatched(facts.sight.rows)
     failed = index.failed_trials(facts.entries)
     groups = _groups(facts, one)
-    usual = partial(of_rest.median, groups)
     ahead = _ahead(facts, groups, rate if active else None, spent)
     return Status(
         **(_of_plan(plan) | facts.counts),
@@ -215,7 +217,7 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         slots=seats,
         workers=facts.workers,
         nodes=trials.nodes(facts.workers, facts.sight),
-        slow=trials.slow(live, facts.sight, usual, plan.search.stall) if left else (),
+        slow=_slow(facts, groups),
         failures=trials.failures(layout, failed, facts.sight.rows),
         queue=view,
         stopped=words.stop_mark(layout),
@@ -258,6 +260,12 @@ def _groups(facts: _Facts, one: Length | None) -> list[Group]:
     if facts.staged.stages:
         return of_rest.groups(facts.plan, facts.entries, facts.staged.stages)
     return [Group("", "", facts.left, one, (range(facts.plan.trials),))] if facts.left else []
+
+
+def _slow(facts: _Facts, groups: Sequence[Group]) -> tuple[Running, ...]:
+    """Return the running trials that are long beside others of their stage, or nearly taken for hung."""
+    live = [worker for worker in facts.workers if worker.state == "live"]
+    return trials.slow(live, facts.sight, partial(of_rest.median, groups), facts.plan.search.stall)
 
 
 def _ahead(
