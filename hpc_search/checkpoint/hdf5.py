@@ -18,8 +18,6 @@ from typing import Any, BinaryIO, Final
 
 #: Room before the HDF5 part, for the seal; HDF5 readers skip it.
 USERBLOCK: Final = 4096
-#: Signature of an HDF5 superblock.
-SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 #: The only names in a checkpoint. The data come last, after everything that describes them.
 DATASETS: Final = ("meta", "structure", "table", "data")
 _PAGE: Final = 4096

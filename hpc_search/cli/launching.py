@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpc_search.cli.options import count
-from hpc_search.errors import EXIT_DONE
+from hpc_search.errors import EXIT_DONE, EXIT_FAILED
 
 if TYPE_CHECKING:
     from hpc_search.search import Run, Wish
@@ -63,11 +63,14 @@ def wish_of(given: argparse.Namespace, folds: tuple[int, ...] = ()) -> Wish:
 
 
 def started(run: Run, sent: Sent, *, wait: bool) -> int:
-    """Return the exit code after workers were started: at once, or, with *wait*, when the work has ended."""
+    """Return the exit code after workers were started: at once, or, with *wait*, when the work has ended.
+
+    It is that of failures also where the search had ended with them before.
+    """
     from hpc_search import search
 
     if not wait:
-        return EXIT_DONE
+        return EXIT_FAILED if sent.failed else EXIT_DONE
     ended = search.wait(run, sent)
     if ended.text:
         print(ended.text)

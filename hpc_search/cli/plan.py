@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hpc_search.cli.options import Verbs, verb
-from hpc_search.errors import EXIT_DONE
+from hpc_search.errors import EXIT_DONE, UsageError
 
 
 def add(verbs: Verbs) -> None:
@@ -19,10 +21,12 @@ def add(verbs: Verbs) -> None:
         "  hpc-search plan search.yaml\n  hpc-search plan search.yaml --run runs/second --dry-run\n"
         "  hpc-search plan catalog.yaml --mode quick\n"
         "  hpc-search plan catalog.yaml --experiments base tiny\n"
-        "  hpc-search plan multistage.yaml --skip-stage sanity --only criteria --only evidence\n"
+        "  hpc-search plan multistage.yaml --skip-stage sanity --only criteria evidence\n"
         "  hpc-search plan search.yaml --run runs/second --amend",
     )
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="the search file (YAML)")
+    config = parser.add_argument("config", metavar="CONFIG", type=Path, help="the search file (YAML)")
+    # It may stand behind several names, and is looked for there (`_Names`).
+    config.required = False
     parser.add_argument(
         "--run", dest="run_dir", default="", metavar="DIR", help="default: runs/<name of the search>"
     )
@@ -41,24 +45,45 @@ def add(verbs: Verbs) -> None:
         "--mode", default="", metavar="NAME", help="this mode of the file's catalog; full: all experiments"
     )
     chosen.add_argument(
-        "--experiments", nargs="+", default=[], metavar="NAME", help="these experiments of its catalog"
+        "--experiments", action=_Names, metavar="NAME", help="these experiments of its catalog"
     )
     parser.add_argument(
         "--skip-stage",
-        action="append",
-        default=[],
+        action=_Names,
         metavar="NAME",
         dest="skip_stages",
-        help="without this stage: one that narrows from it goes by the one before; may be repeated",
+        help="without these stages: one that narrows from them goes by the one before",
     )
     parser.add_argument(
         "--only",
-        action="append",
-        default=[],
+        action=_Names,
         metavar="NAME",
-        help="of several searches in the file this one; may be repeated",
+        help="of several searches in the file these",
     )
     parser.set_defaults(run=run)
+
+
+class _Names(argparse.Action):
+    """One or more names after the option, which may be repeated; CONFIG may stand behind them."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs="+", default=(), **more)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add *values*."""
+        del parser, option_string
+        *names, last = values
+        if names and namespace.config is None and last.endswith((".yaml", ".yml")):
+            namespace.config = Path(last)
+        else:
+            names.append(last)
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), *names))
 
 
 def run(given: argparse.Namespace) -> int:
@@ -67,8 +92,10 @@ def run(given: argparse.Namespace) -> int:
     from hpc_search.config import rule_lines
     from hpc_search.planning.describe import describe
 
+    if given.config is None:
+        raise UsageError("CONFIG is missing: the search file", hint="hpc-search plan search.yaml")
     make = search.amend_search if given.amend else search.plan_search
-    choice = search.Choice(given.mode, tuple(given.experiments), tuple(given.skip_stages), tuple(given.only))
+    choice = search.Choice(given.mode, given.experiments, given.skip_stages, given.only)
     planned = make(given.config, given.run_dir, dry_run=given.dry_run, choice=choice)
     path = str(planned.run.path)
     plan = planned.run.plan

@@ -19,7 +19,9 @@ def add(verbs: Verbs) -> None:
         "  hpc-search submit runs/digits --launcher local --wait\n"
         "  hpc-search submit runs/digits --folds 3 4 5        only these folds; without it later, the rest\n"
         "  hpc-search submit runs/digits --dry-run            print the sbatch script\n"
-        "  hpc-search submit runs/digits --resnapshot         new workers run the code as it is now",
+        "  hpc-search submit runs/digits --resnapshot         new workers run the code as it is now\n\n"
+        "exit codes: 0 workers were started, or all is done (with --wait: it ended without failures);\n"
+        "1 the search has ended, and trials failed",
     )
     add_run(parser)
     add_launching(parser)

@@ -196,6 +196,7 @@ def _collected(layout: Layout, view: View, files: tuple[str, ...], notes: tuple[
         done=states["done"],
         failed=states["failed"],
         pruned=states["pruned"],
+        left_out=sum(end.left_out for end in found.ends),
         causes=dict(sorted(Counter(end.cause for end in found.ends if end.state == "failed").items())),
         points=found.points,
         points_complete=complete,

@@ -10,6 +10,7 @@ import msgspec
 
 from hpc_search.collect import documents
 from hpc_search.collect.pareto import ParetoPoint
+from hpc_search.status.text import pruned_words
 
 #: Points of the Pareto front that are shown.
 _FRONT: Final = 10
@@ -98,6 +99,8 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    #: Of the pruned trials those that never began, for their points had lost a race.
+    left_out: int
     causes: dict[str, int]
     points: int
     points_complete: int
@@ -146,7 +149,8 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
         points = f"{self.points_complete} of {self.points} points complete"
         if self.points_incomplete:
             points += f", {self.points_incomplete} begun but incomplete (they cannot be best)"
-        return [f"{head}: {self.done} done, {failed}, {self.pruned} pruned", points]
+        pruned = pruned_words(self.pruned, self.left_out) or "0 pruned"
+        return [f"{head}: {self.done} done, {failed}, {pruned}", points]
 
     def _best(self) -> list[str]:
         if self.best is None:

@@ -180,12 +180,11 @@ def _stages(
         block = plan.blocks[number]
         # The record has no time: that of the last result it was made from is the same whoever made it.
         when = max((ends[end] for end in opened.of.values() if end in ends), default=plan.created)
-        event = "stage advanced" if opened.state == "open" else "stage closed"
         name = " ".join(filter(None, (block.part, block.stage_name or block.refit))) or f"block {number}"
         text = f"trials={block.first}-{block.first + block.trials - 1} from={len(opened.of)} results"
         text += f" why={json_text(opened.why)}" if opened.why else ""
         folds = frozenset(block.folds).union(*map(folds_of, opened.of)) or None
-        yield Happening(when, files.name(path), 1, event, f"stage {name}", "ledger", text, folds)
+        yield Happening(when, files.name(path), 1, "stage advanced", f"stage {name}", "ledger", text, folds)
 
 
 def _vault(files: Files) -> Iterator[Happening]:

@@ -13,7 +13,7 @@ from hpc_search.collect.columns import Column, spread
 from hpc_search.collect.pareto import Fronts, fronts
 from hpc_search.collect.provenance import Provenance, distinct
 from hpc_search.collect.reading import Attempt, Attempts
-from hpc_search.records.plan import Block, Plan
+from hpc_search.records.plan import Block, Plan, count_points
 from hpc_search.records.search import Part
 from hpc_search.stats import PointScore
 
@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
     @property
     def points(self) -> int:
         """How many points are compared."""
-        return sum(block.points for block in self.ranked)
+        return count_points(self.ranked)
 
     @property
     def reason(self) -> str:
@@ -81,7 +81,11 @@ class Outcome(NamedTuple):
         for score in self.scores:
             total.update(score.reasons)
         missing = ", ".join(f"{count} {reason}" for reason, count in sorted(total.items()))
-        return f"no point is complete; trials without a value: {missing}"
+        why = f"no point is complete; trials without a value: {missing}"
+        if left_out := sum(end.left_out for end in self.ends):
+            why += f" ({left_out} left out by racing, for their points lost to others)"
+        failed = any(end.state == "failed" for end in self.ends)
+        return f"{why}; `hpc-search retry RUN` lets what failed run again" if failed else why
 
 
 def outcome(plan: Plan, attempts: Attempts, part: Part | None = None) -> Outcome:

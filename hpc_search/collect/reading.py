@@ -42,6 +42,7 @@ class Attempt(Row, gc=False, kw_only=True, rename={"ended": "t", "checksum": "c"
     fold: int | None = None
     seed: int = 0
     cause: codec.Cause = ""
+    left_out: bool = False
     detail: str = ""
     metrics: dict[str, Any] | None = None
     effective: dict[str, Any] | None = None

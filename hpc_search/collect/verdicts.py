@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
 from typing import Final
 
 from hpc_search.collect.columns import Column, json_text
@@ -53,15 +52,3 @@ def verdict_columns(verdicts: Iterable[codec.Verdict]) -> list[Column]:
         Column("statistic", [race and race.statistic for race in races]),
         Column("threshold", [race and race.threshold for race in races]),
     ]
-
-
-def left_out(verdicts: Iterable[codec.Verdict], ends: Iterable[codec.End]) -> dict[int, list[int]]:
-    """Return point -> its trials that a race left out, for each point that lost one."""
-    lost = {one.trial for one in verdicts if one.race is not None}
-    known = list(ends)
-    points = {end.point for end in known if end.trial in lost}
-    found: dict[int, list[int]] = {point: [] for point in sorted(points)}
-    for end in sorted(known, key=attrgetter("trial")):
-        if end.point in found and end.state == "pruned" and not end.started:
-            found[end.point].append(end.trial)
-    return found

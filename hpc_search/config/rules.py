@@ -24,9 +24,6 @@ from hpc_search.space import (
     told,
 )
 
-#: Rules of one search.
-MOST_RULES: Final = 1000
-
 _EXAMPLES: Final = {
     "when": "when: {momentum: \"optimizer == 'sgd'\"}",
     "derived": 'derived: {ffn: "4 * dim_model"}',

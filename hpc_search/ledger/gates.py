@@ -1,4 +1,4 @@
-"""Which trials of a plan may not be claimed now: of blocks that wait, never run, or whose search stopped.
+"""Which trials of a plan may not be claimed now: of blocks that wait, or whose search stopped.
 
 ledger/stages/NNN.json says what became of a block, ledger/stopped/NN.json that a search of several stopped by
 itself. Each is published once. A plan of one block that waits for nothing is never looked up. A worker for
@@ -28,7 +28,6 @@ class Gates:
 
     Attributes:
         closed: Trials that may not be claimed now, ascending and apart.
-        never: Those of them that never will be: their blocks are closed.
         waiting: Those of them that may be once other trials have ended: their blocks wait.
         damaged: Positions of blocks whose record does not verify; they stay closed.
         folds: The folds whose trials alone may be claimed, () for all.
@@ -41,7 +40,7 @@ class Gates:
         #: Numbers from here on are of a newer plan.
         self.end = plan.trials
         self._parts = [part.name for part in plan.search.parts]
-        #: Whether blocks may wait, or never run; whether one of several searches may stop.
+        #: Whether blocks may wait; whether one of several searches may stop.
         self._staged = len(self._parts) > 1 or any(block.needs is not None for block in plan.blocks)
         self._opened: dict[int, Opened] = {}
         self._seen: tuple[frozenset[int], frozenset[int]] | None = None
@@ -49,7 +48,6 @@ class Gates:
         self.folds = tuple(folds)
         self._others = _joined(_of_other_folds(plan.blocks, folds)) if folds else ()
         self.closed: tuple[range, ...] = self._others
-        self.never: tuple[range, ...] = ()
         self.waiting: tuple[range, ...] = ()
         self.damaged: frozenset[int] = frozenset()
         self.refresh()
@@ -66,12 +64,9 @@ class Gates:
         self._opened = {number: one for number, one in known.items() if one is not None}
         self.damaged = frozenset(blocks - self._opened.keys())
         self._seen = blocks, stopped
-        self.never = self._where(self.is_never)
         self.waiting = self._where(self._waits)
         names = {self._parts[part] for part in stopped if part < len(self._parts)}
-        shut = self._where(
-            lambda place: self.is_never(place) or self._waits(place) or self._blocks[place].part in names
-        )
+        shut = self._where(lambda place: self._waits(place) or self._blocks[place].part in names)
         self._shut_to_all = shut
         self.closed = _in_order(shut, self._others)
 
@@ -90,16 +85,11 @@ class Gates:
         undecided = self._blocks[place].needs is not None and place not in self._opened
         return undecided or place in self.damaged
 
-    def is_never(self, place: int) -> bool:
-        """Return whether the block at position *place* of the plan never runs."""
-        record = self._opened.get(place)
-        return record is not None and record.state == "closed"
-
     # -- what is known
     @property
     def kept_back(self) -> tuple[range, ...]:
-        """Trials that no worker of now can end: of blocks that wait or never run, and of other folds."""
-        return _in_order(self.never, self.waiting, self._others)
+        """Trials that no worker of now can end: of blocks that wait, and of other folds."""
+        return _in_order(self.waiting, self._others)
 
     def shut(self, number: int) -> bool:
         """Return whether trial *number* may not be claimed now."""

@@ -36,7 +36,7 @@ def end_entry(end: lines.End, checksum: str, worker: str, before: Entry) -> Entr
         errors=min(255, before.errors + (end.cause == "error")),
         ooms=min(255, before.ooms + (end.cause == "oom" and not end.host_memory)),
         stalls=min(255, stalls),
-        flags=codec.FLAG_EFFECTIVE if end.effective else 0,
+        flags=codec.FLAG_EFFECTIVE * bool(end.effective) | codec.FLAG_LEFT_OUT * end.left_out,
         batch=next((value for value in end.effective.values() if isinstance(value, int)), 0),
         kills=min(255, before.kills + end.host_memory),
         hangs=min(255, before.hangs + (end.cause == "timeout")),

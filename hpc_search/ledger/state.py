@@ -63,7 +63,7 @@ def finals(layout: Layout) -> int:
 
 
 def left(layout: Layout, plan: Plan, folds: Sequence[int] = ()) -> int:
-    """Return how many trials workers of now could end: without those whose blocks wait or never run.
+    """Return how many trials workers of now could end: without those whose blocks wait.
 
     With *folds* those of other folds are left out, too. Those of searches that stopped by themselves are
     among them: `submit` lets these go on.

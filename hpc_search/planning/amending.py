@@ -24,6 +24,7 @@ from hpc_search.planning.same import refitted, same, with_refits_of
 from hpc_search.records import plan as records
 from hpc_search.records.plan import Block, Plan
 from hpc_search.records.search import Budget, Part, Retry, Search, StageSpec
+from hpc_search.space import amount
 
 #: Settings that no result depends on.
 FREE: Final = (
@@ -176,9 +177,9 @@ class _Grown:
             before, after = getattr(old, kind), getattr(new, kind)
             # 0 is no limit.
             if after and (not before or after < before):
-                self.reasons.append(f"budget.{kind}: {after:g} is less than {_limit(before)}")
+                self.reasons.append(f"budget.{kind}: {_limit(after)} is less than {_limit(before)}")
             elif after != before:
-                self.news.append(f"budget.{kind}: {_limit(after)} instead of {before:g}")
+                self.news.append(f"budget.{kind}: {_limit(after)} instead of {_limit(before)}")
 
     # -- searches and stages
     def searches(self) -> None:
@@ -279,7 +280,7 @@ def _same_ladder(old: Retry, new: Retry) -> bool:
 
 
 def _limit(hours: float) -> str:
-    return f"{hours:g}" if hours else "no limit"
+    return amount(hours, 6) if hours else "no limit"
 
 
 def _named(names: list[str]) -> str:

@@ -16,8 +16,9 @@ from hpc_search.records.search import Metric, Part, PruningSpec, StrategySpec
 from hpc_search.records.splits import SplitsIndex
 from hpc_search.space import word
 
-#: Bytes of journal a trial: claim, start, about ten reports, end, accepted (measured, 1.6 kB).
-_JOURNAL_BYTES: Final = 2000
+#: Bytes of journal a trial (claim, start, a save, end, accepted), and a report with two metrics (measured).
+_TRIAL_BYTES: Final = 1200
+_REPORT_BYTES: Final = 160
 _SHOWN: Final = 8
 
 
@@ -46,7 +47,7 @@ def describe(
         *([f"  code       {code}"] if code else []),
         *(row for part in search.parts for row in _part(plan, part, (lines or {}).get(part.name, {}))),
         *(folds_lines(splits) if splits is not None else ["  folds      none"]),
-        f"  disk       about {size(record_bytes(plan.trials))} of records, without checkpoints",
+        f"  disk       {_disk(plan)}",
     ]
     return "\n".join(rows)
 
@@ -138,9 +139,27 @@ def _sum(block: Block) -> str:
     return f"{_plural(block.points, 'point')}, {_plural(block.trials, 'trial')}"
 
 
-def record_bytes(trials: int) -> int:
-    """Return about how many bytes the records of *trials* take, checkpoints not counted."""
-    return trials * _JOURNAL_BYTES + index.index_bytes(trials)
+def record_bytes(trials: int, reports: int) -> int:
+    """Return about how many bytes the records of *trials* with so many *reports* of all take."""
+    return trials * _TRIAL_BYTES + reports * _REPORT_BYTES + index.index_bytes(trials)
+
+
+def _disk(plan: Plan) -> str:
+    """Return about how much the records take: with reports where the rules of pruning tell their number."""
+    steps = [_steps(block.pruning) for block in plan.blocks]
+    reports = [count * block.trials for count, block in zip(steps, plan.blocks, strict=True) if count]
+    about = f"about {size(record_bytes(plan.trials, sum(reports)))} of records"
+    if len(reports) < len(steps):
+        return f"{about}, without reports ({_REPORT_BYTES} B each) and checkpoints"
+    return (
+        f"{about}, up to {max(map(int, filter(None, steps))):,} reports a trial included, without checkpoints"
+    )
+
+
+def _steps(pruning: PruningSpec | None) -> int | None:
+    """Return how many steps a whole training has, None where nothing says that."""
+    rule = pruning and (pruning.inner or pruning)
+    return rule.options.get("max_steps") if rule else None
 
 
 def counts(blocks: Sequence[Block]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
-from hpc_search.status.text import plain, time_left
+from hpc_search.space import amount
+from hpc_search.status.text import plain, pruned_words, time_left
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -76,10 +77,10 @@ def parts(status: Status) -> tuple[str, str, str]:
     """Return counts, rate with time left, and the best so far, in words ("" where not known)."""
     counts = f"{status.done} done, {status.running} running, {status.failed} failed"
     if status.pruned:
-        counts += f", {status.pruned} pruned"
+        counts += f", {pruned_words(status.pruned, status.left_out)}"
     speed = []
     if status.rate_per_min is not None:
-        speed.append(f"{status.rate_per_min:.3g}/min")
+        speed.append(f"{amount(status.rate_per_min)}/min")
     if status.eta_seconds is not None:
         speed.append(f"{time_left(status.eta_seconds)} left")
     best = f"best trial's {plain(status.metric)} {status.best.value:.5g}" if status.best is not None else ""

@@ -32,6 +32,8 @@ CAUSES: Final = ("", "error", "oom", "timeout", "nonfinite", "noop", "lost", "pr
 FLAG_EFFECTIVE: Final = 1
 #: Flag of a trial that is owned: its owner only ends it, and it is paused again where that fails.
 FLAG_ENDING: Final = 2
+#: Flag of a pruned trial that never began, for its point had lost a race.
+FLAG_LEFT_OUT: Final = 4
 
 
 class Header(NamedTuple):
@@ -82,6 +84,11 @@ class Entry(NamedTuple):
     def final(self) -> bool:
         """Whether the trial ended."""
         return self.state >= DONE
+
+    @property
+    def left_out(self) -> bool:
+        """Whether a race left the trial out."""
+        return self.state == PRUNED and bool(self.flags & FLAG_LEFT_OUT)
 
 
 def encode_header(header: Header) -> bytes:

@@ -185,6 +185,8 @@ class End(Record, tag="end", kw_only=True):
     host_memory: bool = False
     #: Whether the run was paused (cause "preempted"): that says nothing of the trial's progress.
     paused: bool = False
+    #: Whether its point had lost a race (state "pruned"): it never began.
+    left_out: bool = False
     detail: str = ""
     value: float | None = None
     metrics: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -65,6 +66,11 @@ class Block(Struct, kw_only=True):
     def trials(self) -> int:
         """Number of trials of this block."""
         return self.points * max(1, len(self.folds)) * len(self.seeds)
+
+
+def count_points(blocks: Iterable[Block]) -> int:
+    """Return how many points *blocks* have: an amendment by seeds has those of an earlier block again."""
+    return sum({block.first_point: block.points for block in blocks}.values())
 
 
 class PlannedTrial(NamedTuple):

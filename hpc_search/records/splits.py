@@ -69,8 +69,3 @@ class SplitsIndex(Struct, kw_only=True):
     #: RUN-relative path -> manifest.
     files: dict[str, Manifest]
     overlaps: tuple[Overlap, ...] = ()
-
-    @property
-    def has_test(self) -> bool:
-        """Whether there is anything to test on."""
-        return any("test" in fold.sides for fold in self.folds)

@@ -11,17 +11,17 @@ from hpc_search.space import Space
 
 
 class Opened(Struct, kw_only=True):
-    """The block at position ``block`` may be claimed, in ``space``; or never will be (``closed``).
+    """The block at position ``block`` may be claimed, in ``space``.
 
     ``space`` is the whole space of the block as it was derived from the results ``of`` the block before
     (trial -> checksum of its end record; the sealed set). ``given`` are points that come first, such as
-    the best ones of the stage before. ``why`` says in words what was derived, or why it is closed.
+    the best ones of the stage before. ``why`` says in words what was derived.
     """
 
     format: str = "hpc_search.stage"
     version: int = 1
     block: int
-    state: Literal["open", "closed"] = "open"
+    state: Literal["open"] = "open"
     space: Space
     given: tuple[dict[str, object], ...] = ()
     of: dict[int, str] = msgspec.field(default_factory=dict)

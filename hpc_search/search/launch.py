@@ -40,11 +40,15 @@ class Wish:
 
 
 class Sent(NamedTuple):
-    """A submission, the launcher that can wait for it, and the folds that it is for."""
+    """A submission, the launcher that can wait for it, and the folds that it is for.
+
+    ``failed`` counts the failures with which the search had ended already: then nothing was started.
+    """
 
     outcome: Outcome
     launcher: Launcher
     folds: tuple[int, ...] = ()
+    failed: int = 0
 
 
 class Ended(NamedTuple):
@@ -184,7 +188,7 @@ def submit(run: Run, wish: Wish) -> Sent:
         outcome = replace(outcome, text=words)
     if outcome.changed and order.launcher.name == "slurm":
         durable.replace(run.layout.profile, signed_profile(order.profile))
-    return Sent(outcome, order.launcher, wish.folds)
+    return Sent(outcome, order.launcher, wish.folds, failed)
 
 
 def _open_stages(run: Run) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,7 @@ from hpc_search.records.index import Entry
 from hpc_search.search.launch import Wish, submit
 from hpc_search.search.pausing import signature
 from hpc_search.search.runs import Run
+from hpc_search.status.index import cause_of, failed_trials
 from hpc_search.steering import stages
 from hpc_search.steering.points import Points
 
@@ -71,9 +73,11 @@ def retry(run: Run, again: Again) -> Ordered:
     given = frozenset(numbers)
     on_node = _failed_on(run, again.node) if again.node else None
 
+    def named(number: int) -> bool:
+        return (not given or number in given) and (on_node is None or number in on_node)
+
     def wanted(number: int, entry: Entry) -> bool:
-        of_cause = not again.cause or codec.CAUSES[entry.cause] == again.cause
-        return (not given or number in given) and of_cause and (on_node is None or number in on_node)
+        return named(number) and (not again.cause or codec.CAUSES[entry.cause] == again.cause)
 
     if again.from_scratch:
         # While they are final nobody uses them.
@@ -84,7 +88,16 @@ def retry(run: Run, again: Again) -> Ordered:
         found = orders.retry(ledger, wanted, words, keep_ladder=again.keep_ladder)
     if found:
         stages.let_go_on(run.layout, run.plan, found)
-    return Ordered(trials=tuple(found), text=_retried(run, found, numbers, entries))
+    others = Counter(cause_of(entry) for number, entry in failed_trials(entries).items() if named(number))
+    text = _retried(run, found, numbers, entries)
+    if not found and others and again.cause not in others:
+        there = f"there are {_causes(others)}: nothing was changed"
+        text = f"no trial that this names failed by {again.cause}; {there}"
+    return Ordered(trials=tuple(found), text=text)
+
+
+def _causes(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} by {cause}" for cause, count in sorted(counts.items()))
 
 
 def _retried(run: Run, found: list[int], given: Sequence[int], entries: Sequence[Entry]) -> str:

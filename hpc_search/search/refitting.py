@@ -94,13 +94,11 @@ def _wanted(run: Run, again: Refit) -> RefitSpec:
 def refuse_unended(run: Run) -> None:
     """Raise UsageError where trials of the search itself have not ended: they choose the point."""
     entries = read_state(run.layout, run.plan.trials)[1]
-    gates = Gates(run.layout, run.plan)
     searched = [
         number
         for block in run.plan.blocks
         if not block.refit
         for number in range(block.first, block.first + block.trials)
-        if not any(number in never for never in gates.never)
     ]
     left = [number for number in searched if not entries[number].final]
     if not left:

@@ -11,13 +11,15 @@ from hpc_search.planning.describe import record_bytes, size
 
 #: Files of a worker: its directory, journal, heartbeat, log, reserve, report, the task's log, checkpoints.
 _FILES: Final = 12
+#: Reports of a trial, where nobody knows.
+_REPORTS: Final = 5
 #: Files of the run itself: ledger, submissions, archives, results.
 _OWN_FILES: Final = 100
 
 
 def shortage(free_bytes: int, free_files: int | None, trials: int, workers: int) -> str:
     """Return what is short for *trials* on *workers*, "" where nothing is; None: files are not counted."""
-    needed = record_bytes(trials)
+    needed = record_bytes(trials, _REPORTS * trials)
     if free_bytes < needed:
         return f"{size(free_bytes)} are free, and {trials:,} trials write about {size(needed)} of records"
     files = workers * _FILES + _OWN_FILES

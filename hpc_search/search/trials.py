@@ -34,13 +34,17 @@ class TrialView(NamedTuple):
 
 def view_trial(run: Run, number: int) -> TrialView:
     """Return what the plan, the index and the journals say of trial *number*."""
-    planned = Points(run.layout, run.plan)(number)
+    points = Points(run.layout, run.plan)
+    planned = points(number)
+    of_point = points.of_point(planned.point)
     needle = b'"trial":%d,' % number
     found: list[tuple[str, lines.AnyRecord]] = []
     for line in history.lines(run.layout):
-        if needle in line.data or lines.kind(line.data) == b"propose":
+        if needle in line.data or lines.kind(line.data) in (b"propose", b"verdict"):
             record = lines.parse_line(line.data)
             about = record.point == planned.point if isinstance(record, lines.Propose) else False
+            if isinstance(record, lines.Verdict) and record.race is not None:
+                about = record.trial in of_point
             if record is not None and (about or getattr(record, "trial", None) == number):
                 found.append((line.worker, record))
     found.sort(key=lambda pair: (getattr(pair[1], "attempt", 0) or 0, pair[1].t, pair[1].n))

@@ -39,7 +39,7 @@ def as_text(plan: Plan, view: TrialView) -> str:
     rows.append("parameters" if trial.known else f"parameters: {trial.unknown}")
     width = max(map(len, trial.params), default=0)
     rows.extend(f"  {name:<{width}}  {value!r}" for name, value in trial.params.items())
-    rows.extend(_attempts(records, metric))
+    rows.extend(_attempts(records, metric, trial.number))
     rows.extend(_curve(records))
     return "\n".join(rows)
 
@@ -63,9 +63,7 @@ def _result(metric: str, result: Result) -> list[str]:
     return rows
 
 
-def _attempts(records: Records, metric: str) -> list[str]:
-    # Loaded where it is used: `status` and `plan` need it not.
-
+def _attempts(records: Records, metric: str, number: int) -> list[str]:
     rows = []
     saves = Counter(record.attempt for _, record in records if isinstance(record, lines.Checkpoint))
     last = {record.attempt: record for _, record in records if isinstance(record, lines.Checkpoint)}
@@ -86,7 +84,8 @@ def _attempts(records: Records, metric: str) -> list[str]:
                 words += f": {lines.headline(record.detail)}"
             rows.append(f"  {when}  attempt {record.attempt} ended: {record.state}{words}")
         elif isinstance(record, lines.Verdict):
-            rows.append(f"  {when}  {in_words(record, metric)}")
+            at = "" if record.trial == number else f" (found before trial {record.trial})"
+            rows.append(f"  {when}  {in_words(record, metric)}{at}")
         elif isinstance(record, lines.Note):
             rows.append(f"  {when}  {record.event} {record.text}".rstrip())
     return ["history", *rows] if rows else ["history", "  not started"]

@@ -22,7 +22,7 @@ from hpc_search.space.expressions import names_in, quoted
 from hpc_search.space.rules import Excluded, Fault, Normalise, Rules, faults, rule_path
 from hpc_search.space.space import Space
 from hpc_search.space.walk import MOST_ROWS, Count, Example
-from hpc_search.space.words import number, product, told, word
+from hpc_search.space.words import amount, number, product, told, word
 
 __all__ = [
     "CONTINUOUS",
@@ -46,6 +46,7 @@ __all__ = [
     "Rules",
     "Space",
     "Uniform",
+    "amount",
     "canonical",
     "duplicates",
     "faults",

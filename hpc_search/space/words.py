@@ -28,6 +28,13 @@ def product(counts: Iterable[int]) -> str:
     )
 
 
+def amount(value: float, digits: int = 3) -> str:
+    """Return *value* in so many digits, a large one whole and with separators: ``1,440``, ``0.0256``."""
+    if 10 ** (digits - 1) <= abs(value) < 10**15:
+        return f"{value:,.0f}"
+    return f"{value:,.{digits}g}"
+
+
 def number(count: int) -> str:
     """Return *count* with separators; beyond 30 digits only its size, ``about 10^57``."""
     return f"{count:,}" if count < 10**30 else f"about 10^{int(math.log10(count))}"

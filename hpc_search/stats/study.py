@@ -209,10 +209,6 @@ def _clusters(
     return Clusters(len(top), parts, word, ratio * distinct * len(order) / len(keys)), ""
 
 
-def _sortable(key: str | int) -> tuple[str, bool]:
-    return str(key), isinstance(key, int)
-
-
 def _column(entries: Sequence[FoldSamples], order: dict[int | None, list[str | int]]) -> Array | None:
     """Return the scores of one point, folds after each other, the mean over seeds; *order* learns new folds.
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from hpc_search.errors import DamagedError
@@ -22,11 +23,13 @@ from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
 from hpc_search.site.shared import Desk, Queue, file_server_now
+from hpc_search.status import ahead as of_rest
 from hpc_search.status import budget, estimate, folds, hours, index, refits, slots, trials, words
 from hpc_search.status import staged as of_stages
+from hpc_search.status.ahead import Ahead, Group, Pace
 from hpc_search.status.estimate import Crew, Length, Rate, eta, recent_rate
 from hpc_search.status.index import failed_trials, held_trials, parse_entries
-from hpc_search.status.model import Best, BestPoint, Eta, Failure, Slots, Status
+from hpc_search.status.model import Best, BestPoint, Eta, Failure, Running, Slots, Status
 from hpc_search.status.workers import Census, LiveWorker
 
 #: Of the last so many ends the rate is made.
@@ -158,12 +161,18 @@ class _Facts:
         return self.plan.trials - len(self.summary.finals) - self.staged.closed
 
     @property
+    def begun(self) -> bool:
+        """Whether anything was submitted or claimed ever."""
+        return bool(self.known or self.sight.rows) or any(entry.attempt for entry in self.summary.known)
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many trials there are by state; those that nobody may have now are not pending."""
         counts = {name: self.summary.counts[state] for state, name in enumerate(codec.STATES)}
         staged = self.staged
         pending = counts["pending"] - staged.waiting - staged.closed
-        return counts | {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
+        counts |= {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
+        return counts | {"left_out": sum(entry.left_out for entry in self.summary.finals)}
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:
@@ -180,19 +189,18 @@ def _of_plan(plan: Plan) -> dict[str, Any]:
 def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
     plan, layout = facts.plan, facts.layout
     known, finals, left = facts.summary.known, facts.summary.finals, facts.left
-    live = [worker for worker in facts.workers if worker.state == "live"]
-    active = bool(live) and left > 0
+    active = left > 0 and any(worker.state == "live" for worker in facts.workers)
     rate = recent_rate(facts.summary.run_ends[-_RECENT:], facts.now if active else None)
     one = estimate.length(finals)
     best, point = of_stages.best_of(plan, facts.entries)
     view = slots.view(facts.queue, facts.now, paused=layout.paused.exists())
     seats = _seats(facts) if left else ()
     spent = _spent(facts)
-    begun = bool(facts.known or facts.sight.rows) or any(entry.attempt for entry in known)
-    state = words.state(layout, left, facts.workers, view, seats, begun=begun)
+    state = words.state(layout, left, facts.workers, view, seats, begun=facts.begun)
     wrong = trials.mismatched(facts.sight.rows)
     failed = index.failed_trials(facts.entries)
-    ahead = _ahead(facts, rate if active else None, one, left, spent)
+    groups = _groups(facts, one)
+    ahead = _ahead(facts, groups, rate if active else None, spent)
     return Status(
         **(_of_plan(plan) | facts.counts),
         state=state,
@@ -202,13 +210,14 @@ def _status(facts: _Facts, source: str, notes: tuple[str, ...]) -> Status:
         best_point=point,
         rate_per_min=None if rate is None else rate.per_second * 60,
         eta_seconds=ahead.eta,
+        eta_without=ahead.without,
         busy_seconds=math.fsum(entry.seconds for entry in known),
         median_seconds=None if one is None else one.median,
         hours=slots.by_unit(spent, ahead.work, facts.known),
         slots=seats,
         workers=facts.workers,
         nodes=trials.nodes(facts.workers, facts.sight),
-        slow=trials.slow(live, facts.sight, one.median if one else None, plan.search.stall) if left else (),
+        slow=_slow(facts, groups),
         failures=trials.failures(layout, failed, facts.sight.rows),
         queue=view,
         stopped=words.stop_mark(layout),
@@ -246,29 +255,30 @@ def _spent(facts: _Facts) -> dict[slots.Unit, hours.Sums]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """What is left: until when, and in slot seconds."""
+def _groups(facts: _Facts, one: Length | None) -> list[Group]:
+    """Return what is left, by stages where there are some; *one* is the length of all trials."""
+    if facts.staged.stages:
+        return of_rest.groups(facts.plan, facts.entries, facts.staged.stages)
+    return [Group("", "", facts.left, one, (range(facts.plan.trials),))] if facts.left else []
 
-    eta: Eta | None = None
-    work: tuple[float, float] | None = None
+
+def _slow(facts: _Facts, groups: Sequence[Group]) -> tuple[Running, ...]:
+    """Return the running trials that are long beside others of their stage, or nearly taken for hung."""
+    live = [worker for worker in facts.workers if worker.state == "live"]
+    return trials.slow(live, facts.sight, partial(of_rest.median, groups), facts.plan.search.stall)
 
 
 def _ahead(
-    facts: _Facts, rate: Rate | None, one: Length | None, left: int, spent: dict[slots.Unit, hours.Sums]
-) -> _Ahead:
-    if not left:
-        return _Ahead()
-    measured = eta(rate, left) if rate is not None else None
-    if one is None:
-        return _Ahead(measured)
+    facts: _Facts, groups: Sequence[Group], rate: Rate | None, spent: dict[slots.Unit, hours.Sums]
+) -> Ahead:
+    if not groups:
+        return Ahead()
+    since = min(facts.summary.run_ends[-_RECENT:], default=0)
+    one = estimate.length([entry for entry in facts.summary.finals if entry.changed >= since])
     total = hours.total(spent.values())
     overhead = max(1.0, total.spent / total.inside) if total.inside > 0 else 1.0
     begun = sum(running.seconds for running in trials.running(facts.workers, facts.sight))
-    work = estimate.work_left(one, left, min(overhead, 3.0), begun)
     live = sum(worker.state == "live" for worker in facts.workers)
     crew = Crew(live, slots.joining(facts.queue, facts.now))
-    if facts.layout.paused.exists() or facts.layout.stop.exists():
-        # It goes on when somebody says so.
-        return _Ahead(None, work)
-    return _Ahead(estimate.joined(measured, estimate.by_slots(work, one, crew, left)), work)
+    moving = not (facts.layout.paused.exists() or facts.layout.stop.exists())
+    return of_rest.ahead(groups, Pace(rate, one, min(overhead, 3.0)), crew, begun, moving=moving)

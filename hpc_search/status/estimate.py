@@ -43,7 +43,7 @@ def recent_rate(changed: Sequence[int], now: float | None) -> Rate | None:
     return Rate((len(changed) - 1) / max(until - changed[0], 1.0), len(changed) - 1)
 
 
-def eta(rate: Rate, left: int) -> Eta | None:
+def eta(rate: Rate, left: float) -> Eta | None:
     """Return the time for *left* trials, with two standard errors of a Poisson count on both sides."""
     if left <= 0 or rate.per_second <= 0:
         return None

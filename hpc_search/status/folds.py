@@ -18,14 +18,16 @@ def look(plan: Plan, entries: Sequence[Entry | None]) -> tuple[Fold, ...]:
     """
     states: dict[int, Counter[int]] = {}
     trials: Counter[int] = Counter()
+    left_out: Counter[int] = Counter()
     for block in plan.blocks:
         if block.refit:
             continue
         each = block.points * len(block.seeds)
         for place, fold in enumerate(block.folds):
             first = block.first + place * each
-            mine = entries[first : first + each]
-            states.setdefault(fold, Counter()).update(entry.state for entry in mine if entry is not None)
+            mine = [entry for entry in entries[first : first + each] if entry is not None]
+            states.setdefault(fold, Counter()).update(entry.state for entry in mine)
+            left_out[fold] += sum(entry.left_out for entry in mine)
             trials[fold] += each
     return tuple(
         Fold(
@@ -35,6 +37,7 @@ def look(plan: Plan, entries: Sequence[Entry | None]) -> tuple[Fold, ...]:
             done=of_fold[codec.DONE],
             failed=of_fold[codec.FAILED],
             pruned=of_fold[codec.PRUNED],
+            left_out=left_out[fold],
         )
         for fold, of_fold in sorted(states.items())
     )

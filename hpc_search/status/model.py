@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from hpc_search.space import amount
 from hpc_search.status.hours import Sums
 from hpc_search.status.workers import LiveWorker
 
@@ -49,6 +50,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    left_out: int
     metric: str
     best: Best | None
     best_point: BestPoint | None
@@ -63,6 +65,7 @@ class Fold(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    left_out: int
 
     @property
     def finished(self) -> int:
@@ -188,21 +191,23 @@ class Use(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """Return it in words."""
         cpu = " (a worker without a GPU counts as one)" if self.cpu else ""
-        return f"{self.used:.3g} of {self.limit:.6g} {_LIMITS[self.kind]}{cpu}"
+        return f"{amount(self.used)} of {amount(self.limit, 6)} {_LIMITS[self.kind]}{cpu}"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, rate, best, workers and failures of a run; what `status --json` prints.
 
-    ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is
-    seen yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
+    ``state`` in one word: finished, stopped, paused, running, starting (SLURM runs tasks, no worker is seen
+    yet), waiting (in SLURM's queue), silent (workers, none with a heartbeat), unknown (SLURM never
     answered), idle (nothing runs), new (nothing was started). ``source`` is "index", or "journals" where
-    the index cannot be read. ``waiting`` counts trials of stages that wait for others, ``closed`` those
-    that nobody runs because their search has stopped; none of them is ``pending``. ``unknown`` counts
-    records of the index that do not verify. ``busy_seconds`` is the time inside attempts that ended, all
-    workers together. ``median_seconds`` is that of a done trial. ``events`` counts what workers noted,
-    ``mismatches`` by node those that left because their slice was not the expected one. ``notes`` say in
-    words what is unusual, such as why nothing runs; ``next`` is the command to type.
+    the index cannot be read. ``left_out`` counts those of the ``pruned`` trials that never began, for their
+    points had lost a race; so it does in stages and folds. ``waiting`` counts trials of stages that wait
+    for others, ``closed`` those that nobody runs because their search has stopped; none of them is
+    ``pending``. ``unknown`` counts records of the index that do not verify. ``busy_seconds`` is the time
+    inside attempts that ended, all workers together. ``median_seconds`` is that of a done trial. ``events``
+    counts what workers noted, ``mismatches`` by node those that left because their slice was not the
+    expected one. ``notes`` say in words what is unusual, such as why nothing runs; ``next`` is the command
+    to type.
     """
 
     name: str
@@ -218,6 +223,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: int
     pruned: int
+    left_out: int
     waiting: int
     closed: int
     unknown: int
@@ -241,6 +247,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     notes: tuple[str, ...] = ()
     next: str = ""
+    #: Stages of which nobody knows how long a trial takes: ``eta_seconds`` is a lower bound, without them.
+    eta_without: tuple[str, ...] = ()
     #: All objectives where there are several; ``metric``, by which the best are chosen, is the first.
     objectives: tuple[str, ...] = ()
     #: What is used of the hours that the search may use up.

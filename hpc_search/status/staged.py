@@ -1,4 +1,4 @@
-"""The searches and stages of a plan as they stand: what waits, what never runs, and the best of each."""
+"""The searches and stages of a plan as they stand: what waits, what has stopped, and the best of each."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def look(layout: Layout, plan: Plan, entries: Sequence[Entry | None]) -> Staged:
         for key in sorted(key for key in groups if key[0] == part.name):
             mine = [plan.blocks[place] for place in groups[key]]
             waits = all(plan.blocks[p].needs is not None and gates.opened(p) is None for p in groups[key])
-            never = part.name in stopped or all(gates.is_never(place) for place in groups[key])
+            never = part.name in stopped
             stage = _stage(plan, mine, entries, waits=waits, stopped=never)
             found.append(stage)
             free = sum(entry is not None and entry.state in _FREE for entry in _entries(mine, entries))
@@ -65,7 +65,8 @@ def _entries(blocks: Sequence[Block], entries: Sequence[Entry | None]) -> list[E
 def _stage(
     plan: Plan, blocks: Sequence[Block], entries: Sequence[Entry | None], *, waits: bool, stopped: bool
 ) -> Stage:
-    counts = Counter(entry.state for entry in _entries(blocks, entries) if entry is not None)
+    mine = [entry for entry in _entries(blocks, entries) if entry is not None]
+    counts = Counter(entry.state for entry in mine)
     finished = sum(counts[state] for state in (codec.DONE, codec.FAILED, codec.PRUNED))
     trials = sum(block.trials for block in blocks)
     metric = plan.part(blocks[0]).metric
@@ -82,6 +83,7 @@ def _stage(
         done=counts[codec.DONE],
         failed=counts[codec.FAILED],
         pruned=counts[codec.PRUNED],
+        left_out=sum(entry.left_out for entry in mine),
         metric=metric.name,
         best=best,
         best_point=point,

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from hpc_search.space import amount
+
 if TYPE_CHECKING:
     from hpc_search.status.model import Eta, Failure, Hours, Running, Stage, Status, Waiting
 
@@ -171,7 +173,7 @@ def _progress(status: Status, width: int) -> list[Line]:
     final = [
         f"{status.done:,} done",
         f"{status.failed:,} failed" + (f" ({causes})" if causes else ""),
-        f"{status.pruned:,} pruned" if status.pruned else "",
+        pruned_words(status.pruned, status.left_out),
     ]
     names = ("running", "claimed", "paused", "pending", "waiting")
     still = [f"{getattr(status, name):,} {name}" for name in names]
@@ -180,16 +182,33 @@ def _progress(status: Status, width: int) -> list[Line]:
     unknown = f"{status.unknown:,} unknown" if status.unknown else ""
     speed = []
     if status.rate_per_min is not None:
-        speed.append(f"{status.rate_per_min:.3g} trials/min")
+        speed.append(f"{amount(status.rate_per_min)} trials/min")
     if status.median_seconds is not None:
         speed.append(f"{_short(status.median_seconds)} a trial")
     if status.eta_seconds is not None:
-        speed.append(f"time left {time_left(status.eta_seconds)}")
+        speed.append(f"time left {time_left(status.eta_seconds)}{_without(status.eta_without)}")
     rows = [*flow([*final, *shown, unknown], width), *flow(speed, width)]
     for hours in status.hours:
         rows += flow(_hours(hours), width)
     rows += flow([f"budget: {', '.join(one.text for one in status.budget)}"] if status.budget else [], width)
     return [Line(row) for row in rows]
+
+
+def pruned_words(pruned: int, left_out: int) -> str:
+    """Return how many trials were *pruned*, and how many of them a race left out; "" for none."""
+    if left_out == pruned:
+        return f"{left_out:,} left out by racing" if pruned else ""
+    return f"{pruned:,} pruned" + (f" ({left_out:,} left out by racing)" if left_out else "")
+
+
+def _without(stages: Sequence[str]) -> str:
+    """Return which *stages* are not in the time left."""
+    if not stages:
+        return ""
+    more = f" and {len(stages) - 2} more" if len(stages) > 2 else ""
+    return (
+        f" (without stage{'s' * (len(stages) > 1)} {', '.join(stages[:2])}{more}: how long is not known yet)"
+    )
 
 
 def _short(seconds: float) -> str:
@@ -208,7 +227,7 @@ def _hours(hours: Hours) -> list[str]:
 
 
 def _amount(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 else f"{hours:.1g}"
+    return amount(hours, 3 if hours >= 0.001 else 1)
 
 
 def _best(status: Status, width: int) -> list[Line]:
@@ -238,7 +257,6 @@ def _stages(status: Status, width: int, shown: int) -> list[Line]:
 def _stage(one: Stage) -> list[str]:
     name = " ".join(filter(None, [one.search, one.stage])) or "search"
     failed = [f"{one.failed:,} failed"] if one.failed else []
-    pruned = [f"{one.pruned:,} pruned"] if one.pruned else []
     best = (
         one.best_point.mean
         if one.best_point is not None
@@ -248,7 +266,7 @@ def _stage(one: Stage) -> list[str]:
     )
     shown = [f"best {one.metric} {best:.6g}"] if best is not None else []
     head = f"  {name}: {one.state}, {one.finished:,} of {one.trials:,} trials"
-    return [head, *failed, *pruned, *shown]
+    return [head, *failed, pruned_words(one.pruned, one.left_out), *shown]
 
 
 def _folds(status: Status, width: int, _shown: int) -> list[Line]:
@@ -263,7 +281,7 @@ def _folds(status: Status, width: int, _shown: int) -> list[Line]:
     parts = [
         f"{one.fold}: {one.done:,} of {one.trials:,} done"
         + (f", {one.failed:,} failed" if one.failed else "")
-        + (f", {one.pruned:,} pruned" if one.pruned else "")
+        + (f", {pruned_words(one.pruned, one.left_out)}" if one.pruned else "")
         for one in folds
     ]
     rows = flow([f"folds {parts[0]}", *parts[1:]], width, joint="; ")

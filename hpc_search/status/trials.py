@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,13 +66,17 @@ def running(workers: Iterable[LiveWorker], sight: Sight) -> list[Running]:
 
 
 def slow(
-    workers: Iterable[LiveWorker], sight: Sight, median: float | None, stall: float | None
+    workers: Iterable[LiveWorker],
+    sight: Sight,
+    median_of: Callable[[int], float | None],
+    stall: float | None,
 ) -> tuple[Running, ...]:
-    """Return the running trials that are long beside the *median*, or near the *stall*; those first."""
-    limit = stall or max(_STALL[0], _STALL[1] * (median or 0.0))
-    long = max(_SLOW[0] * median, _SLOW[1]) if median is not None else float("inf")
+    """Return the running trials that are long beside others like them, or near the *stall*; those first."""
     found = []
     for one in running(workers, sight):
+        median = median_of(one.trial)
+        limit = stall or max(_STALL[0], _STALL[1] * (median or 0.0))
+        long = max(_SLOW[0] * median, _SLOW[1]) if median is not None else float("inf")
         stuck = one.quiet > limit / 2
         if stuck or one.seconds > long:
             found.append(Running(one.trial, one.attempt, one.node, one.seconds, one.quiet, stall=stuck))

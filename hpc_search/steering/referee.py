@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
+from msgspec import structs
 
 from hpc_search import checkpoint
 from hpc_search.ledger import Claimed, Ledger
@@ -69,7 +69,7 @@ class Referee:
         verdict = self._brackets.verdict(number, rung)
         if verdict is not None:
             gone_on = verdict.decision == "pause" and self._brackets.promoted(number, rung)
-            return msgspec.structs.replace(verdict, decision="promote") if gone_on else verdict
+            return structs.replace(verdict, decision="promote") if gone_on else verdict
         verdict = self._decide(claimed, rung, step)
         self._ledger.journal.append(verdict)
         self._ledger.journal.sync()
@@ -204,7 +204,7 @@ class Referee:
         lost = self._lost(claimed)
         for one in claimed:
             if one.trial.number in lost:
-                dropped.append(_end_of(one, lost[one.trial.number], {}))
+                dropped.append(structs.replace(_end_of(one, lost[one.trial.number], {}), left_out=True))
             elif self._is_given_up(one):
                 dropped.append(_end_of(one, self._given_up(one.trial), {}))
             else:

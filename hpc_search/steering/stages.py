@@ -128,7 +128,7 @@ def refitted(plan: Plan, gates: Gates, place: int) -> Opened | None:
     for other, one in enumerate(plan.blocks):
         opened = gates.opened(other)
         same = (one.part, bool(one.refit), one.outer) == (block.part, True, block.outer)
-        if other != place and same and opened is not None and opened.state == "open":
+        if other != place and same and opened is not None:
             return structs.replace(opened, block=place, space=block.space)
     return None
 

@@ -81,7 +81,9 @@ def test_only_the_new_trials_run_after_an_amendment(desk: Desk) -> None:
     assert (status["trials"], status["done"], status["pending"]) == (12, 4, 8)
     desk.go("run")
     assert claims(desk) == list(range(12))
-    assert "12 of 12 trials finished" in desk.good("collect", "run")
+    collected = desk.good("collect", "run")
+    assert "12 of 12 trials finished" in collected
+    assert "6 of 6 points complete" in collected, "more seeds are no more points"
     after = {row["trial"]: row for row in rows(desk, "results.csv")}
     assert {trial: after[trial] for trial in before} == before
     summary = rows(desk, "summary.csv")

@@ -63,6 +63,16 @@ def test_trials_that_failed_for_one_cause_run_again_and_count(failed: Desk) -> N
     assert failed.good("fsck", "run")
 
 
+def test_a_search_that_ended_with_failures_is_said_to_have_and_exits_so_whoever_waits(failed: Desk) -> None:
+    for more in ((), ("--wait",)):
+        said = failed("submit", "run", "--launcher", "local", *more)
+        assert (said.code, "2 failed: `hpc-search status run` says why" in said.out) == (1, True), said.all
+    failed.good("retry", "run")
+    assert "submitted as" in failed.good("submit", "run", "--launcher", "local", "--workers", "1")
+    assert failed("submit", "run", "--launcher", "local", "--wait").code == 0
+    assert "nothing is left" in failed.good("submit", "run", "--launcher", "local")
+
+
 def test_all_mistakes_are_named_at_once_and_nothing_is_changed(failed: Desk) -> None:
     said = failed.refused("skip", "run", "5", "99999", "abc", "1")
     assert all(word in said for word in ("no trial 5", "no trial 99999", "'abc'", "0 to 2"))
@@ -73,6 +83,14 @@ def test_all_mistakes_are_named_at_once_and_nothing_is_changed(failed: Desk) -> 
     assert "no trial ended on node 'nowhere'" in failed.refused("retry", "run", "--node", "nowhere")
     assert "nothing to skip" in failed.refused("skip", "run")
     assert "point 7" in failed.refused("skip", "run", "--point", "7")
+    assert status(failed)["failed"] == 2
+
+
+def test_a_cause_that_nothing_failed_by_is_answered_with_those_that_there_are(failed: Desk) -> None:
+    said = failed.good("retry", "run", "--cause", "timeout")
+    assert "no trial that this names failed by timeout; there are 1 by error, 1 by oom: nothing" in said
+    said = failed.good("retry", "run", "0", "--cause", "error")
+    assert "there are 1 by oom" in said
     assert status(failed)["failed"] == 2
 
 

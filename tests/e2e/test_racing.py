@@ -11,9 +11,11 @@ import pytest
 
 from hpc_search import search
 from hpc_search.collect import collect
-from hpc_search.collect.verdicts import left_out, read_verdicts
+from hpc_search.collect.verdicts import read_verdicts
 from hpc_search.fsck import check_run
+from hpc_search.ledger import rebuild
 from hpc_search.mounts import Claiming
+from hpc_search.progress import line
 from hpc_search.search.trialtext import as_text
 from tests.faults.site import TIMEOUT, Site
 
@@ -88,11 +90,11 @@ def test_four_workers_leave_folds_out_and_change_no_value_of_the_others(
     assert all(len(done & {*range(point, 45, 9)}) >= 2 for point in range(9))
     assert {number: found[number][1] for number in done} == {number: value(number) for number in done}
     ends = [one.end for one in site.results().values()]
-    saved = left_out(read_verdicts(site.layout), ends)
-    assert {trial for trials in saved.values() for trial in trials} == pruned
+    lost = {end.point for one in read_verdicts(site.layout) for end in ends if end.trial == one.trial}
+    assert {end.point for end in ends if end.left_out} == lost
     for end in (end for end in ends if end.state == "pruned"):
         assert end.detail.startswith("its point loses to point ")
-        assert (end.value, end.metrics, end.started) == (None, {}, 0.0)
+        assert (end.value, end.metrics, end.started, end.left_out) == (None, {}, 0.0, True)
 
 
 def test_a_race_is_collected_shown_and_counted(tmp_path: Path) -> None:
@@ -104,7 +106,15 @@ def test_a_race_is_collected_shown_and_counted(tmp_path: Path) -> None:
     assert collected.best is not None
     assert (collected.best.params, collected.best.n) == ({"x": 9}, 5)
     assert collected.points_incomplete >= 4
-    assert search.status(site.run).pruned == len(pruned)
+    assert collected.left_out == len(pruned)
+    assert f"{len(pruned)} left out by racing" in collected.text()
+    seen = search.status(site.run)
+    assert (seen.pruned, seen.left_out, seen.failed) == (len(pruned), len(pruned), 0)
+    assert sum(fold.left_out for fold in seen.folds) == len(pruned)
+    assert f"{45 - len(pruned)} done, 0 failed, {len(pruned)} left out by racing" in seen.text()
+    assert f" failed, {len(pruned)} left out by racing" in line(seen)
+    entries = rebuild.entries(site.layout, 45)[1]
+    assert [entry.left_out for entry in entries] == [number in pruned for number in range(45)]
     rows = list(csv.DictReader(site.layout.result("verdicts.csv").read_text().splitlines()))
     assert {row["rule"] for row in rows} == {"race"}
     first = next(row for row in rows if row["trial"] == "21")
@@ -113,6 +123,11 @@ def test_a_race_is_collected_shown_and_counted(tmp_path: Path) -> None:
     view = search.view_trial(site.run, 21)
     shown = as_text(site.run.plan, view)
     assert f"race: its point loses to point {first['against']}: by " in shown
+    view = search.view_trial(site.run, 3)
+    shown = as_text(site.run.plan, view.trial, view.entry, view.records, view.result)
+    assert "result: acc = " in shown
+    assert f"race: its point loses to point {first['against']}: by " in shown
+    assert shown.count("(found before trial 21)") == 1
     summary = list(csv.DictReader(site.layout.result("summary.csv").read_text().splitlines()))
     complete = [row["point"] for row in summary if row["n"] == "5"]
     assert [row["point"] for row in summary[: len(complete)]] == complete
@@ -139,6 +154,92 @@ def test_a_failed_fold_stops_nothing_else_and_its_point_beats_nobody(tmp_path: P
     best = collect(site.layout).best
     assert best is not None
     assert best.params == {"x": 8}
+
+
+LATE = """
+from pathlib import Path
+
+def train(trial):
+    if trial.params["x"] == 90 and trial.fold == 4 and not Path(__file__).with_name("good").exists():
+        raise RuntimeError("the last fold fails")
+    return {"acc": trial.params["x"] / 10 + trial.fold + (trial.params["x"] * (trial.fold + 3)) % 7 / 100}
+"""
+
+
+def test_where_the_point_that_all_lost_to_fails_later_a_retry_is_what_helps(tmp_path: Path) -> None:
+    site = site_of(tmp_path, SEARCH.replace("9", "90") + RACING + "snapshot: none\n", LATE)
+    site.work()
+    found = checked(site)
+    assert (numbers(found, "failed"), len(numbers(found, "pruned"))) == ({40}, 8 * 3)
+    collected = collect(site.layout)
+    assert collected.best is None
+    assert collected.reason == (
+        "no point is complete; trials without a value: 1 failed(error), 24 pruned (24 left out by racing, "
+        "for their points lost to others); `hpc-search retry RUN` lets what failed run again"
+    )
+    assert collected.reason in collected.text()
+
+    (tmp_path / "good").touch()
+    search.retry(site.run, search.Again())
+    site.work()
+    best = collect(site.layout).best
+    assert best is not None
+    assert (best.params, best.n) == ({"x": 90}, 5)
+
+
+@pytest.mark.parametrize("claiming", ["lock", "exclusive"])
+def test_workers_of_some_folds_race_in_them_and_what_is_lost_stays_so_in_the_others(
+    claiming: Claiming, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPC_SEARCH_CLAIMING", claiming)
+    site = site_of(tmp_path)
+    site.work(0, "--folds", "2", "4")
+    found = checked(site)
+    assert {*found} == {*range(18, 27), *range(36, 45)}, "two folds are run of every point"
+    assert numbers(found, "done") == {*found}
+    site.work(0, "--folds", "3")
+    found = checked(site)
+    lost = {number - 27 for number in numbers(found, "pruned")}
+    assert len(lost) >= 4
+    assert 4 not in lost
+    said = search.status(site.run)
+    assert [one.left_out for one in said.folds] == [0, 0, 0, len(lost), 0]
+    site.work()
+    found = checked(site)
+    assert {*found} == {*range(45)}
+    assert numbers(found, "pruned") >= {fold * 9 + point for fold in (0, 1, 3) for point in lost}
+    assert {number: found[number][1] for number in numbers(found, "done")} == {
+        number: value(number) for number in numbers(found, "done")
+    }
+    races = [one.race for one in read_verdicts(site.layout) if one.race is not None]
+    assert {race.all_folds for race in races} == {5}
+    assert all({*race.folds} >= {2, 4} for race in races)
+    best = collect(site.layout).best
+    assert best is not None
+    assert (best.params, best.n) == ({"x": 9}, 5)
+
+
+def test_what_an_amendment_adds_races_and_what_is_out_stays_out_with_more_seeds(tmp_path: Path) -> None:
+    site = site_of(tmp_path)
+    site.work()
+    before = checked(site)
+    lost = {number % 9 for number in numbers(before, "pruned")}
+    (tmp_path / "search.yaml").write_text(
+        SEARCH.replace("4]}", "4, 10, 0]}") + RACING + "seeds: [0, 1]\n", encoding="utf-8"
+    )
+    search.amend_search(tmp_path / "search.yaml", str(site.layout.root))
+    site.work()
+    found = checked(site)
+    assert {number: found[number] for number in before} == before
+    assert len(found) == 11 * 5 * 2
+    ends = [one.end for number, one in site.results().items() if number >= 45]
+    assert {end.state for end in ends if end.params["x"] in {VALUES[point] for point in lost}} == {"pruned"}
+    collected = collect(site.layout)
+    assert collected.points == 11
+    assert collected.best is not None
+    assert (collected.best.params, collected.best.n) == ({"x": 10}, 10)
+    # The last of the grid loses as the others did, to the new best or the old one.
+    assert any(end.left_out for end in ends if end.params["x"] == 0)
 
 
 def test_later_stages_have_the_complete_points_that_they_take(tmp_path: Path) -> None:

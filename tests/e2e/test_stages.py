@@ -189,6 +189,23 @@ def test_what_is_left_out_makes_another_search(desk: Desk) -> None:
     assert "left" not in out
 
 
+def test_names_follow_one_option_or_one_each_before_or_behind_the_file(desk: Desk) -> None:
+    desk.write("search.yaml", SEARCH.replace("expect_points: 24", "  third: {trial: train.py:left}"))
+    for order in (
+        "search.yaml --only left third --skip-stage sanity again",
+        "search.yaml --only left --only third --skip-stage sanity --skip-stage again",
+        "--only left third --skip-stage sanity again search.yaml",
+        "--only left third --skip-stage sanity again -- search.yaml",
+        "--only left --skip-stage sanity again --only third search.yaml",
+    ):
+        said = desk.good("plan", "--run", "runs/some", "--dry-run", *order.split())
+        assert "staged: 12 points, 12 trials" in said, order
+        assert ("search     left" in said, "search     third" in said, "right" in said) == (True, True, False)
+    said = desk.refused("plan", "--only", "left", "third")
+    assert "CONFIG is missing" in said
+    assert "no search 'search.yml'" in desk.refused("plan", "search.yaml", "--only", "left", "search.yml")
+
+
 def test_what_was_derived_stays_when_earlier_failures_run_again(desk: Desk) -> None:
     desk.write(
         "search.yaml",

@@ -127,10 +127,10 @@ class StagedLedgers(Ledgers):
         return found[place % len(found)] if found else place
 
     # -- gates
-    @rule(worker=living, block=st.integers(0, 3), state=st.sampled_from(["open", "open", "closed"]))
-    def decide(self, worker: Worker, block: int, state: str) -> None:
+    @rule(worker=living, block=st.integers(0, 3))
+    def decide(self, worker: Worker, block: int) -> None:
         space = self.run.plan.blocks[block].space
-        worker.ledger.gates.publish(Opened(block=block, state=state, space=space))  # type: ignore[arg-type]
+        worker.ledger.gates.publish(Opened(block=block, space=space))
 
     @rule(worker=living, other=living, part=st.integers(0, 1))
     def stop_part(self, worker: Worker, other: Worker, part: int) -> None:
@@ -170,9 +170,6 @@ class StagedLedgers(Ledgers):
             *ledger.end_paused(paused[:1]),
             *(one for number in paused[1:] for one in ledger.promote(number)),
         ]
-
-    def must_end(self, number: int) -> bool:
-        return not any(number in one for one in Gates(self.run.layout, self.run.plan).never)
 
 
 class StagedExclusiveLedgers(SmallSuperblocks, StagedLedgers):

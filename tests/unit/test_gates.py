@@ -1,4 +1,4 @@
-"""Trials that may not be claimed: of blocks that wait or never run, and of searches that stopped."""
+"""Trials that may not be claimed: of blocks that wait, and of searches that stopped."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LedgerRun]:
     made.close()
 
 
-def opening(run: LedgerRun, block: int, state: str = "open") -> Opened:
-    return Opened(block=block, state=state, space=run.plan.blocks[block].space)  # type: ignore[arg-type]
+def opening(run: LedgerRun, block: int) -> Opened:
+    return Opened(block=block, space=run.plan.blocks[block].space)
 
 
 def work(ledger: Ledger) -> list[int]:
@@ -89,20 +89,12 @@ def test_what_another_worker_decided_holds_at_the_next_claim(run: LedgerRun) -> 
     assert len(ledger.promote(0)) == 1
 
 
-def test_a_block_that_never_runs_leaves_nothing_to_do(run: LedgerRun) -> None:
-    ledger = run.ledger()
-    ledger.gates.publish(opening(run, 0, "closed"))
-    ledger.gates.publish(opening(run, 2, "closed"))
-    assert ledger.gates.never == (range(3), range(6, 8))
-    assert work(ledger) == [3, 4, 5]
-    assert ledger.left() == 0
-
-
 def test_of_a_search_that_stopped_nothing_is_claimed_until_its_mark_goes(run: LedgerRun) -> None:
     ledger = run.ledger()
     assert ledger.gates.stop_part(0, "every trial of it fails")
     assert not ledger.gates.stop_part(0, "said twice")
     assert work(ledger) == [3, 4, 5]
+    assert ledger.left() == 0
     run.layout.stopped_part(0).unlink()
     assert work(ledger) == [0, 1, 2]
 
@@ -139,7 +131,7 @@ def test_a_plan_without_stages_is_never_looked_up(tmp_path: Path, monkeypatch: p
 
 def test_claimable_is_what_is_left_between_the_gates(run: LedgerRun) -> None:
     gates = Gates(run.layout, run.plan)
-    gates.publish(opening(run, 0, "closed"))
+    gates.stop_part(0, "every trial of it fails")
     gates.publish(opening(run, 3))
     assert gates.closed == (range(3), range(6, 8))
     assert list(gates.claimable(0, 10)) == [range(3, 6), range(8, 10)]
@@ -169,12 +161,13 @@ def test_readers_tell_what_waits_from_what_can_be_done(run: LedgerRun) -> None:
 
 def test_a_run_of_which_the_rest_never_runs_is_finished(run: LedgerRun) -> None:
     ledger = run.ledger()
-    for block in (1, 2, 3):
-        ledger.gates.publish(opening(run, block, "closed"))
+    ledger.gates.stop_part(1, "every trial of it fails")
     work(ledger)
+    ledger.gates.stop_part(0, "its stage ended without a complete point")
     found = read_status(run.layout, run.plan)
     assert (found.state, found.left, found.closed) == ("finished", 0, 7)
-    assert launch.pending(Run(run.layout, run.plan)) == 0
+    start_parts(run.layout)
+    assert launch.pending(Run(run.layout, run.plan)) == 3, "whoever submits lets them go on"
 
 
 def test_where_only_paused_trials_are_left_one_worker_is_sent(run: LedgerRun) -> None:

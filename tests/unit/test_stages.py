@@ -105,6 +105,27 @@ def test_the_plan_says_what_each_stage_will_be() -> None:
     assert "again   2 points, 6 trials: the best 2 points of stage fine again; seeds 0, 1, 2" in text
 
 
+def test_the_estimate_of_disk_says_whether_reports_are_in_it() -> None:
+    pruned = "pruning: {asha: {max_steps: 27}}\n"
+    texts = {
+        name: describe(plan_of(text), "runs/x", fresh=True)
+        for name, text in {
+            "unknown": SEARCH,
+            "median": f"{SEARCH}pruning: median\n",
+            "some": SEARCH.replace("epochs: 3}}", "epochs: 3}, pruning: {asha: {max_steps: 27}}}"),
+            "all": SEARCH + pruned,
+            "patient": SEARCH + "pruning: {patient: {patience: 2, rule: {asha: {max_steps: 270}}}}\n",
+        }.items()
+    }
+    disk = {name: next(row for row in text.splitlines() if "disk" in row) for name, text in texts.items()}
+    for name in ("unknown", "median", "some"):
+        assert "of records, without reports (160 B each) and checkpoints" in disk[name], name
+    assert disk["unknown"] == disk["median"]
+    assert "about 39.6 KiB of records" in disk["unknown"]
+    assert "about 174.6 KiB of records, up to 27 reports a trial included, without checkpoints" in disk["all"]
+    assert "about 1.4 MiB of records, up to 270 reports a trial included" in disk["patient"]
+
+
 def ends(block: Block, values: list[list[float | None]]) -> dict[int, Result]:
     """Return the results of *block*: the values of each point, by seed; None for a failure."""
     found = {}

@@ -13,12 +13,13 @@ import msgspec
 from hpc_search import durable
 from hpc_search.config.profile import Profile
 from hpc_search.ledger import liveness, submits
-from hpc_search.progress import Progress
+from hpc_search.progress import Progress, line
 from hpc_search.records import checked, index, journal
 from hpc_search.site.queue import Job
 from hpc_search.site.shared import Desk
 from hpc_search.status import Eta, Rate, Status, Watcher, eta, read_status, recent_rate
 from hpc_search.status.estimate import Crew, Length, by_slots, work_left
+from hpc_search.status.model import Use
 from hpc_search.status.text import cut, duration, flow, plain, screen
 from tests.run_builder import RunBuilder, worker_id
 
@@ -441,6 +442,18 @@ def test_what_was_cancelled_since_slurm_was_asked_is_not_starting(tmp_path: Path
     status = watched(run, job("RUNNING", "0-3", count=4)).look()
 
     assert (status.state, status.next) == ("idle", "hpc-search submit RUN")
+
+
+def test_large_rates_and_hours_are_written_out(tmp_path: Path) -> None:
+    status = msgspec.structs.replace(
+        status_of(half_done(tmp_path / "run")),
+        rate_per_min=1440.4,
+        budget=(Use("gpu_hours", 1234.5, 1_000_000.0), Use("hours", 0.0256, 150.5)),
+    )
+
+    assert "1,440 trials/min" in status.text()
+    assert "1,234 of 1,000,000 GPU-hours, 0.0256 of 150.5 hours" in status.text(1000)
+    assert "| 1,440/min" in line(status)
 
 
 def test_skipped_trials_do_not_make_the_rate(tmp_path: Path) -> None:
