@@ -14,6 +14,8 @@ A message says what, where, what was found, what was expected, and the next comm
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,23 +42,35 @@ class HpcSearchError(Exception):
 
     exit_code: int = EXIT_USAGE
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep *message* and, in *hint*, the next command or change."""
+    def __init__(self, message: str, *, hint: str = "", key: str = "") -> None:
+        """Keep *message* and, in *hint*, the next command or change; *key* of the search file is meant."""
         super().__init__(message, hint)
         self.message = message
         self.hint = hint
+        self.key = key
 
     def __str__(self) -> str:
-        return f"{self.message}\n  next: {self.hint}" if self.hint else self.message
+        text = f"{self.key}: {self.message}" if self.key else self.message
+        return f"{text}\n  next: {self.hint}" if self.hint else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.hint))
+        return (_rebuild, (type(self), self.message, self.hint, self.key))
 
 
-def _rebuild(kind: type[HpcSearchError], message: str, hint: str) -> HpcSearchError:
+def _rebuild(kind: type[HpcSearchError], message: str, hint: str, key: str = "") -> HpcSearchError:
     error = kind.__new__(kind)
-    HpcSearchError.__init__(error, message, hint=hint)
+    HpcSearchError.__init__(error, message, hint=hint, key=key)
     return error
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """Say of errors that do not know better that *key* of the search file is meant."""
+    try:
+        yield
+    except HpcSearchError as error:
+        error.key = error.key or key
+        raise
 
 
 class UsageError(HpcSearchError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hpc_search.config.catalog import Chosen
 from hpc_search.config.dump import dump_search
+from hpc_search.config.places import placed, problems_at
 from hpc_search.config.point import PointFile, dump_point, load_point
 from hpc_search.config.points import Elsewhere
 from hpc_search.config.profile import Profile, dump_profile, load_profile, profile_with
@@ -27,6 +28,8 @@ __all__ = [
     "load_profile",
     "load_search",
     "parse_search",
+    "placed",
+    "problems_at",
     "profile_with",
     "rule_lines",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -51,8 +52,8 @@ def resized(layout: Layout, base: Path) -> list[str]:
     return _of_listing(layout, index, base) if index is not None else []
 
 
-def between(planned: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> list[str]:
-    """Return in what two splits differ, from all files below splits/ of each."""
+def between(planned: Mapping[str, bytes], wanted: Mapping[str, bytes], order: Sequence[object]) -> list[str]:
+    """Return in what two splits differ, from all files below splits/; *order* is that of the ids now."""
     found = _of_rows(_rows(planned), _rows(wanted))
     name = _RUN.splits_listing.as_posix()
     old, new = (listing.parse_listing(one[name]) if name in one else {} for one in (planned, wanted))
@@ -62,7 +63,29 @@ def between(planned: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> list[s
     name = _RUN.splits_file.as_posix()
     if planned.get(name) != wanted.get(name):
         found.append("the file of the folds is another one")
-    return found or ["the rows are in another order, or other columns or the folds themselves differ"]
+    return found or [_of_order(planned, wanted, order)]
+
+
+def _of_order(planned: Mapping[str, bytes], wanted: Mapping[str, bytes], order: Sequence[object]) -> str:
+    """Return the first of the same rows that stands elsewhere now; *order* is that of all ids.
+
+    Each manifest has its rows in the order of the table as it was.
+    """
+    sides = [name for name in planned if name.endswith(".csv")]
+    places = {str(name): place for place, name in enumerate(order)}
+    swapped = [
+        (places[after], before, after)
+        for name in sides
+        for before, after in pairwise(_rows({name: planned[name]}))
+        if places.get(after, 0) < places.get(before, 0)
+    ]
+    if swapped:
+        place, before, after = min(swapped)
+        where = f"now row {place}, which came after {before}"
+        return f"the same rows in another order: the first is {after}, {where}"
+    if all(planned[name] == wanted.get(name) for name in sides):
+        return "the same rows in another order, or values of another type; each side has the rows that it had"
+    return "the folds themselves differ: the code that makes them is another one"
 
 
 def _index_of(layout: Layout) -> SplitsIndex:

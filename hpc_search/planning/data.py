@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpc_search.errors import PASSING, TemporaryError, UsageError
+from hpc_search.config.problems import near_miss
+from hpc_search.errors import UsageError, about
 from hpc_search.planning import code
+from hpc_search.planning.csvtable import read_records
 from hpc_search.records.search import DataSpec
 from hpc_search.splits import Table
 
@@ -23,9 +25,10 @@ def load_table(spec: DataSpec, base: Path) -> Table:
     Raises:
         UsageError: The file, the function or a column is missing, or the rows do not fit together.
     """
-    if spec.function:
-        return _from_value(_call(spec.function, base), spec)
-    return _from_csv(base / spec.index, spec)
+    with about("data"):
+        if spec.function:
+            return _from_value(_call(spec.function, base), spec)
+        return _from_csv(base / spec.index, spec)
 
 
 def further_columns(spec: DataSpec) -> tuple[str, ...]:
@@ -34,41 +37,48 @@ def further_columns(spec: DataSpec) -> tuple[str, ...]:
 
 
 def _from_csv(path: Path, spec: DataSpec) -> Table:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = list(reader.fieldnames or [])
-            _need_columns(path, columns, spec)
-            rows = list(reader)
-    except OSError as error:
-        message = f"data.index: {path} cannot be read ({error.strerror})"
-        if error.errno in PASSING:
-            raise TemporaryError(message, hint="plan again when the file system answers") from error
-        raise UsageError(message, hint="the path is relative to the search file") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"data.index: {path} is not a CSV table: {error}") from error
-    ragged = [number for number, row in enumerate(rows, 2) if None in row.values() or None in row]
-    if ragged:
-        raise UsageError(f"{path}:{ragged[0]}: the row does not have {len(columns)} fields")
+    with about("data.index"):
+        header, rows, lines = read_records(path)
+    _need_columns(str(path), header, spec)
+    places = {name: place for place, name in enumerate(header)}
+
+    def column(name: str) -> tuple[str, ...]:
+        place = places[name]
+        return tuple(row[place] for row in rows)
+
     return Table(
-        ids=_typed([row[spec.id] for row in rows]),
-        labels=tuple(row[spec.label] for row in rows) if spec.label else None,
-        groups=tuple(row[spec.group] for row in rows) if spec.group else None,
-        times=tuple(row[spec.time] for row in rows) if spec.time else None,
-        columns={name: tuple(row[name] for row in rows) for name in further_columns(spec)},
+        ids=_typed(column(spec.id)),
+        labels=column(spec.label) if spec.label else None,
+        groups=column(spec.group) if spec.group else None,
+        times=column(spec.time) if spec.time else None,
+        columns={name: column(name) for name in further_columns(spec)},
+        source=str(path),
+        lines=lines,
     )
 
 
-def _need_columns(path: Path, columns: Sequence[str], spec: DataSpec) -> None:
+def _need_columns(source: str, columns: Sequence[str], spec: DataSpec) -> None:
     wanted = [name for name in (spec.id, spec.label, spec.group, spec.time) if name]
     missing = [name for name in dict.fromkeys((*wanted, *further_columns(spec))) if name not in columns]
     if missing:
-        message = f"{path}: no column {', '.join(map(repr, missing))}"
-        raise UsageError(message, hint=f"its columns are: {', '.join(columns)}")
+        message = f"{source}: no column {', '.join(map(repr, missing))}"
+        raise UsageError(message, hint=_columns_words(columns, missing))
 
 
-def _typed(ids: list[str]) -> tuple[str | int, ...]:
-    if all(text.isdecimal() and str(int(text)) == text for text in ids):
+def _columns_words(columns: Sequence[object], missing: Sequence[str]) -> str:
+    """Return which *columns* there are, and why those that are *missing* may not be seen."""
+    names = [str(name) for name in columns]
+    if len(names) == 1 and (mark := next((one for one in ";\t|" if one in names[0]), "")):
+        return f"its fields are separated by {mark!r}; expected are commas"
+    # Spaces around a name, and what is not printed, are seen in quotes alone.
+    shown = [name if name == name.strip() and name.isprintable() and name else repr(name) for name in names]
+    near = [words for words in (near_miss(name, names) for name in missing) if words]
+    return "; ".join([f"its columns are: {', '.join(shown)}", *near])
+
+
+def _typed(ids: Sequence[str]) -> tuple[str | int, ...]:
+    # Python reads no longer ones.
+    if all(text.isdecimal() and len(text) <= 4000 and str(int(text)) == text for text in ids):
         return tuple(int(text) for text in ids)
     return tuple(ids)
 
@@ -100,12 +110,12 @@ def _importing(reference: str, base: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise _failed(f"{what}: {reference}", error) from error
+        raise _failed(reference, what, error) from error
     finally:
         sys.path.remove(str(base))
 
 
-def _failed(what: str, error: BaseException) -> UsageError:
+def _failed(reference: str, key: str, error: BaseException) -> UsageError:
     """Return the words for whatever the user's code did, with the place in it."""
     frames = [
         frame
@@ -113,24 +123,30 @@ def _failed(what: str, error: BaseException) -> UsageError:
         if "importlib" not in frame.filename and frame.filename != __file__
     ]
     place = f"\n  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
-    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = "\n  ".join(str(error).splitlines())
+    words = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return UsageError(
-        f"{what} failed: {words}{place}",
+        f"{reference} failed: {words}{place}",
         hint="it is called by `plan` without arguments; correct it, then plan again",
+        key=key,
     )
 
 
 def _from_value(value: object, spec: DataSpec) -> Table:
     if isinstance(value, Table):
         if lacking := [name for name in further_columns(spec) if name not in value.columns]:
-            message = f"data: {spec.function} returned a Table without {', '.join(map(repr, lacking))}"
+            message = f"{spec.function} returned a Table without {', '.join(map(repr, lacking))}"
             raise UsageError(message, hint="give it columns={name: values}, or leave the name out of data:")
         return value
     columns: Any = value
     if not isinstance(value, Mapping) and not hasattr(value, "columns"):
-        message = f"data: {spec.function} returned {type(value).__name__}"
+        message = f"{spec.function} returned {type(value).__name__}"
         raise UsageError(message, hint="it must return a mapping of columns, a DataFrame or splits.Table")
-    _need_columns(Path(spec.function), list(columns.keys()), spec)
+    names = list(columns.keys())
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        message = f"{spec.function} returned several columns named {', '.join(map(repr, twice))}"
+        raise UsageError(message, hint="give each column a name of its own")
+    _need_columns(spec.function, names, spec)
     return Table.of(
         columns[spec.id],
         columns[spec.label] if spec.label else None,

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
@@ -69,9 +69,13 @@ def draft(path: Path, asked: config.Asked = config.NOTHING) -> Draft:
     for part in search.parts:
         check_programs(part, base)
     taken = take_sources(search, base)
-    split = manifests.make(search, base)
+    try:
+        split = manifests.make(search, base)
+    except UsageError as error:
+        raise config.placed(path, error) from error
     made = Draft(_plan(search, taken.snapshot, split), taken, split, base)
-    check_folds(made.plan, split.folds)
+    if wrong := list(_unfit(made.plan, split.folds)):
+        raise config.problems_at(path, wrong, "change the folds, or what does not fit them")
     return made
 
 
@@ -81,29 +85,21 @@ def take_sources(search: Search, base: Path) -> Sources:
     return sources.in_place(trials, base) if search.snapshot == "none" else sources.take(trials, base)
 
 
-def check_folds(plan: Plan, folds: Sequence[FoldRecord]) -> None:
-    """Check what only the folds that the data give can tell.
-
-    Raises:
-        UsageError: All that does not fit them.
-    """
-    wrong: list[str] = []
+def _unfit(plan: Plan, folds: Sequence[FoldRecord]) -> Iterator[tuple[str, str]]:
+    """Yield what does not fit the folds that the data give, each with its key."""
     if plan.trials > plan.search.max_trials:
         text = f"{plan.points:,} points over {len(folds):,} folds make {plan.trials:,} trials"
-        wrong.append(f"max_trials: {text}, more than {plan.search.max_trials:,}")
+        yield "max_trials", f"{text}, more than {plan.search.max_trials:,}"
     tests = {fold.test for fold in folds}
     for part in plan.search.parts if folds else ():
         where = f"searches.{part.name}." if part.name else ""
         if part.racing is not None and len(folds) <= part.racing.folds:
-            least = part.racing.folds
-            wrong.append(f"{where}racing: every point has {least} of the {len(folds)} folds at least")
+            yield f"{where}racing", f"every point has {part.racing.folds} of the {len(folds)} folds at least"
         if part.test is not None and tests == {""}:
-            wrong.append(f"{where}test: no fold has a test side")
+            yield f"{where}test", "no fold has a test side"
         on = [stage.refit.on for stage in part.stages if stage.refit is not None]
         if "everything" in on and len(tests) == 1 and tests != {""}:
-            wrong.append(f"{where}refit: all folds share one test side, on which it would train")
-    if wrong:
-        raise UsageError("\n".join(wrong), hint="change the folds, or what does not fit them")
+            yield f"{where}refit", "all folds share one test side, on which it would train"
 
 
 def _plan(search: Search, snapshot: Snapshot, split: Manifests) -> Plan:
@@ -288,7 +284,8 @@ def refuse_changed(planned: Plan, made: Draft, layout: Layout) -> None:
     old, new = planned.search, made.plan.search
     if (old.data, old.folds) != (new.data, new.folds) or planned.splits_digest == made.plan.splits_digest:
         return
-    lines = "".join(f"\n  {text}" for text in between(manifests.read(layout).files, made.splits.files))
+    found = between(manifests.read(layout).files, made.splits.files, made.splits.order)
+    lines = "".join(f"\n  {text}" for text in found)
     raise UsageError(
         f"the data changed since {layout.root} was planned:{lines}",
         hint="put the data back as they were, or plan into another directory with --run DIR",

@@ -47,8 +47,9 @@ def list_files(table: Table, column: str, root: Path) -> dict[str, int]:
     sizes = {name: size for name, size in found.items() if size is not None}
     missing = [name for name in found if name not in sizes]
     if missing:
-        message = f"data.path: of {len(found):,} files below {root} {missing_words(missing)}"
-        raise UsageError(message, hint="`root` is relative to the search file, and names are relative to it")
+        message = f"of {len(found):,} files below {root} {missing_words(missing)}"
+        hint = "`root` is relative to the search file, and names are relative to it"
+        raise UsageError(message, hint=hint, key="data.path")
     return sizes
 
 

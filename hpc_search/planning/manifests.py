@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from hpc_search import splits
-from hpc_search.errors import PASSING, TemporaryError, UsageError
+from hpc_search.errors import PASSING, TemporaryError, UsageError, about
 from hpc_search.layout import Layout
 from hpc_search.planning import data, listing
 from hpc_search.planning.digests import digest
@@ -22,10 +22,14 @@ _INDEX: Final = _RUN.splits_index.as_posix()
 
 
 class Manifests(NamedTuple):
-    """RUN-relative path -> content of every file below splits/, and what splits.json says."""
+    """RUN-relative path -> content of every file below splits/, and what splits.json says.
+
+    ``order`` has the ids of the table that they are made of.
+    """
 
     files: dict[str, bytes]
     record: SplitsIndex | None = None
+    order: tuple[str | int, ...] = ()
 
     @property
     def folds(self) -> tuple[FoldRecord, ...]:
@@ -73,7 +77,7 @@ def make(search: Search, base: Path, kept: bytes | None = None) -> Manifests:
         overlaps=overlaps.report(split, table, spec.apart),
     )
     files[_INDEX] = _encoded(index)
-    return Manifests(files, index)
+    return Manifests(files, index, table.ids)
 
 
 def settled(made: Manifests, planned: Manifests) -> Manifests:
@@ -117,17 +121,19 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        message = f"folds.file: {path} cannot be read ({error.strerror})"
+        message = f"{path} cannot be read ({error.strerror})"
         if error.errno in PASSING:
-            raise TemporaryError(message, hint="plan again when the file system answers") from error
-        raise UsageError(message, hint="the path is relative to the search file") from error
+            hint = "plan again when the file system answers"
+            raise TemporaryError(message, hint=hint, key="folds.file") from error
+        raise UsageError(message, hint="the path is relative to the search file", key="folds.file") from error
 
 
 def _split(table: Table, spec: FoldsSpec, base: Path, files: dict[str, bytes]) -> Split:
-    if spec.kind == "file":
-        return splits.make_split(table, spec, file=files[_RUN.splits_file.as_posix()])
-    splitter = data.load_named(spec.function, base, "folds.splitter") if spec.kind == "splitter" else None
-    return splits.make_split(table, spec, splitter=splitter)
+    with about(f"folds.{'nested' if spec.outer else spec.kind}"):
+        if spec.kind == "file":
+            return splits.make_split(table, spec, file=files[_RUN.splits_file.as_posix()])
+        splitter = data.load_named(spec.function, base, "folds.splitter") if spec.kind == "splitter" else None
+        return splits.make_split(table, spec, splitter=splitter)
 
 
 def _record(

@@ -30,15 +30,20 @@ def folds_lines(splits: SplitsIndex) -> list[str]:
 
 
 def overlap_words(overlaps: Iterable[Overlap], folds: int) -> list[str]:
-    """Return which values stand on two sides of a fold, a row a column and pair of sides."""
-    found: dict[tuple[str, tuple[str, str]], list[Overlap]] = {}
+    """Return which values stand on two sides of a fold: column after column, a row a pair of sides."""
+    found: dict[str, dict[tuple[str, str], list[Overlap]]] = {}
     for overlap in overlaps:
-        found.setdefault((overlap.column, overlap.sides), []).append(overlap)
+        found.setdefault(overlap.column, {}).setdefault(overlap.sides, []).append(overlap)
     return [
         f"{column}: {_most(several)} on both {one} and {other}, in {len(several)} of {folds} folds, "
         f"such as {several[0].examples[0]!r}"
-        for (column, (one, other)), several in found.items()
+        for column, pairs in found.items()
+        for (one, other), several in sorted(pairs.items(), key=lambda pair: _place(pair[0]))
     ]
+
+
+def _place(sides: tuple[str, str]) -> tuple[int, ...]:
+    return tuple(map(_SIDES.index, sides))
 
 
 def _most(overlaps: list[Overlap]) -> str:

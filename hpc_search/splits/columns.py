@@ -1,53 +1,78 @@
-"""Columns of a table as numbers, so that neither types nor hashes change a split."""
+"""Columns of a table: whether each row has a value, and values as numbers, whatever their type."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hpc_search.errors import UsageError
 from hpc_search.splits.table import Table
+from hpc_search.splits.words import listed
 
 
-def codes(column: Sequence[Any] | None, table: Table, what: str, needed: str = "") -> list[int] | None:
-    """Return each value of *column* as a number, by first appearance, None where there is no column.
+def check_columns(table: Table, kind: str, apart: Sequence[str] = ()) -> None:
+    """Check that *table* has what folds of *kind* are made by, and a value of it in each row.
 
-    *what* the column is called in ``data:``; *needed* names the kind of folds that cannot be without it.
+    Where there are groups each row has one, whatever the kind, and a value in the columns *apart*.
 
     Raises:
-        UsageError: The column is needed and not there, or a row has no value; rows and ids are named.
+        UsageError: Something is not there; all of it is named, with the first rows of each.
     """
-    if column is None:
-        if not needed:
-            return None
-        message = f"folds of kind {needed} need a {what} for each row; the data have none"
-        raise UsageError(message, hint=f"name the column in the search file: data: {{{what}: COLUMN}}")
-    check_known(column, table, what)
+    known = table.named_columns()
+    needed = {"label": kind.startswith("stratified"), "group": "group" in kind, "time": kind == "time"}
+    absent = [what for what, need in needed.items() if need and what not in known]
+    problems = [f"folds of kind {kind} need a {what} for each row; the data have none" for what in absent]
+    hints = [f"name the column in the search file: data: {{{absent[0]}: COLUMN}}"] if absent else []
+    if unknown := [name for name in apart if name not in known]:
+        problems.append(f"folds.apart: {table.source} has no column {', '.join(map(repr, unknown))}")
+        hints.append(f"its columns are: {', '.join(known)}; data: {{columns: [...]}} adds some")
+    looked = [what for what, need in needed.items() if need or what == "group"]
+    before = len(problems)
+    for name in dict.fromkeys((*looked, *apart)):
+        if name in known:
+            problems += _unknown(known[name], table, name)
+    if problems[before:]:
+        hints.append("fill in what is missing, or leave the rows out of the table")
+    for name in dict.fromkeys(("group", *apart)):
+        if name in known:
+            problems += _alike(known[name], table, name)
+    if problems:
+        hint = "; ".join(hints) or "write each value in one way: whoever has two of them can be on two sides"
+        raise UsageError("\n".join(problems), hint=hint, key="data")
+
+
+def codes(column: Sequence[Any]) -> list[int]:
+    """Return each value of *column* as a number, by first appearance."""
     numbers: dict[Any, int] = {}
     return [numbers.setdefault(value, len(numbers)) for value in column]
 
 
-def check_known(column: Sequence[Any], table: Table, what: str) -> None:
-    """Check that each row has a value in *column*.
+def is_missing(value: object) -> bool:
+    """Say whether *value* stands for nothing: None, an empty text or nan, also where it is written so."""
+    if isinstance(value, str):
+        return not value.strip() or value.strip().lower() == "nan"
+    return value is None or value != value  # noqa: PLR0124 - nan is not itself
 
-    Raises:
-        UsageError: A row has none; the number of such rows and the first of them are named.
-    """
+
+def _unknown(column: Sequence[Any], table: Table, what: str) -> Iterator[str]:
     missing = [row for row, value in enumerate(column) if is_missing(value)]
     if not missing:
         return
-    message = f"row {missing[0]} of the data table (id {table.ids[missing[0]]!r}) has no {what}"
-    if missing[1:]:
-        message += f", nor have {len(missing) - 1} others: rows {listed(missing[1:])}"
-    raise UsageError(message, hint=f"fill in the {what}, or leave the row out of the table")
+    first = f"{table.place(missing[0])} of {table.source} (id {table.ids[missing[0]]!r}) has no {what}"
+    have = "have" if missing[2:] else "has"
+    yield f"{first}, nor {have} {table.places(missing[1:])}" if missing[1:] else first
 
 
-def is_missing(value: object) -> bool:
-    """Say whether *value* stands for nothing: None, an empty text or nan."""
-    return value is None or value == "" or value != value  # noqa: PLR0124 - nan is not itself
-
-
-def listed(values: Sequence[object], most: int = 10) -> str:
-    """Return *values* in words: the first *most*, then how many more there are."""
-    words = ", ".join(map(str, values[:most]))
-    return words if len(values) <= most else f"{words} and {len(values) - most} more"
+def _alike(column: Sequence[Any], table: Table, what: str) -> Iterator[str]:
+    """Yield the values that differ in nothing that a reader sees: in spaces around, type or Unicode form."""
+    first: dict[Any, int] = {}
+    for row, value in enumerate(column):
+        first.setdefault(value, row)
+    seen: dict[str, list[Any]] = {}
+    for value in (one for one in first if not is_missing(one)):
+        seen.setdefault(unicodedata.normalize("NFC", str(value)).strip(), []).append(value)
+    twins = [values for values in seen.values() if len(values) > 1]
+    words = [" and ".join(f"{value!a} ({table.place(first[value])})" for value in values) for values in twins]
+    if words:
+        yield f"{table.source} has values of {what} that look the same and are not: {listed(words)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +11,15 @@ from itertools import permutations
 from typing import Any, Final
 
 from hpc_search.errors import UsageError
-from hpc_search.splits.columns import listed
 from hpc_search.splits.folds import Fold, Split
+from hpc_search.splits.overlaps import broken, report
 from hpc_search.splits.table import Table
+from hpc_search.splits.words import listed
 
 _SIDES: Final = ("train", "val", "test")
 _SHOWN: Final = 10
+_LONG: Final = 60
+_NUMBER: Final = re.compile("0|[1-9][0-9]{0,5}")
 _FORM: Final = (
     'expected {"folds": {"1": {"train": [names], "val": [names], "test": [names]}, ...}}, where names are '
     'ids or groups, or by two columns {"treatment_1": ["sample_A", "sample_B"], ...}'
@@ -32,17 +36,19 @@ class _Reading:
     folds: dict[int, dict[str, list[Name]]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
 
-    def raise_problems(self, hint: str) -> None:
+    def raise_problems(self) -> None:
         if not self.problems:
             return
         lines = [f"{self.where}: {problem}" for problem in self.problems[:_SHOWN]]
         if self.problems[_SHOWN:]:
             lines.append(f"and {len(self.problems) - _SHOWN} more problems of {self.where}")
-        raise UsageError("\n".join(lines), hint=hint)
+        hints = self.hints or [f"correct {self.where}, or the table that data: names"]
+        raise UsageError("\n".join(lines), hint="; ".join(hints), key="folds.file")
 
 
-def from_file(table: Table, content: str | bytes, where: str) -> Split:
+def from_file(table: Table, content: str | bytes, where: str, apart: Sequence[str] = ()) -> Split:
     """Return the folds of a folds.json, with their numbers there.
 
     Names are ids, groups or values of a further column, whichever column has them; a side may also have two
@@ -51,30 +57,47 @@ def from_file(table: Table, content: str | bytes, where: str) -> Split:
 
     Raises:
         UsageError: The file is not of that form, names what is not in the table, or has a name on two
-            sides of a fold; everything that is wrong is named.
+            sides of a fold, or two sides share what they must not: everything that is wrong is named.
     """
     reading = _read(content, where)
-    reading.raise_problems(_FORM)
+    if reading.problems:
+        reading.hints.append(_FORM)
     columns = _columns(reading, table)
-    places: dict[Name, list[int]] = {}
-    for row, name in enumerate(zip(*(map(str, table.named_columns()[one]) for one in columns), strict=True)):
-        places.setdefault(name, []).append(row)
-    folds = []
-    for number, sides in sorted(reading.folds.items()):
-        _check_names(reading, number, sides, places, columns)
-        rows = {
-            side: tuple(sorted(row for name in set(names) for row in places.get(name, ())))
-            for side, names in sides.items()
-        }
-        folds.append(Fold(number, rows["train"], rows["val"], rows.get("test", ())))
-    reading.raise_problems(f"correct {where}, or the table that data: names")
-    return Split(tuple(folds))
+    folds: list[Fold] = []
+    if columns:
+        known = table.named_columns()
+        places: dict[Name, list[int]] = {}
+        for row, name in enumerate(zip(*(map(str, known[one]) for one in columns), strict=True)):
+            places.setdefault(name, []).append(row)
+        for number, sides in sorted(reading.folds.items()):
+            _check_names(reading, number, sides, places, columns)
+            folds.append(_fold(number, sides, places))
+    split = Split(tuple(folds))
+    if reading.problems:
+        # Of a name on two sides that is told already.
+        told = ("id", *columns)
+        reading.problems += broken([one for one in report(split, table, apart) if one.column not in told])
+    reading.raise_problems()
+    return split
+
+
+def _fold(number: int, sides: Mapping[str, Sequence[Name]], places: Mapping[Name, Sequence[int]]) -> Fold:
+    rows = {
+        side: tuple(sorted(row for name in set(sides.get(side, ())) for row in places.get(name, ())))
+        for side in _SIDES
+    }
+    return Fold(number, rows["train"], rows["val"], rows["test"])
 
 
 def _read(content: str | bytes, where: str) -> _Reading:
     reading = _Reading(where)
     try:
         document = json.loads(content, object_pairs_hook=lambda pairs: _unique(pairs, reading))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{error.object[error.start]:02x}"
+        reading.problems.append(f"not JSON: {byte} of line {line} is not UTF-8 text")
+        return reading
     except (ValueError, RecursionError) as error:
         reading.problems.append(f"not JSON: {error}")
         return reading
@@ -101,14 +124,14 @@ def _unique(pairs: Iterable[tuple[str, Any]], reading: _Reading) -> dict[str, An
     content: dict[str, Any] = {}
     for key, value in pairs:
         if key in content:
-            reading.problems.append(f"the key {key!r} is there twice")
+            reading.problems.append(f"the key {_shown(key)} is there twice")
         content[key] = value
     return content
 
 
 def _read_fold(key: str, sides: object, reading: _Reading) -> None:
-    if not (key.isdecimal() and key == str(int(key))):
-        reading.problems.append(f"fold {key!r}: expected a number from 0")
+    if not _NUMBER.fullmatch(key):
+        reading.problems.append(f"fold {_shown(key)}: expected a number from 0 to 999999")
         return
     if not isinstance(sides, Mapping):
         reading.problems.append(f"fold {key}: found {type(sides).__name__}, expected its sides")
@@ -150,38 +173,46 @@ def _names(value: object, above: Name = ()) -> Iterator[Name]:
 
 
 def _columns(reading: _Reading, table: Table) -> tuple[str, ...]:
-    """Return the columns of *table* that have the names of the file.
+    """Return the columns of *table* that have the names of the file; () where that cannot be said.
 
-    Raises:
-        UsageError: No column has one of them, several do, or the file says a column that is not there.
+    No column has one of them, several do, or the file says a column that is not there: that is noted.
     """
     known = table.named_columns()
-    if reading.columns:
-        reading.problems += [
-            f"columns: no {name!r} in the table" for name in reading.columns if name not in known
-        ]
-        reading.raise_problems(f"the table has: {', '.join(known)}; data: {{columns: [...]}} adds some")
-        return reading.columns
     wanted = {name for sides in reading.folds.values() for names in sides.values() for name in names}
+    if len({len(name) for name in wanted} | ({len(reading.columns)} if reading.columns else set())) != 1:
+        return ()
+    if reading.columns:
+        absent = [name for name in reading.columns if name not in known]
+        reading.problems += [f"columns: no {name!r} in the table" for name in absent]
+        if absent:
+            reading.hints.append(f"the table has: {', '.join(known)}; data: {{columns: [...]}} adds some")
+        return () if absent else reading.columns
     levels = [{name[level] for name in wanted} for level in range(len(next(iter(wanted))))]
-    found = {name: set(map(str, column)) for name, column in known.items()}
+    # Nobody names samples by their label or time: a number that is no id can be one.
+    found = {name: set(map(str, column)) for name, column in known.items() if name not in {"label", "time"}}
     scores = {
         chosen: sum(len(level & found[name]) for level, name in zip(levels, chosen, strict=True))
-        for chosen in permutations(known, len(levels))
+        for chosen in permutations(found, len(levels))
         if all(level & found[name] for level, name in zip(levels, chosen, strict=True))
     }
     if not scores:
         what = "no column has" if len(levels) == 1 else "no two columns have"
         reading.problems.append(f"{what} its names: {listed([_word(name) for name in sorted(wanted)])}")
         hint = "name their columns in the search file: data: {columns: [...]}"
-        reading.raise_problems(f"the table has: {', '.join(known)}; {hint}")
+        reading.hints.append(f"the table has: {', '.join(known)}; {hint}")
+        stripped = {str(name).lstrip("0"): name for name in table.ids}
+        if padded := [
+            stripped[name.lstrip("0")] for name in sorted(levels[0]) if name.lstrip("0") in stripped
+        ]:
+            reading.hints.append(f"ids are texts such as {padded[0]!r}: write them as the table has them")
+        return ()
     best = [chosen for chosen, score in scores.items() if score == max(scores.values())]
     contents = {tuple(tuple(map(str, known[name])) for name in chosen) for chosen in best}
     if len(contents) > 1:
-        reading.problems.append(
-            f"its names are in several columns: {' or '.join(' + '.join(b) for b in best)}"
-        )
-        reading.raise_problems(f'say which ones in the file: "columns": {json.dumps(best[0])}')
+        names = " or ".join(" + ".join(one) for one in best)
+        reading.problems.append(f"its names are in several columns: {names}")
+        reading.hints.append(f'say which ones in the file: "columns": {json.dumps(best[0])}')
+        return ()
     return best[0]
 
 
@@ -210,4 +241,9 @@ def _check_names(
 
 
 def _word(name: Name) -> str:
-    return "/".join(name)
+    text = "/".join(name)
+    return text if text.isprintable() else ascii(text)
+
+
+def _shown(value: str) -> str:
+    return ascii(value) if len(value) <= _LONG else f"{value[:_LONG]!a}..."

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from hpc_search.errors import UsageError
 from hpc_search.records.search import FoldsSpec
 from hpc_search.splits import named, shuffled
+from hpc_search.splits.columns import check_columns
 from hpc_search.splits.folds import Fold, Split
 from hpc_search.splits.foldsfile import from_file
 from hpc_search.splits.ordered import Timeline
-from hpc_search.splits.overlaps import check_disjoint
+from hpc_search.splits.overlaps import check_sides
 from hpc_search.splits.plugged import Splitter, from_splitter
 from hpc_search.splits.shuffled import Pair, Units
 from hpc_search.splits.spec import check_spec
 from hpc_search.splits.table import Table
+from hpc_search.splits.words import listed
 
 
 def make_split(
@@ -32,27 +35,46 @@ def make_split(
             class, or two sides of a fold share what they must not; the message has the numbers.
     """
     check_spec(spec)
+    check_columns(table, spec.kind, spec.apart)
     if spec.kind == "file":
-        split = from_file(table, file, spec.file or "folds.json")
+        split = from_file(table, file, spec.file or "folds.json", spec.apart)
     elif spec.kind == "hash" and spec.shares:
         split = Split((named.by_hash(table, spec.shares, spec.seed),))
     elif spec.kind == "shuffle" and spec.shares:
         split = Split((named.by_shuffle(table, spec.shares, spec.seed),))
     elif spec.kind == "splitter":
         if splitter is None:
-            message = f"folds: the splitter {spec.function!r} is not there"
-            raise UsageError(message, hint="name it as module:name in folds: {splitter: ...}")
+            message = f"the splitter {spec.function!r} is not there"
+            raise UsageError(message, hint="name it as module:name in folds: {splitter: ...}", key="folds")
         test = _test_part(table, spec)
         split = from_splitter(table, splitter, test, spec.function)
     elif spec.outer:
         split = Split(tuple(_nested(table, spec)))
     else:
-        test = _test_part(table, spec)
+        test = _checked_test(table, spec)
         pairs = _repeated(table, _without(table, test), spec, spec.seed)
         split = Split(tuple(_numbered(pairs, test)))
     apart = (*spec.apart, "time") if spec.kind == "time" else spec.apart
-    check_disjoint(split, table, apart)
+    if spec.kind in {"file", "splitter"}:
+        _check_differ(split, spec.file or spec.function)
+    check_sides(split, table, apart)
     return split
+
+
+def _check_differ(split: Split, name: str) -> None:
+    """Check that no fold comes twice: it would count twice in every mean and error.
+
+    Raises:
+        UsageError: Some do; all are named.
+    """
+    same: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for fold in split.folds:
+        same.setdefault((fold.train, fold.val, fold.test), []).append(fold.number)
+    if twice := [numbers for numbers in same.values() if len(numbers) > 1]:
+        lines = (f"{name}: folds {listed(numbers)} have the same rows on each side" for numbers in twice)
+        raise UsageError(
+            "\n".join(lines), hint="each fold counts once: give it rows of its own, or remove it"
+        )
 
 
 def _test_part(table: Table, spec: FoldsSpec) -> list[int]:
@@ -60,6 +82,36 @@ def _test_part(table: Table, spec: FoldsSpec) -> list[int]:
         return Timeline(table).newest(spec.test_share, spec.n)
     units = Units.of(table, "kfold" if spec.kind == "splitter" else spec.kind)
     return shuffled.take_test(units, _without(table, ()), spec.test_share, spec.seed)
+
+
+def _checked_test(table: Table, spec: FoldsSpec) -> list[int]:
+    """Return the rows of the test part, which leave enough for the folds.
+
+    Raises:
+        UsageError: They do not; it is said which share would.
+    """
+    if spec.kind == "time" or not spec.test_share:
+        return _test_part(table, spec)
+    units, rows = Units.of(table, spec.kind), _without(table, ())
+
+    def taken(share: float) -> list[int]:
+        test = shuffled.take_test(units, rows, share, spec.seed)
+        shuffled.check_enough(units, _without(table, test), spec.n or 2)
+        return test
+
+    try:
+        return taken(spec.test_share)
+    except UsageError as error:
+        wrong = error
+    for share in (part / 100 for part in range(95, -1, -5) if part / 100 < spec.test_share):
+        with suppress(UsageError):
+            left = len(rows) - len(taken(share))
+            message = f"a test share of {spec.test_share:g} is too large: {wrong.message}"
+            small = f"a test share of {share:g} leaves enough, {left:,} rows"
+            hint = f"{small if share else 'leave test_share out: no smaller one does'}; or {wrong.hint}"
+            wrong = UsageError(message, hint=hint, key="folds.test_share")
+            break
+    raise wrong
 
 
 def _nested(table: Table, spec: FoldsSpec) -> Iterator[Fold]:
@@ -76,7 +128,8 @@ def _nested(table: Table, spec: FoldsSpec) -> Iterator[Fold]:
         try:
             inner = list(_repeated(table, list(train), spec, derived_seed(spec.seed, f"outer {which}")))
         except UsageError as error:
-            raise UsageError(f"outer fold {which}: {error.message}", hint=error.hint) from error
+            message = f"outer fold {which}: {error.message}"
+            raise UsageError(message, hint=error.hint, key=error.key) from error
         yield from _numbered(inner, test, number, which)
         number += len(inner)
 

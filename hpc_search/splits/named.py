@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 from hpc_search.errors import UsageError
-from hpc_search.splits.columns import check_known
 from hpc_search.splits.folds import Fold
 from hpc_search.splits.table import Table
 
@@ -22,7 +21,7 @@ def by_hash(table: Table, shares: Shares, seed: int) -> Fold:
     rows, and of the names, says nothing.
 
     Raises:
-        UsageError: A side is empty, or a row has no group.
+        UsageError: A side is empty.
     """
     names = _names(table)
     order = sorted(set(names), key=lambda name: int(_md5(f"{name}_{seed}"), 16))
@@ -35,7 +34,7 @@ def by_shuffle(table: Table, shares: Shares, seed: int) -> Fold:
     Names are the groups, or the ids where there are none, by first appearance.
 
     Raises:
-        UsageError: A side is empty, or a row has no group.
+        UsageError: A side is empty.
     """
     import numpy as np
 
@@ -51,10 +50,7 @@ def _md5(text: str) -> str:
 
 
 def _names(table: Table) -> Sequence[object]:
-    if table.groups is None:
-        return table.ids
-    check_known(table.groups, table, "group")
-    return table.groups
+    return table.ids if table.groups is None else table.groups
 
 
 def _fold(table: Table, names: Sequence[object], order: Sequence[object], shares: Shares, kind: str) -> Fold:

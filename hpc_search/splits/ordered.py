@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from hpc_search.errors import UsageError
-from hpc_search.splits.columns import check_known, listed
 from hpc_search.splits.shuffled import Pair
 from hpc_search.splits.table import Table
+from hpc_search.splits.words import listed
 
 
 class Timeline:
@@ -24,7 +24,7 @@ class Timeline:
         """Sort *rows* of *table*, all of them unless they are said.
 
         Raises:
-            UsageError: The table has no times, a row has none, or one is no number or date.
+            UsageError: A time is no number or date.
         """
         times = _numbers(table)
         self.table = table
@@ -77,7 +77,8 @@ class Timeline:
             return
         what = "different times" if self.table.groups is None else "stretches of time that no group spans"
         raise UsageError(
-            f"{words} need at least {stretches} {what}; there are {len(self.cuts)}",
+            f"{words} need at least {stretches} {what}; there {'is' if len(self.cuts) == 1 else 'are'} "
+            f"{len(self.cuts)}",
             hint="use fewer folds, finer times, or groups that do not span the time of others",
         )
 
@@ -102,20 +103,18 @@ def _numbers(table: Table) -> Sequence[Any]:
 
     Texts are not sorted as texts: "10" comes after "9", and 31/12/2020 before 01/01/2021.
     """
-    if table.times is None:
-        message = "folds of kind time need a time for each row; the data have none"
-        raise UsageError(message, hint="name the column in the search file: data: {time: COLUMN}")
-    check_known(table.times, table, "time")
+    own = table.times or ()
     for read in (_number, _date):
-        times = [read(value) for value in table.times]
+        times = [read(value) for value in own]
         if None not in times and len({getattr(time, "tzinfo", None) is None for time in times}) == 1:
             return times
-    bad = [row for row, value in enumerate(table.times) if _number(value) is None and _date(value) is None]
-    words = listed([f"{table.times[row]!r} in row {row} (id {table.ids[row]!r})" for row in bad])
+    bad = [row for row, value in enumerate(own) if _number(value) is None and _date(value) is None]
+    words = listed([f"{own[row]!r} in {table.place(row)} (id {table.ids[row]!r})" for row in bad])
     mixed = "numbers and dates, or dates with and without a zone"
     raise UsageError(
-        f"the times of the data table cannot be ordered: found {words or mixed}",
+        f"the times of {table.source} cannot be ordered: found {words or mixed}",
         hint="expected numbers, or dates such as 2026-11-30 or 2026-11-30T12:00",
+        key="data.time",
     )
 
 

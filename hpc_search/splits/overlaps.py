@@ -7,13 +7,17 @@ from typing import Any
 
 from hpc_search.errors import UsageError
 from hpc_search.records.splits import Overlap
-from hpc_search.splits.columns import check_known, is_missing
+from hpc_search.splits.columns import check_columns, is_missing
 from hpc_search.splits.folds import Fold, Split
 from hpc_search.splits.table import Table
 
 _PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 _EXAMPLES = 3
 _SHOWN = 10
+_TOGETHER = (
+    "keep them on one side: data: {group: COLUMN} does it by that column, or mend the fold file or the "
+    "splitter"
+)
 
 
 def report(split: Split, table: Table, apart: Sequence[str] = ()) -> tuple[Overlap, ...]:
@@ -21,12 +25,8 @@ def report(split: Split, table: Table, apart: Sequence[str] = ()) -> tuple[Overl
 
     Every split promises that ids and groups do not overlap, and the columns *apart*. Rows without a value
     in a further column overlap with none.
-
-    Raises:
-        UsageError: The table has no such column as one of *apart*, or a row has no value in it.
     """
     columns = {name: column for name, column in table.named_columns().items() if name != "label"}
-    _check_apart(table, apart)
     promised = {"id", "group", *apart}
     found: list[Overlap] = []
     for name in dict.fromkeys([*columns, *apart]):
@@ -46,50 +46,39 @@ def report(split: Split, table: Table, apart: Sequence[str] = ()) -> tuple[Overl
     return tuple(sorted(found, key=lambda overlap: overlap.fold))
 
 
-def check(overlaps: Sequence[Overlap]) -> None:
-    """Check that none of *overlaps* was promised not to be.
-
-    Raises:
-        UsageError: Some were; the fold, the sides, the number and an example of each are named.
-    """
-    broken = [overlap for overlap in overlaps if overlap.promised]
-    if not broken:
-        return
-    lines = [_words(overlap) for overlap in broken[:_SHOWN]]
-    if broken[_SHOWN:]:
-        lines.append(f"and {len(broken) - _SHOWN} more overlaps")
-    raise UsageError(
-        "\n".join(lines),
-        hint="keep them on one side: data: {group: COLUMN} does it by that column, or mend the fold file or "
-        "the splitter",
-    )
+def broken(overlaps: Sequence[Overlap]) -> list[str]:
+    """Return in words which of *overlaps* were promised not to be."""
+    lines = [_words(overlap) for overlap in overlaps if overlap.promised]
+    more = [f"and {len(lines) - _SHOWN} more overlaps"] if lines[_SHOWN:] else []
+    return lines[:_SHOWN] + more
 
 
 def check_disjoint(split: Split, table: Table, apart: Sequence[str] = ()) -> None:
     """Check that no row, no group and no value of *apart* stands on two sides, and that no side is empty.
 
     Raises:
-        UsageError: One does; the fold, the sides, the number and an example are named.
+        UsageError: One does; the folds, the sides, the numbers and examples are named.
     """
-    for fold in split.folds:
-        if not fold.train or not fold.val:
-            empty = "train" if not fold.train else "val"
-            raise UsageError(
-                f"fold {fold.number} has no {empty} rows: train {len(fold.train)}, val {len(fold.val)}",
-                hint="use fewer folds, or smaller groups",
-            )
-    check(report(split, table, apart))
+    check_columns(table, "", apart)
+    check_sides(split, table, apart)
 
 
-def _check_apart(table: Table, apart: Sequence[str]) -> None:
-    columns = table.named_columns()
-    if unknown := [name for name in apart if name not in columns]:
-        message = f"folds.apart: the data table has no column {', '.join(map(repr, unknown))}"
-        raise UsageError(
-            message, hint=f"its columns are: {', '.join(columns)}; data: {{columns: [...]}} adds some"
-        )
-    for name in apart:
-        check_known(columns[name], table, name)
+def check_sides(split: Split, table: Table, apart: Sequence[str]) -> None:
+    """Do the same for a *table* that has a value in each row of the columns *apart*, and a group.
+
+    Raises:
+        UsageError: As check_disjoint.
+    """
+    empty = [
+        f"fold {fold.number} has no {side} rows: train {len(fold.train)}, val {len(fold.val)}"
+        for fold in split.folds
+        for side in ("train", "val")
+        if not fold.sides[side]
+    ]
+    shared = broken(report(split, table, apart))
+    if empty or shared:
+        hints = ["use fewer folds, or smaller groups"] * bool(empty) + [_TOGETHER] * bool(shared)
+        raise UsageError("\n".join(empty + shared), hint="; ".join(hints))
 
 
 def _coded(column: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -9,9 +9,9 @@ from itertools import islice, pairwise
 from typing import Any, Final, Protocol
 
 from hpc_search.errors import HpcSearchError, UsageError
-from hpc_search.splits.columns import listed
 from hpc_search.splits.folds import Fold, Split
 from hpc_search.splits.table import Table
+from hpc_search.splits.words import listed
 
 #: A splitter that gives more folds than this is a mistake.
 _MOST: Final = 10_000
@@ -85,7 +85,8 @@ def _asked(table: Table, splitter: Any, test: Sequence[int], name: str) -> list[
         raise
     except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        words = f"{type(error).__name__}: {error}\n  at {last.filename}:{last.lineno}"
+        text = "\n  ".join(str(error).splitlines())
+        words = f"{type(error).__name__}: {text}\n  at {last.filename}:{last.lineno}"
         raise UsageError(
             f"the splitter {name} failed: {words}",
             hint="it needs split(X, y, groups), or is a function of the table; correct it, then plan again",

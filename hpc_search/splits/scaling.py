@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from hpc_search.errors import UsageError
-from hpc_search.splits.columns import listed
 from hpc_search.splits.folds import Fold
+from hpc_search.splits.words import listed
 
 Method = Literal["standard", "minmax"]
 #: Bytes of float64 that are looked at at once, so that values may be larger than memory (numpy.memmap).

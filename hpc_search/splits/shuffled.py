@@ -26,18 +26,13 @@ class Units:
 
     @classmethod
     def of(cls, table: Table, kind: str) -> Units:
-        """Return them for folds of *kind*.
-
-        Raises:
-            UsageError: The kind needs labels or groups that the table has not, or a row is without one.
-        """
-        stratified = kind.startswith("stratified")
-        grouped = "group" in kind
+        """Return them for folds of *kind*; the table has the columns that those need."""
+        labels = table.labels if kind.startswith("stratified") else None
         return cls(
             table,
             kind,
-            codes(table.labels, table, "label", kind) if stratified else None,
-            codes(table.groups, table, "group", kind if grouped else ""),
+            None if labels is None else codes(labels),
+            None if table.groups is None else codes(table.groups),
         )
 
 
@@ -71,7 +66,7 @@ def deal(units: Units, rows: list[int], n: int, seed: int, words: str = "folds")
     Raises:
         UsageError: There are too few rows, groups or members of a class.
     """
-    _check_enough(units, rows, n, words)
+    check_enough(units, rows, n, words)
     import numpy as np
     from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
@@ -91,7 +86,7 @@ def leave_one_out(units: Units, rows: list[int]) -> Iterator[Pair]:
     Raises:
         UsageError: There are fewer than two groups.
     """
-    _check_enough(units, rows, 2, "folds or more")
+    check_enough(units, rows, 2)
     import numpy as np
     from sklearn.model_selection import LeaveOneGroupOut
 
@@ -136,24 +131,36 @@ def _take_groups(units: Units, rows: list[int], share: float, seed: int) -> list
     return [row for row in rows if groups[row] in chosen]
 
 
-def _check_enough(units: Units, rows: list[int], n: int, words: str) -> None:
-    """Check that *n* folds can be made of *rows*; each class and each unit must be there n times."""
+def check_enough(units: Units, rows: list[int], n: int, words: str = "folds") -> None:
+    """Check that *n* folds can be made of *rows*; each class and each unit must be there n times.
+
+    Raises:
+        UsageError: They cannot.
+    """
     table, classes, groups = units.table, units.classes, units.groups
     found = len(rows) if groups is None else len({groups[row] for row in rows})
-    word = "rows" if groups is None else "groups"
-    left = " after the test part was taken" if len(rows) < len(table.ids) else ""
+    total = len(table.ids) if groups is None else len(set(groups))
+    word = "row" if groups is None else "group"
+    beside = " beside the test part" if len(rows) < len(table.ids) else ""
     if found < n:
-        message = f"{n} {words} need at least {n} {word}; there are {found}{left}"
-        raise UsageError(message, hint=f"use at most {found} folds, or add data")
+        there = f"there {'is' if found == 1 else 'are'} {found}"
+        left = f"{found or 'none'} of {total} {'is' if found < 2 else 'are'} left{beside}"
+        message = f"{n} {words} need at least {n} {word}s; {left if beside else there}"
+        fewer = f"use at most {found} {words}, or " if found > 1 else ""
+        raise UsageError(message, hint=f"{fewer}add data: {n} {word}s at least")
     if classes is None or table.labels is None:
         return
     members = {(classes[row], row if groups is None else groups[row]) for row in rows}
     sizes = Counter(code for code, _ in members)
     labels = {code: table.labels[row] for row, code in reversed(list(enumerate(classes)))}
-    unit = "members" if groups is None else "groups"
-    rare = [f"class {labels[code]!r} has {sizes[code]} {unit}" for code in sorted(labels) if sizes[code] < n]
+    unit = "member" if groups is None else "group"
+    rare = [
+        f"class {labels[code]!r} has {sizes[code]} {unit}{'s' * (sizes[code] != 1)}"
+        for code in sorted(labels)
+        if sizes[code] < n
+    ]
     if rare:
-        message = f"{n} stratified {words}: {_joined(rare)}{left}; expected at least {n}"
+        message = f"{n} stratified {words}: {_joined(rare)}{beside}; expected at least {n}"
         raise UsageError(message, hint="use fewer folds, merge rare classes, or use folds: {kfold: ...}")
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hpc_search.errors import UsageError
+from hpc_search.splits.words import listed
 
 IdKind = Literal["int", "str"]
+#: Double ids that are named.
+_SHOWN: Final = 10
+_MOST_BITS: Final = 10_000
+_HINT: Final = "correct the table; ids are unique, all integers or all texts: data: {id: COLUMN} names others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +24,13 @@ class Table:
     """The rows to split: a unique id each, and where they are known its label, group, time and more.
 
     ``times`` order the rows for folds over time; ``columns`` are others by name (tissue, chromosome, file),
-    by which overlaps are reported.
+    by which overlaps are reported. ``source`` is the file that the rows are of, and ``lines`` where each one
+    begins there: only messages have them.
 
     Raises:
         UsageError: No row, an id that is missing, double or of another type than the others, or
-            columns of different lengths, or a label or group that is no text, number or None.
+            columns of different lengths, or a label or group that is no text, number or None; all of it
+            is named.
     """
 
     ids: tuple[str | int, ...]
@@ -29,17 +38,33 @@ class Table:
     groups: tuple[Any, ...] | None = None
     times: tuple[Any, ...] | None = None
     columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    source: str = field(default="the data table", compare=False)
+    lines: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Check the columns."""
         if not self.ids:
-            raise UsageError("the data table has no rows", hint="check data: in the search file")
+            raise UsageError(f"{self.source} has no rows", hint="a row a sample is expected below the header")
         named = {"labels": self.labels, "groups": self.groups, "times": self.times, **self.columns}
-        for name, column in named.items():
-            if column is not None and len(column) != len(self.ids):
-                raise UsageError(f"the data table has {len(self.ids)} ids but {len(column)} {name}")
-            _check_scalars(column or (), name)
-        _check_ids(self.ids)
+        given = {name: column for name, column in named.items() if column is not None}
+        problems = list(_id_problems(self))
+        for name, column in given.items():
+            problems += _column_problems(self, name, column)
+        if problems:
+            raise UsageError("\n".join(problems), hint=_HINT)
+
+    def place(self, row: int) -> str:
+        """Return where *row* is, as a person finds it: its line in the file, or its number."""
+        return f"line {self.lines[row]}" if self.lines else f"row {row}"
+
+    def places(self, rows: Sequence[int]) -> str:
+        """Return where *rows* are: the first of them, and how many more there are."""
+        if len(rows) == 1:
+            return self.place(rows[0])
+        numbers = [str(self.lines[row] if self.lines else row) for row in rows]
+        few = len(numbers) <= _SHOWN
+        text = f"{', '.join(numbers[:-1])} and {numbers[-1]}" if few else listed(numbers)
+        return f"{'lines' if self.lines else 'rows'} {text}"
 
     @classmethod
     def of(
@@ -56,11 +81,11 @@ class Table:
             UsageError: As the class.
         """
         return cls(
-            tuple(map(_plain, ids)),
-            None if labels is None else tuple(map(_plain, labels)),
-            None if groups is None else tuple(map(_plain, groups)),
-            None if times is None else tuple(map(_plain, times)),
-            {name: tuple(map(_plain, column)) for name, column in (columns or {}).items()},
+            _column(ids, "ids"),
+            None if labels is None else _column(labels, "labels"),
+            None if groups is None else _column(groups, "groups"),
+            None if times is None else _column(times, "times"),
+            {name: _column(column, name) for name, column in (columns or {}).items()},
         )
 
     def named_columns(self) -> dict[str, tuple[Any, ...]]:
@@ -81,26 +106,61 @@ class Table:
         return "int" if isinstance(self.ids[0], int) else "str"
 
 
-def _check_ids(ids: Sequence[str | int]) -> None:
-    kind = int if isinstance(ids[0], int) else str
-    seen: dict[object, int] = {}
-    for row, name in enumerate(ids):
-        if isinstance(name, bool) or not isinstance(name, kind) or name == "":
-            message = f"row {row} of the data table has the id {name!r}; expected a unique {kind.__name__}"
-            raise UsageError(message, hint="make every id an integer, or every id a text")
-        if name in seen:
-            raise UsageError(
-                f"the data table has the id {name!r} twice: rows {seen[name]} and {row}",
-                hint="ids must be unique; name another column in data: {id: ...}",
-            )
-        seen[name] = row
+def _id_problems(table: Table) -> Iterator[str]:
+    kind = int if isinstance(table.ids[0], int) else str
+    seen: dict[object, list[int]] = {}
+    wrong: list[int] = []
+    for row, own in enumerate(table.ids):
+        if isinstance(own, bool) or not isinstance(own, kind) or own == "" or not _written(own):
+            wrong.append(row)
+        else:
+            seen.setdefault(own, []).append(row)
+    if wrong:
+        others = f"; so have {table.places(wrong[1:])}" if wrong[1:] else ""
+        found = f"{table.place(wrong[0])} of {table.source} has the id {_shown(table.ids[wrong[0]])}"
+        yield f"{found}; expected a unique {kind.__name__}{others}"
+    twice = [(name, rows) for name, rows in seen.items() if len(rows) > 1]
+    for name, rows in twice[:_SHOWN]:
+        times = "twice" if len(rows) == 2 else f"{len(rows)} times"
+        yield f"{table.source} has the id {name!r} {times}: {table.places(rows)}"
+    if twice[_SHOWN:]:
+        yield f"and {len(twice) - _SHOWN:,} more ids that are there more than once"
 
 
-def _check_scalars(column: Sequence[object], name: str) -> None:
-    for row, value in enumerate(column):
-        if not isinstance(value, (str, int, float, type(None))):
-            found = f"row {row} of the data table has {value!r} of type {type(value).__name__} in its {name}"
-            raise UsageError(found, hint="make it a text, a number, or None where it is not known")
+def _column_problems(table: Table, name: str, column: Sequence[object]) -> Iterator[str]:
+    if len(column) != len(table.ids):
+        yield f"{table.source} has {len(table.ids)} ids but {len(column)} {name}"
+        return
+    wrong = [row for row, value in enumerate(column) if not _written(value)]
+    if wrong:
+        value = column[wrong[0]]
+        others = f"; so have {table.places(wrong[1:])}" if wrong[1:] else ""
+        kind = f"{_shown(value)} of type {type(value).__name__} in its {name}"
+        yield f"{table.place(wrong[0])} of {table.source} has {kind}{others}; expected texts, numbers or None"
+
+
+def _written(value: object) -> bool:
+    """Say whether a manifest can have *value*: Python writes no longer numbers, UTF-8 no surrogate."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, int):
+        return value.bit_length() < _MOST_BITS
+    return value is None or isinstance(value, float)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and not _written(value):
+        return f"an integer of {value.bit_length():,} bits"
+    return ascii(value) if isinstance(value, str) and not _written(value) else repr(value)
+
+
+def _column(values: Any, name: str) -> tuple[Any, ...]:
+    """Return *values* as Python has them; a text, a mapping or a set has no value a row in their order."""
+    if not isinstance(values, (str, bytes, Mapping, AbstractSet)):
+        with suppress(TypeError, ValueError):
+            return tuple(map(_plain, values))
+    message = f"the {name} of the data table are {type(values).__name__}"
+    raise UsageError(message, hint="expected is a list, an array of one dimension or a column of a DataFrame")
 
 
 def _plain(value: Any) -> Any:

@@ -68,7 +68,7 @@ def test_a_row_with_other_fields_is_named_by_its_line(tmp_path: Path, row: str) 
 
 def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
     assert "is not a CSV table" in told(tmp_path, GOOD.encode() + b"\xff\xfe,x,y\n")
-    assert "no column" in told(tmp_path, "")
+    assert "data.csv is empty" in told(tmp_path, "")
 
 
 # -- functions

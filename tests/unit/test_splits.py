@@ -120,7 +120,7 @@ def test_splits_are_pinned() -> None:
         (PLAIN, "kfold", 5, -0.1, "test share: found -0.1"),
         (PLAIN, "kfold", 5, float("nan"), "test share: found nan"),
         (PLAIN, "kfold", 101, 0.0, "101 folds need at least 101 rows; there are 100"),
-        (PLAIN, "kfold", 81, 0.2, "there are 80 after the test part was taken"),
+        (PLAIN, "kfold", 81, 0.2, "80 of 100 are left beside the test part"),
         (Table((1, 2)), "kfold", 2, 0.9, "takes 2 of 2 rows"),
         (PLAIN, "striped", 5, 0.0, "unknown kind of folds 'striped'"),
         (PLAIN, "stratified", 5, 0.0, "need a label for each row"),
@@ -129,7 +129,7 @@ def test_splits_are_pinned() -> None:
         (LABELLED, "stratified", 5, 0.01, "test part of 1 of 100 rows"),
         (Table((1, 2, 3, 4), ("x", "x", "x", "y")), "stratified", 2, 0.5, "1 classes have a single row"),
         (GROUPED, "grouped", 31, 0.0, "31 folds need at least 31 groups; there are 30"),
-        (GROUPED, "grouped", 25, 0.2, "there are 24 after the test part was taken"),
+        (GROUPED, "grouped", 25, 0.2, "24 of 30 are left beside the test part"),
         (BOTH, "stratified", 11, 0.0, "class 0 has 10 groups, class 1 has 10 .*; expected at least 11"),
         (
             Table((1, 2, 3), ("x", None, "y")),
@@ -167,11 +167,53 @@ def test_seed_that_numpy_cannot_take_is_refused(seed: int) -> None:
         ((1, 2), (1,), None, "2 ids but 1 labels"),
         ((1, 2), None, (1, 2, 3), "2 ids but 3 groups"),
         ((1, 2), (1, [2]), None, r"row 1 of the data table has \[2\] of type list in its labels"),
+        (("a", "b\ud800"), None, None, r"row 1 of the data table has the id 'b\\ud800'"),
+        (
+            ("a", "b"),
+            None,
+            ("c\udfff", "d"),
+            r"row 0 of the data table has 'c\\udfff' of type str in its groups",
+        ),
+        ((1, 10**5000), None, None, "row 1 of the data table has the id an integer of 16,610 bits"),
+        (("a", "b", "a", 7), ("x", [2], "y", "z"), (1,), r"id 7.*\n.*'a' twice.*\n.*\[2\].*\n.*but 1 groups"),
     ],
 )
 def test_bad_table_is_refused(ids: tuple[str, ...], labels: object, groups: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Table(ids, labels, groups)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ids", ["ab", b"ab", {"a": 1}, {"a"}, 3, np.zeros((2, 2)), None])
+def test_columns_without_a_value_a_row_in_their_order_are_refused(ids: Any) -> None:
+    with pytest.raises(UsageError, match=f"the ids of the data table are {type(ids).__name__}"):
+        Table.of(ids)
+
+
+def test_groups_that_look_the_same_and_are_not_are_refused() -> None:
+    groups = ("p", "q", "p ", "\u00e9", "q", "e\u0301", 1, "1")
+    with pytest.raises(UsageError, match="look the same and are not") as error:
+        dealt(Table(tuple("abcdefgh"), None, groups), "kfold", 2)
+    assert "'p' (row 0) and 'p ' (row 2), '\\xe9' (row 3) and 'e\\u0301' (row 5)" in error.value.message
+    assert "1 (row 6) and '1' (row 7)" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "n", "share", "message", "hint"),
+    [
+        (GROUPED, "grouped", 3, 0.99, "none of 30 is left", "a test share of 0.9 leaves enough"),
+        (GROUPED, "grouped", 30, 0.2, "of 30 are left", "leave test_share out"),
+        (PLAIN, "kfold", 5, 0.99, "1 of 100 is left", "a test share of 0.95 leaves enough, 5 rows"),
+        (PLAIN, "kfold", 5, 0.999, "takes 100 of 100 rows", "a test share of 0.95 leaves enough"),
+        (LABELLED, "stratified", 5, 0.9, "class 'b' has 2 members beside the test", "share of 0.75 leaves"),
+    ],
+)
+def test_a_test_share_that_leaves_too_little_is_told_with_one_that_does(
+    table: Table, kind: str, n: int, share: float, message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=f"test share of {share} is too large: .*{message}") as error:
+        dealt(table, kind, n, 0, share)
+    assert hint in error.value.hint
+    assert error.value.key == "folds.test_share"
 
 
 def test_table_of_arrays_and_series_holds_python_values() -> None:

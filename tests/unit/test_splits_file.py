@@ -79,8 +79,24 @@ def test_names_by_one_column_are_ids_groups_or_a_column() -> None:
 
 
 def test_folds_keep_their_numbers_in_their_order() -> None:
-    sides = {"train": [0], "val": [1]}
-    assert [fold.number for fold in of_file(LEAVES, {"10": sides, "2": sides}).folds] == [2, 10]
+    sides = {"10": {"train": [0], "val": [1]}, "2": {"train": [1], "val": [0]}}
+    assert [fold.number for fold in of_file(LEAVES, sides).folds] == [2, 10]
+
+
+def test_folds_that_come_twice_are_named() -> None:
+    sides = {"train": [0, 1], "val": [2]}
+    other = {"train": [1, 0], "val": [2]}
+    with pytest.raises(UsageError, match="folds 2, 10, 11 have the same rows on each side"):
+        of_file(LEAVES, {"10": sides, "2": other, "11": sides, "3": {"train": [0, 1], "val": [3]}})
+
+
+def test_numbers_of_samples_are_not_looked_for_among_labels_and_times() -> None:
+    table = Table(("000", "001", "002"), (0, 1, 2), times=(0, 1, 2))
+    folds = {"1": {"train": [0, 1], "val": [2]}}
+    with pytest.raises(UsageError, match="no column has its names: 0, 1, 2") as error:
+        of_file(table, folds)
+    assert "ids are texts such as '000'" in error.value.hint
+    assert of_file(table, folds, columns=["label"]).folds == (Fold(1, (0, 1), (2,)),)
 
 
 def test_column_that_is_there_under_two_names_is_one() -> None:
@@ -136,6 +152,10 @@ def test_group_on_two_sides_of_a_fold_file_is_caught() -> None:
         ('{"folds": {"1": {"train": [0], "val": [1]}, "1": {}}}', "the key '1' is there twice"),
         ('{"folds": {"a": {}}}', "fold 'a': expected a number from 0"),
         ('{"folds": {"01": {}}}', "fold '01': expected a number"),
+        ('{"folds": {"%s": {}}}' % ("9" * 5000), r"fold '9{60}'\.\.\.: expected a number from 0 to 999999"),
+        ('{"folds": {"\u0663": {}}}', r"fold '\\u0663': expected a number"),
+        ('{"folds": {"1": {"train": [], "val": []}}}', r"train is empty\n.*val is empty"),
+        ('{"folds": {"1": {"train": [0], "val": [1, "a\\nb"]}}}', r"not in the data \(by id\): 'a\\nb'"),
         ('{"folds": {"1": []}}', "fold 1: found list, expected its sides"),
         ('{"folds": {"1": {"train": [0]}}}', "fold 1: it has no side val"),
         ('{"folds": {"1": {"train": [0], "val": []}}}', "fold 1: val is empty"),

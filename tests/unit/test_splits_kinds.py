@@ -127,7 +127,7 @@ def test_each_group_is_left_out_once_in_order_of_appearance() -> None:
 
 
 def test_leaving_out_the_only_group_is_refused() -> None:
-    with pytest.raises(UsageError, match="need at least 2 groups; there are 1"):
+    with pytest.raises(UsageError, match="need at least 2 groups; there is 1"):
         dealt(Table((1, 2), None, ("g", "g")), "leave_one_group_out")
     with pytest.raises(UsageError, match="of kind leave_one_group_out need a group"):
         dealt(Table((1, 2)), "leave_one_group_out")
@@ -177,11 +177,11 @@ def test_numbers_and_dates_as_texts_are_ordered_as_what_they_are() -> None:
     ("times", "n", "gap", "message"),
     [
         (None, 2, 0, "need a time for each row"),
-        ((1, None, 3, None), 2, 0, "row 1 of the data table .id 1. has no time, nor have 1 others: rows 3"),
+        ((1, None, 3, None), 2, 0, "row 1 of the data table .id 1. has no time, nor has row 3"),
         (("31/12/2025", "2026-01-01", "1", "x"), 2, 0, "'31/12/2025' in row 0 .id 0., 'x' in row 3"),
         (("1", "2026-01-01", "3", "4"), 2, 0, "found numbers and dates, or"),
         (("2026-01-01T00:00", "2026-01-01T00:00Z", "3", "4"), 2, 0, "dates with and without a zone"),
-        (("1", "2", "nan", "4"), 2, 0, "'nan' in row 2"),
+        (("1", "2", "nan", "4"), 2, 0, "row 2 of the data table .id 2. has no time"),
         ((1, 1, 2, 2), 2, 0, "2 folds over time need at least 3 different times; there are 2"),
         ((1, 2, 3, 4), 2, 2, "a gap of 2 rows leaves the first of 2 folds nothing to train on: 2 rows come"),
     ],
@@ -193,9 +193,7 @@ def test_times_that_cannot_be_split_are_refused(times: Any, n: int, gap: int, me
 
 def test_groups_that_span_the_time_of_others_are_refused_with_numbers() -> None:
     table = Table(tuple(range(8)), None, ("a", "b") * 4, tuple(range(8)))
-    with pytest.raises(
-        UsageError, match="need at least 3 stretches of time that no group spans; there are 1"
-    ):
+    with pytest.raises(UsageError, match="need at least 3 stretches of time that no group spans; there is 1"):
         dealt(table, "time", 2)
 
 

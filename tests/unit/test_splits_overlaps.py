@@ -9,7 +9,7 @@ import pytest
 from hpc_search.errors import UsageError
 from hpc_search.records.splits import Overlap
 from hpc_search.splits import Fold, FoldsSpec, Split, Table, make_split
-from hpc_search.splits.overlaps import check, report
+from hpc_search.splits.overlaps import broken, report
 
 TISSUES = ("lung", "liver", "lung", "skin", "liver", "brain", "", "")
 TABLE = Table(tuple(range(8)), (0, 1) * 4, tuple("aabbccdd"), columns={"tissue": TISSUES})
@@ -33,7 +33,7 @@ def test_only_promised_overlaps_are_refused() -> None:
     split = make_split(TABLE, FoldsSpec(kind="grouped", n=2))
     overlaps = report(split, TABLE)
     assert {(overlap.column, overlap.promised) for overlap in overlaps} == {("tissue", False)}
-    check(overlaps)
+    assert broken(overlaps) == []
 
 
 def test_overlap_of_a_column_that_is_to_be_apart_stops_the_split() -> None:
@@ -50,18 +50,15 @@ def test_overlap_of_a_column_that_is_to_be_apart_stops_the_split() -> None:
 def test_column_apart_must_be_there_and_known_in_each_row() -> None:
     with pytest.raises(UsageError, match=r"folds\.apart: the data table has no column 'organ'"):
         make_split(TABLE, FoldsSpec(kind="kfold", n=2, apart=("organ",)))
-    with pytest.raises(
-        UsageError, match=r"row 6 of the data table .* has no tissue, nor have 1 others: rows 7"
-    ):
+    with pytest.raises(UsageError, match=r"row 6 of the data table .* has no tissue, nor has row 7"):
         make_split(TABLE, FoldsSpec(kind="kfold", n=2, apart=("tissue",)))
 
 
 def test_ten_overlaps_are_shown_and_the_others_counted() -> None:
     folds = tuple(Fold(number, (0, 2), (1, 3)) for number in range(14))
-    with pytest.raises(UsageError) as error:
-        check(report(Split(folds), TABLE))
-    assert error.value.message.count("share 2 groups") == 10
-    assert "and 4 more overlaps" in error.value.message
+    lines = broken(report(Split(folds), TABLE))
+    assert ["share 2 groups" in line for line in lines] == [True] * 10 + [False]
+    assert lines[-1] == "and 4 more overlaps"
 
 
 def test_large_tables_are_looked_through_in_no_time() -> None:

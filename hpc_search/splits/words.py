@@ -1,0 +1,11 @@
+"""Words of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def listed(values: Sequence[object], most: int = 10) -> str:
+    """Return *values* in words: the first *most*, then how many more there are."""
+    words = ", ".join(map(str, values[:most]))
+    return words if len(values) <= most else f"{words} and {len(values) - most:,} more"
