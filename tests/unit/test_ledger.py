@@ -111,7 +111,12 @@ def test_an_end_that_was_only_written_is_made_durable_before_anything_needs_it(
     one, two = ledger.claim(2)
     happened: list[str] = []
     sync = ledger.journal.sync
-    monkeypatch.setattr(ledger.journal, "sync", lambda: (sync(), happened.append("durable")))
+
+    def watched() -> None:
+        sync()
+        happened.append("durable")
+
+    monkeypatch.setattr(ledger.journal, "sync", watched)
     ledger.finish_soon(end_of(one), lambda: happened.append(f"then, {run.states()[0]}"))
     assert happened == []
     assert ledger.waiting == 1
