@@ -207,6 +207,9 @@ def take_away(path: Path) -> None:
 
     Of a symbolic link the link goes, and what it points to stays.
     """
+    with suppress(OSError):
+        os.rmdir(path)
+        return
     aside = temporary_name(path)
     with suppress(OSError):
         os.rename(path, aside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hpc_search.ledger.claims import Claimed, Ledger
 from hpc_search.ledger.history import Line, Result, lines, results
 from hpc_search.ledger.index import IndexDamagedError, new_index, read_entry, read_index
-from hpc_search.ledger.liveness import Identity, library_versions, this_process
+from hpc_search.ledger.liveness import Identity, this_process
 from hpc_search.ledger.state import (
     USED_UP,
     finals,
@@ -16,6 +16,7 @@ from hpc_search.ledger.state import (
     read_trial,
     used_up,
 )
+from hpc_search.records.provenance import library_versions
 
 __all__ = [
     "USED_UP",

@@ -19,6 +19,11 @@ class Mark(NamedTuple):
     attempt: int
     worker: str
 
+    @property
+    def gives_back(self) -> bool:
+        """Whether its trial is open again."""
+        return self.record is not None and self.record.state not in lines.FINAL
+
 
 class Taken(NamedTuple):
     """Trials with what they were before, and lines for the journal."""
@@ -33,7 +38,7 @@ class Writer(Protocol):
     def finish(self, end: lines.End) -> str:
         """Make *end* durable and queue its mark; return its checksum."""
 
-    def finish_all(self, ends: Sequence[lines.End]) -> None:
+    def finish_all(self, ends: Sequence[lines.End]) -> list[str]:
         """Do that with *ends* by one fsync."""
 
     def queue(self, mark: Mark) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from hpc_search import durable
 from hpc_search.layout import Layout
-from hpc_search.ledger import history, liveness, mode
+from hpc_search.ledger import liveness, mode
 from hpc_search.ledger.book import Book, Mark, Writer, end_line
 from hpc_search.ledger.deaths import WATCH, Deaths
 from hpc_search.ledger.exclusive import ExclusiveBook
@@ -29,8 +29,6 @@ from hpc_search.records import journal as lines
 from hpc_search.records.index import FLAG_ENDING, Entry
 from hpc_search.records.plan import Plan, PlannedTrial
 
-#: Heartbeats in which every live worker notices that locks are no longer used.
-_NOTICE: Final = 2.0
 _T = TypeVar("_T")
 _Taken = list[tuple[int, Entry]]
 _Given = tuple[Layout, Plan, Callable[[int], PlannedTrial], str, str, Writer, Deaths, Gates]
@@ -73,6 +71,8 @@ class Ledger:
         # Asked for at every claim: a string is a third of the cost of a Path.
         self._closed_by = os.fspath(layout.stop), os.fspath(layout.paused)
         self._marks: list[Mark] = []
+        #: Ends that may not be durable yet, and what waits for that.
+        self._written: list[tuple[lines.End, str, Callable[[], None]]] = []
         self._ahead: set[int] = set()
         self._held: dict[int, int] = {}
         self._beats = 0
@@ -90,23 +90,12 @@ class Ledger:
         if self.plan.claiming == "exclusive":
             return ExclusiveBook(*self._given)
         if mode.exclusive(self.layout):
-            return ExclusiveBook(*self._given, wait=self._notice())
+            return ExclusiveBook(*self._given, wait=self._deaths.notice(self.id))
         return IndexedBook(*self._given, self._lock_timeout)
 
     @property
     def _given(self) -> _Given:
         return self.layout, self.plan, self._trial_of, self.id, self.me.host, self, self._deaths, self.gates
-
-    def _notice(self) -> float:
-        """Return how long a live worker may still claim by the index, in seconds."""
-        for worker in history.live_workers(self.layout):
-            opening, exited = liveness.opening_of(self.layout, worker)
-            if worker == self.id or exited or opening is None or liveness.certainly_gone(opening, self.me):
-                continue
-            beat = liveness.read_beat(self.layout, worker)
-            if beat is None or beat.claiming == "lock":
-                return _NOTICE * self.plan.search.heartbeat
-        return 0.0
 
     @property
     def claiming(self) -> str:
@@ -119,9 +108,9 @@ class Ledger:
             self.note("claiming by exclusively created names", why)
         self._book.close()
         # Whatever is written from here on, by what follows too, is written without locks.
-        self._book = book = ExclusiveBook(*self._given, wait=self._notice())
+        self._book = book = ExclusiveBook(*self._given, wait=self._deaths.notice(self.id))
         book.learn()
-        given_back = {mark.number: mark.attempt for mark in self._marks if _is_open(mark)}
+        given_back = {mark.number: mark.attempt for mark in self._marks if mark.gives_back}
         book.keep(given_back | self._held)
 
     def _do(self, operation: Callable[[list[Mark]], tuple[Sequence[lines.Record], _T]]) -> _T:
@@ -134,6 +123,8 @@ class Ledger:
         return result
 
     def _with_locks_or_without(self, action: Callable[[], _T]) -> _T:
+        # What follows may mark every end that a journal has, this one too.
+        self.settle()
         try:
             return action()
         except LockRefusedError as error:
@@ -246,27 +237,43 @@ class Ledger:
 
     def report(self, number: int, attempt: int, step: int, metrics: dict[str, float]) -> None:
         """Record metrics at a step; not fsynced."""
-        self.journal.append(lines.Report(trial=number, attempt=attempt, step=step, metrics=metrics))
+        self.reports(number, attempt, [(step, metrics)])
+
+    def reports(self, number: int, attempt: int, told: Iterable[tuple[int, dict[str, float]]]) -> None:
+        """Record what was *told* together, metrics at steps, by one write; not fsynced."""
+        self.journal.append_all(
+            lines.Report(trial=number, attempt=attempt, step=step, metrics=metrics) for step, metrics in told
+        )
 
     def finish(self, end: lines.End) -> str:
         """Make *end* durable and queue its mark; return its checksum."""
-        return self._finish_all([end])[0]
+        return self.finish_all([end])[0]
 
-    def finish_all(self, ends: Sequence[lines.End]) -> None:
-        """Make *ends* durable by one fsync and queue their marks."""
-        if ends:
-            self._finish_all(ends)
-
-    def _finish_all(self, ends: Sequence[lines.End]) -> list[str]:
+    def finish_all(self, ends: Sequence[lines.End]) -> list[str]:
         """Make *ends* durable by one fsync and queue their marks; return their checksums."""
-        ends = [self._fenced(end) for end in ends]
-        checksums = [self.journal.append(end) for end in ends]
+        checksums = [self.finish_soon(end) for end in ends]
+        self.settle()
+        return checksums
+
+    def finish_soon(self, end: lines.End, then: Callable[[], None] = lambda: None) -> str:
+        """Write *end* and return its checksum; the next `settle` does the rest, and calls *then*."""
+        end = self._fenced(end)
+        checksum = self.journal.append(end)
+        self._written.append((end, checksum, then))
+        return checksum
+
+    def settle(self) -> None:
+        """Make the ends that were written durable, and queue their marks."""
+        if not self._written:
+            return
         self.journal.sync()
-        for end, checksum in zip(ends, checksums, strict=True):
+        written, self._written = self._written, []
+        for end, checksum, _ in written:
             self._held.pop(end.trial, None)
             self._ahead.discard(end.trial)
             self._marks.append(Mark(end, checksum, end.trial, end.attempt, self.id))
-        return checksums
+        for _, _, then in written:
+            then()
 
     def _fenced(self, end: lines.End) -> lines.End:
         """Return *end*, or that somebody else has the trial: then its failure here says nothing of it."""
@@ -283,7 +290,7 @@ class Ledger:
             for trial, attempt, before in claimed
         ]
         if ends:
-            self._finish_all(ends)
+            self.finish_all(ends)
         self.flush()
 
     # -- marks
@@ -293,13 +300,13 @@ class Ledger:
 
     def flush(self) -> None:
         """Write every waiting mark."""
-        if self._marks:
+        if self.waiting:
             self._with_locks_or_without(lambda: self._do(lambda marks: (self._book.settle(marks), None)))
 
     @property
     def waiting(self) -> int:
         """Number of marks not yet written."""
-        return len(self._marks)
+        return len(self._marks) + len(self._written)
 
     # -- the others
     def recover(self) -> int:
@@ -335,6 +342,7 @@ class Ledger:
 
     def beat(self) -> list[int]:
         """Write the heartbeat; return the held trials that somebody else owns by now."""
+        self.settle()
         self._beats += 1
         lies = self._book.contradiction(self._held)
         if lies or (self._book.name == "lock" and mode.exclusive(self.layout)):
@@ -388,8 +396,3 @@ class Ledger:
         """Close every descriptor."""
         self.journal.close()
         self._book.close()
-
-
-def _is_open(mark: Mark) -> bool:
-    """Return whether *mark* gives its trial back."""
-    return mark.record is not None and mark.record.state not in lines.FINAL

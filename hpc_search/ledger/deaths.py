@@ -16,6 +16,8 @@ from hpc_search.records import journal as lines
 WATCH: Final = "watch"
 #: Heartbeats after which an owner whose own did not change is silent, and seconds to wait for that at most.
 _UNSURE: Final = (1.5, 3.0)
+#: Heartbeats in which every live worker notices that locks are no longer used.
+_NOTICE: Final = 2.0
 
 
 class Deaths:
@@ -98,6 +100,17 @@ class Deaths:
         if opening is None or (opening.host, opening.boot_id) != here:
             return False
         return not liveness.is_suspended(opening.pid)
+
+    def notice(self, me: str) -> float:
+        """Return for how many seconds a live worker other than *me* may still claim by the index."""
+        for worker in history.live_workers(self._layout):
+            opening, exited = liveness.opening_of(self._layout, worker)
+            if worker == me or exited or opening is None or liveness.certainly_gone(opening, self._me):
+                continue
+            beat = liveness.read_beat(self._layout, worker)
+            if beat is None or beat.claiming == "lock":
+                return _NOTICE * self._heartbeat
+        return 0.0
 
     def resume(self, me: str) -> None:
         """Go on, as worker *me*, with the watch that an earlier one on this seat left in its journal."""

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -51,21 +51,31 @@ class Journal:
 
     def append(self, record: lines.Record) -> str:
         """Write *record* (not yet durable) and return its checksum."""
+        return self.append_all([record])[0]
+
+    def append_all(self, records: Iterable[lines.Record]) -> list[str]:
+        """Write *records* (not yet durable) by one call, and return their checksums.
+
+        None but the first may be one that has the chain of the lines before it.
+        """
+        added = [self._line(record) for record in records]
+        self._unsynced += added
+        try:
+            self._write(b"".join(added))
+        except OSError as error:
+            self._abandon(error)
+        if len(self._unsynced) >= _REPEAT_LIMIT:
+            self.sync()
+        return [line[-19:-3].decode() for line in added]
+
+    def _line(self, record: lines.Record) -> bytes:
         self._number += 1
         # The journal numbers a record when it writes it; nobody else has seen it yet.
         msgspec.structs.force_setattr(record, "n", self._number)
         msgspec.structs.force_setattr(record, "t", int(time.time() * 1000) / 1000)
         if isinstance(record, _CHAINED):
             msgspec.structs.force_setattr(record, "chain", self._chain.hexdigest())
-        line = lines.encode_line(record)
-        self._unsynced.append(line)
-        try:
-            self._write(line)
-        except OSError as error:
-            self._abandon(error)
-        if len(self._unsynced) >= _REPEAT_LIMIT:
-            self.sync()
-        return line[-19:-3].decode()
+        return lines.encode_line(record)
 
     def sync(self) -> None:
         """Make every record appended so far durable.

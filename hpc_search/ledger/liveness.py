@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -239,14 +238,3 @@ class Watch:
     def forget(self, worker: str) -> None:
         """Drop what was seen of *worker*."""
         self._seen.pop(worker, None)
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions that a result depends on, of the modules loaded now."""
-    versions = {"python": sys.version.split()[0]}
-    for name in ("hpc_search", "torch", "numpy"):
-        module = sys.modules.get(name)
-        version = getattr(module, "__version__", None)
-        if version is not None:
-            versions[name] = str(version)
-    return versions

@@ -1,7 +1,8 @@
-"""Where the code of a run came from: repositories, installed packages, and snapshots taken later."""
+"""Where the code of a run came from: repositories, packages, versions, and snapshots taken later."""
 
 from __future__ import annotations
 
+import sys
 from typing import Final, Literal
 
 import msgspec
@@ -70,3 +71,14 @@ class SnapshotRecord(Struct, frozen=True, kw_only=True):
     packages: Literal["same", "any"] = "same"
     repositories: tuple[Repository, ...] = ()
     diff: str = ""
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that a result depends on, of the modules loaded now."""
+    versions = {"python": sys.version.split()[0]}
+    for name in ("hpc_search", "torch", "numpy"):
+        module = sys.modules.get(name)
+        version = getattr(module, "__version__", None)
+        if version is not None:
+            versions[name] = str(version)
+    return versions

@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from hpc_search.planning.packages import differences
+from hpc_search.records.provenance import library_versions
 from hpc_search.runners import child, messages, processes
 from hpc_search.runners.keeper import death_with
 from hpc_search.runners.parent import Parent
@@ -77,7 +78,7 @@ class Template(Parent):
         gc.freeze()
         self.keep_children()
         doubt = fork_doubt() or canary(message["threads"])
-        self.send("ready", doubt=doubt, versions=_versions(), told=found.refused + found.told)
+        self.send("ready", doubt=doubt, versions=library_versions(), told=found.refused + found.told)
 
     def _spawn(self, spec: Spec, channel: int, log: int) -> None:
         # What is made before the fork is made once, not in every child.
@@ -93,12 +94,6 @@ class Template(Parent):
         os.close(channel)
         os.close(log)
         self.started(pid, spec.number)
-
-
-def _versions() -> dict[str, str]:
-    from hpc_search.ledger import library_versions
-
-    return library_versions()
 
 
 def _load(reference: str, roots: Sequence[str]) -> None:

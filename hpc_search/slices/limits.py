@@ -11,10 +11,12 @@ import os
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hpc_search.config.slices import Slice
-from hpc_search.slices.observed import Observed
+if TYPE_CHECKING:
+    # Every process that trials are forked from has this module, and none the configuration.
+    from hpc_search.config.slices import Slice
+    from hpc_search.slices.observed import Observed
 
 #: The share of each visible device's memory that a trial may use; trials and programs see it.
 FRACTION: Final = "HPC_SEARCH_MEMORY_FRACTION"

@@ -180,6 +180,8 @@ class Attempt:
         except (UsageError, DamagedError) as error:
             self._not_started(error)
             return
+        # While it starts, the end of the trial before it becomes durable.
+        context.ledger.settle()
         events = context.events
         events.watch(self._process.output, self._read_output)
         if self._process.channel is not None:
@@ -366,8 +368,14 @@ class Attempt:
             accumulation=self._accumulation,
         )
         self.end = end_record(context, self._claimed, self._intake, ended)
-        context.ledger.finish(self.end)
+        context.ledger.finish_soon(self.end, self._drop_checkpoints)
+        if self.end.state != "done":
+            # What follows from a failure is told to others.
+            context.ledger.settle()
+
+    def _drop_checkpoints(self) -> None:
+        state = self.end.state if self.end is not None else ""
         # What a refit trained is what `test` looks at.
-        kept = self._search.keep_checkpoints or (bool(self._block.refit) and self.end.state == "done")
-        if self.end.state in lines.FINAL and not kept:
-            checkpoint.Slots.remove(context.layout, self._claimed.trial.number)
+        kept = self._search.keep_checkpoints or (bool(self._block.refit) and state == "done")
+        if state in lines.FINAL and not kept:
+            checkpoint.Slots.remove(self._context.layout, self._claimed.trial.number)

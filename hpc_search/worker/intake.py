@@ -47,6 +47,7 @@ class Intake:
         self._stop = stop
         self._inbox = messages.Inbox()
         self._report_lines = self._report_size = 0
+        self._told: list[tuple[int, dict[str, float]]] = []
         self.message: dict[str, Any] = {}
         self.samples: tuple[list[Any], list[float]] | None = None
         self.step = 0
@@ -63,12 +64,15 @@ class Intake:
             text = "the line to the supervisor was damaged: did a process that the trial forked write to it?"
             self.message = self.message or {"state": "failed", "cause": "error", "detail": text}
             self.damaged = True
+        self._write()
 
     def _take(self, message: dict[str, Any]) -> None:
         self.alive_at = time.monotonic()
+        if message["kind"] != "report":
+            self._write()
         match message["kind"]:
             case "report":
-                self._reported(message["step"], message["metrics"])
+                self._told.append((message["step"], message["metrics"]))
                 if message.get("rung", -1) >= 0:
                     self._judge(message["rung"], message["step"])
                 if self._context.to_first_report:
@@ -90,11 +94,15 @@ class Intake:
                 self.message = message
                 self.leaving = True
 
-    def _reported(self, step: int, metrics: dict[str, float]) -> None:
-        self._context.ledger.report(self.number, self._attempt, step, metrics)
+    def _write(self) -> None:
+        """Write the reports that came together by one call."""
+        told, self._told = self._told, []
+        if told:
+            self._context.ledger.reports(self.number, self._attempt, told)
 
     def _judge(self, rung: int, step: int) -> None:
         """Have the trial judged, and tell it."""
+        self._write()
         referee = self._context.referee
         if referee is not None:
             self.verdict = referee.judge(self._claimed, rung, step)
@@ -141,11 +149,12 @@ class Intake:
             if step is not None and metrics:
                 # Nobody sees a program's checkpoints; a step that it had not reached before is progress.
                 self.step = max(self.step, step)
-                self._reported(step, metrics)
+                self._told.append((step, metrics))
                 rung = self._rung_of(step, metrics) if running else -1
                 if rung > self._rung:
                     self._rung = rung
                     self._judge(rung, step)
+        self._write()
         self._report_lines = max(self._report_lines, len(found))
 
     def _rung_of(self, step: int, metrics: dict[str, float]) -> int:

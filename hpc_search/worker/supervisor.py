@@ -137,6 +137,8 @@ class Supervisor:
         except TemporaryError as error:
             return self._give_up(str(error))
         except OSError as error:
+            with suppress(OSError, TemporaryError):
+                self._ledger.settle()
             where = f"{error.filename}: " if error.filename else ""
             return self._give_up(f"{where}{error.strerror or error}; `submit` again when that is put right")
         finally:

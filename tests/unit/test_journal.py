@@ -166,6 +166,33 @@ def test_a_failed_fsync_is_never_retried_on_the_same_segment(
     assert history.results(layout)[0].checksum == checksum
 
 
+def test_records_written_together_are_lines_like_others_and_none_is_lost_by_a_torn_write(
+    layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+    sizes = iter([200])
+
+    def torn(fd: int, data: Any) -> int:
+        size = next(sizes, None)
+        if size is None:
+            return real(fd, data)
+        real(fd, data[:size])
+        raise OSError(errno.EIO, "the disk fails")
+
+    journal.append_all(note(number) for number in (0, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", torn)
+        checksums = journal.append_all([note(number) for number in (2, 3, 4)])
+    checksums += journal.append_all([end(), note(5)])
+    journal.sync()
+
+    assert events(layout) == [*(f"event {number}" for number in range(5)), "End", "event 5"]
+    assert [record.n for record in read(layout)] == [1, 2, 3, 4, 5, 6, 7]
+    written = history.lines(layout, frozenset({b"note", b"end"}))
+    assert [lines.checksum(line.data) for line in written][2:] == checksums
+    assert journal.segment == 2
+
+
 def test_what_was_synced_is_not_repeated(
     layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from hpc_search.layout import Layout
 from hpc_search.ledger import history, indexed, read_entry
+from hpc_search.ledger.journal import JournalUnwritableError
 from hpc_search.records import index
 from hpc_search.records import journal as lines
 from hpc_search.records.index import Entry
@@ -97,6 +98,56 @@ def test_an_end_is_durable_before_the_index_is_marked(run: LedgerRun) -> None:
     entry = run.entries()[0]
     assert (run.states()[0], entry.value, entry.end) == ("done", 0.75, int(checksum, 16))
     assert run.finals() == 1
+
+
+@pytest.mark.parametrize(
+    "needs", ["settle", "flush", "claim", "give_back", "beat", "recover", "reconcile", "exit"]
+)
+def test_an_end_that_was_only_written_is_made_durable_before_anything_needs_it(
+    run: LedgerRun, needs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody may mark, or follow, what a power cut could take back."""
+    ledger = run.ledger()
+    one, two = ledger.claim(2)
+    happened: list[str] = []
+    sync = ledger.journal.sync
+
+    def watched() -> None:
+        sync()
+        happened.append("durable")
+
+    monkeypatch.setattr(ledger.journal, "sync", watched)
+    ledger.finish_soon(end_of(one), lambda: happened.append(f"then, {run.states()[0]}"))
+    assert happened == []
+    assert ledger.waiting == 1
+
+    given = {"give_back": ([two],), "exit": ("no work left",)}
+    getattr(ledger, needs)(*given.get(needs, ()))
+
+    assert happened[:2] == ["durable", "then, running"]
+    if needs != "exit":
+        ledger.flush()
+    assert run.states()[0] == "done"
+
+
+def test_an_end_that_no_disk_takes_is_not_marked_and_nothing_follows(
+    run: LedgerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = run.ledger()
+    (one,) = ledger.claim(1)
+    followed: list[str] = []
+    ledger.finish_soon(end_of(one), lambda: followed.append("checkpoints removed"))
+
+    def broken() -> None:
+        raise JournalUnwritableError("the journal cannot be written")
+
+    monkeypatch.setattr(ledger.journal, "sync", broken)
+    for _ in range(2):
+        with pytest.raises(JournalUnwritableError):
+            ledger.flush()
+
+    assert followed == []
+    assert run.states()[0] == "running"
 
 
 def test_the_next_claim_marks_what_is_finished(run: LedgerRun) -> None:

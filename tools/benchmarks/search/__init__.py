@@ -38,6 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=int, default=120, help="of each search")
     parser.add_argument("--few", type=int, default=40, help="of each search by a Gaussian process")
     parser.add_argument("--trials", type=int, default=1200, help="of `reporting`, and before `proposals`")
+    parser.add_argument("--rounds", type=int, default=1, help="of `reporting`")
     parser.add_argument("--processes", type=int, default=2, help="that share `regrets`")
     parser.add_argument("--curves", type=Path, metavar="DIR", help="where the table of curves is kept")
     parser.add_argument("--quick", action="store_true", help=f"minutes: {_QUICK}")

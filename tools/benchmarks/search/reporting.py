@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +20,9 @@ from tools.benchmarks.common import Report
 from tools.benchmarks.windows import Sample
 
 _REPORTS: Final = 50
+_PEER: Final = "Optuna, JournalStorage with a file, random points"
+_EACH: Final = "reporting alone, one fsync after another for every report"
+_FORKS: Final = "a process of the template for every trial, and nothing in it"
 _SPACE: Final = "".join(f"  parameter_{number}: {{uniform: [0, 1]}}\n" for number in range(peers.PARAMETERS))
 _CODE: Final = f"""
 def nothing(trial):
@@ -24,44 +31,105 @@ def nothing(trial):
         trial.report(step, score=0.1 * step)
     return {{"score": 0.5}}
 """
-#: Printed beside the others: no worker does it, and Optuna neither forks nor isolates a trial.
-_BOTH: Final = "`work`, a process for every trial and every report fsynced"
-#: `work`, but every report is on the disk before the next one is read.
+#: `work`, but what is read of a trial's reports is on the disk before more of them is.
 _SYNCED: Final = """
 import sys
 from hpc_search.cli import main
 from hpc_search.ledger import Ledger
 
-report = Ledger.report
+reports = Ledger.reports
 
 def synced(ledger, *given):
-    report(ledger, *given)
+    reports(ledger, *given)
     ledger.journal.sync()
 
-Ledger.report = synced
+Ledger.reports = synced
 sys.exit(main(["work", *sys.argv[1:]]))
 """
+#: The processes of all trials, and nothing in them.
+_EMPTY: Final = """
+import gc, os, sys, time
+import hpc_search.runners.template
+
+gc.collect()
+gc.freeze()
+started = time.perf_counter()
+for _ in range(int(sys.argv[1])):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+print(time.perf_counter() - started)
+"""
+#: fsyncs that the time of one is taken from.
+_FSYNCS: Final = 200
+_Way = Callable[[Path], float]
 
 
 def measure(given: argparse.Namespace, report: Report, place: Path) -> None:
     """Print the seconds of each way, and how many times faster it is than Optuna's journal."""
-    trials = given.trials
-    report.say(f"{trials:,} trials x {_REPORTS} reports of nothing, one process at a time, seconds")
-    peer = _optuna(place / "optuna", trials)
-    report.say(f"  Optuna, JournalStorage with a file, random points: {common.number(peer)} s")
-    ways = {
-        "`work`, a process for every trial": lambda root: _worker(root, common.hpc("work")),
-        _BOTH: lambda root: _worker(root, common.script(_SYNCED)),
-        "ledger calls alone": lambda root: _calls(root, sync=False),
-        "ledger calls alone, every report fsynced": lambda root: _calls(root, sync=True),
+    trials, rounds = given.trials, given.rounds
+    report.say(f"{trials:,} trials x {_REPORTS} reports of nothing, one way at a time, {rounds} times each")
+    ways: dict[str, _Way] = {
+        _PEER: lambda root: _optuna(root, trials),
+        "reporting alone (the calls of the ledger)": _ours(trials, lambda run: _calls(run, sync=False)),
+        _EACH: _ours(trials, lambda run: _calls(run, sync=True)),
+        "the whole `work`, a process for every trial": _ours(
+            trials, lambda run: _worker(run, common.hpc("work"))
+        ),
+        "the whole `work`, every report fsynced": _ours(
+            trials, lambda run: _worker(run, common.script(_SYNCED))
+        ),
+        _FORKS: lambda _: _forks(trials),
     }
-    for number, (words, way) in enumerate(ways.items()):
-        layout = _planned(place / f"ours-{number}", trials)
+    taken: dict[str, list[float]] = {words: [] for words in ways}
+    for number in range(rounds):
+        for place_of, (words, way) in enumerate(ways.items()):
+            taken[words].append(way(place / f"{number}-{place_of}"))
+    _say(report, taken)
+    report.say(f"  one fsync of a line here: {common.spread(_fsyncs(place), 's')}")
+
+
+def _say(report: Report, taken: dict[str, list[float]]) -> None:
+    peer = statistics.median(taken[_PEER])
+    for words, seconds in taken.items():
+        report.say(f"  {words}: {common.spread(seconds, 's')}")
+        times = peer / statistics.median(seconds)
+        if words in (_EACH, _FORKS):
+            # What the disk and the kernel take, whoever asks them.
+            report.say(f"    {common.number(times)} times faster than Optuna's journal")
+        elif words != _PEER:
+            report.figure(f"{words}: over Optuna's journal", times, 10, "times", at_least=True)
+
+
+def _ours(trials: int, way: Callable[[Layout], float]) -> _Way:
+    """Return what plans a run, measures *way* on it, and refuses a time in which not all was done."""
+
+    def measured(root: Path) -> float:
+        layout = _planned(root, trials)
         seconds = way(layout)
         _check(layout, trials)
-        report.say(f"  {words}: {common.number(seconds)} s, {common.number(peer / seconds)} times faster")
-        if words != _BOTH:
-            report.figure(f"{words}: over Optuna's journal", peer / seconds, 10, "times", at_least=True)
+        return seconds
+
+    return measured
+
+
+def _forks(trials: int) -> float:
+    done = subprocess.run(
+        common.script(_EMPTY, trials), capture_output=True, text=True, check=True, cwd=common.ROOT
+    )
+    return float(done.stdout)
+
+
+def _fsyncs(place: Path) -> list[float]:
+    taken = []
+    with (place / "line").open("ab", buffering=0) as file:
+        for _ in range(_FSYNCS):
+            file.write(bytes(120))
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - started)
+    return taken
 
 
 def _planned(place: Path, trials: int) -> Layout:
