@@ -124,7 +124,7 @@ def test_a_race_is_collected_shown_and_counted(tmp_path: Path) -> None:
     shown = as_text(site.run.plan, view)
     assert f"race: its point loses to point {first['against']}: by " in shown
     view = search.view_trial(site.run, 3)
-    shown = as_text(site.run.plan, view.trial, view.entry, view.records, view.result)
+    shown = as_text(site.run.plan, view)
     assert "result: acc = " in shown
     assert f"race: its point loses to point {first['against']}: by " in shown
     assert shown.count("(found before trial 21)") == 1
