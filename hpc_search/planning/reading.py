@@ -72,7 +72,10 @@ def load_numbered(layout: Layout, number: int) -> Plan:
             hint = f"`hpc-search fsck {layout} --repair` puts it back"
             raise DamagedError(f"{path} is missing: the run was amended", hint=hint) from None
         message = f"{layout.root} is not a run: it has no plan.json"
-        raise UsageError(message, hint="`python -m hpc_search plan CONFIG --run DIR` makes one") from None
+        raise UsageError(message, hint="`hpc-search plan CONFIG --run DIR` makes one") from None
+    except NotADirectoryError:
+        message = f"{layout.root} is not a run: it is a file"
+        raise UsageError(message, hint="name the run's directory, such as runs/NAME") from None
     except OSError as error:
         words = f"{path} cannot be read ({error.strerror})"
         if error.errno in PASSING:

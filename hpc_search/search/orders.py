@@ -103,6 +103,12 @@ def _causes(counts: Mapping[str, int]) -> str:
 def _retried(run: Run, found: list[int], given: Sequence[int], entries: Sequence[Entry]) -> str:
     open_already = [number for number in given if not entries[number].final]
     more = f"; {_named(open_already)} had not ended" if open_already else ""
+    if not found and not any(entry.state == codec.FAILED for entry in entries):
+        left = sum(not entry.final for entry in entries)
+        some = (
+            f"; {left:,} of {len(entries):,} have not ended: `hpc-search submit {run.typed}` starts workers"
+        )
+        return f"no failed trial is left: nothing was changed{some if left else ''}"
     if not found:
         return f"no failed trial is left that this names{more or '; nothing was changed'}"
     return f"{_named(found)} will run again{more}; {_next(run)}{_derived_already(run, found)}"

@@ -18,11 +18,12 @@ from hpc_search.planning.digests import damaged_splits
 from hpc_search.planning.reading import load_splits
 from hpc_search.planning.refitting import refit_blocks
 from hpc_search.records import index as codec
+from hpc_search.records.search import RefitSpec
 from hpc_search.records.splits import SplitsIndex
 from hpc_search.records.stages import point_words
 from hpc_search.records.vault import Unit
 from hpc_search.search import states
-from hpc_search.search.refitting import refuse_unended
+from hpc_search.search.refitting import refuse_fruitless, refuse_unended
 from hpc_search.search.runs import Run
 
 #: Lines of a list that are shown.
@@ -127,6 +128,7 @@ def _refuse(run: Run, index: SplitsIndex | None) -> None:
         problems += _unfinished(run)
     else:
         refuse_unended(run)
+        refuse_fruitless(run, RefitSpec())
         problems.append(f"nothing was refitted: `hpc-search refit {run.typed}` trains the chosen point")
     if problems:
         raise UsageError("the test cannot be done yet:" + "".join(f"\n  {one}" for one in problems))
@@ -191,6 +193,7 @@ def _unfinished(run: Run) -> Iterator[str]:
     bad = [number for number in numbers if entries[number].final and entries[number].state != codec.DONE]
     if left:
         refuse_unended(run)
+        refuse_fruitless(run, RefitSpec())
         some = ", ".join(map(str, left[:_SHOWN]))
         yield (
             f"{len(left)} of {len(numbers)} trials of the refit have not ended ({some}): "
@@ -198,7 +201,10 @@ def _unfinished(run: Run) -> Iterator[str]:
         )
     if bad:
         some = ", ".join(map(str, bad[:_SHOWN]))
-        yield f"{len(bad)} of {len(numbers)} trials of the refit failed ({some}): `retry` lets them run again"
+        yield (
+            f"{len(bad)} of {len(numbers)} trials of the refit failed ({some}): "
+            f"`hpc-search retry {run.typed} --submit` lets them run again"
+        )
 
 
 def _refuse_changed(run: Run, look: Look, index: SplitsIndex | None) -> None:

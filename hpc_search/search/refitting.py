@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hpc_search.errors import UsageError
@@ -11,7 +12,7 @@ from hpc_search.ledger.index import extend
 from hpc_search.ledger.sealing import seal_results
 from hpc_search.ledger.vault import looks
 from hpc_search.planning.reading import load_splits
-from hpc_search.planning.refitting import publish_refit, refit_blocks
+from hpc_search.planning.refitting import publish_refit, refit_blocks, with_refit
 from hpc_search.records import index as codec
 from hpc_search.records.plan import Block, Plan
 from hpc_search.records.search import RefitSpec
@@ -58,7 +59,7 @@ def refit(run: Run, again: Refit, wish: Wish) -> Refitted:
     spec = _wanted(run, again)
     _refuse_everything(run, spec)
     _refuse_other_point(run, again.point)
-    _refuse_fruitless(run)
+    refuse_fruitless(run, spec)
     plan = publish_refit(run.layout, spec)
     if plan.claiming == "lock":
         extend(run.layout, plan.trials)
@@ -151,18 +152,27 @@ def _is_of(opened: Opened, plan: Plan, point: int) -> bool:
     return block.part not in owners or opened.point == point
 
 
-def _refuse_fruitless(run: Run) -> None:
-    """Refuse to plan a refit of nothing."""
-    if refit_blocks(run.plan):
-        return
+def refuse_fruitless(run: Run, spec: RefitSpec) -> None:
+    """Raise UsageError where no point can be chosen for a refit that has not begun, planned or not."""
     results = history.results(run.layout)
-    for part in run.plan.search.parts:
-        numbers = (n for one in run.plan.blocks if one.part == part.name for n in _numbers(one))
-        if not any(number in results and results[number].end.state == "done" for number in numbers):
-            name = f"search {part.name}" if part.name else "the search"
+    splits = load_splits(run.layout) if run.plan.search.folds is not None else None
+    plan = with_refit(run.plan, spec, splits.folds if splits is not None else ())
+    gates = Gates(run.layout, plan)
+    for place in refit_blocks(plan):
+        block = plan.blocks[place]
+        if gates.opened(place) is not None:
+            continue
+        scores = choosing.ranked(plan, block, results, choosing.folds_of(block, splits))
+        if not any(score.complete for score in scores):
+            name = f"search {block.part}" if block.part else "the search"
+            outer = f" in outer fold {block.outer}" if block.outer is not None else ""
+            numbers = (number for one in choosing.sources(plan, block) for number in _numbers(one))
+            states = Counter(results[number].end.state for number in numbers if number in results)
+            found = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
             raise UsageError(
-                f"{name} has no trial that is done, so no point can be chosen",
-                hint=f"`hpc-search status {run.typed}` says why they failed, `retry` lets them run again",
+                f"{name} has no complete point{outer} (trials: {found}), so none can be chosen",
+                hint=f"`hpc-search status {run.typed}` says why they failed, "
+                f"`hpc-search retry {run.typed}` lets them run again",
             )
 
 
