@@ -172,7 +172,7 @@ class _Facts:
         staged = self.staged
         pending = counts["pending"] - staged.waiting - staged.closed
         counts |= {"pending": max(0, pending), "waiting": staged.waiting, "closed": staged.closed}
-        return counts | {"left_out": sum(entry.left_out for entry in self.summary.finals)}
+        return counts | {"left_out": index.left_out(self.summary.finals, self.summary.counts)}
 
 
 def _of_plan(plan: Plan) -> dict[str, Any]:

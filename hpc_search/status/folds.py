@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hpc_search.records import index as codec
 from hpc_search.records.index import Entry
 from hpc_search.records.plan import Plan
+from hpc_search.status import index
 from hpc_search.status.model import Fold
 
 
@@ -27,7 +28,7 @@ def look(plan: Plan, entries: Sequence[Entry | None]) -> tuple[Fold, ...]:
             first = block.first + place * each
             mine = [entry for entry in entries[first : first + each] if entry is not None]
             states.setdefault(fold, Counter()).update(entry.state for entry in mine)
-            left_out[fold] += sum(entry.left_out for entry in mine)
+            left_out[fold] += index.left_out(mine, states[fold])
             trials[fold] += each
     return tuple(
         Fold(

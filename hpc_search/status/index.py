@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -35,6 +35,11 @@ class Summary:
     def run_ends(self) -> list[int]:
         """When those ended that were run, the oldest first; skipped ones were not."""
         return [entry.changed for entry in self.finals if entry.seconds or entry.state != codec.PRUNED]
+
+
+def left_out(entries: Iterable[Entry], counts: Counter[int]) -> int:
+    """Return how many of *entries*, which has so many by state, a race left out."""
+    return sum(entry.left_out for entry in entries) if counts[codec.PRUNED] else 0
 
 
 class Read(NamedTuple):

@@ -83,7 +83,7 @@ def _stage(
         done=counts[codec.DONE],
         failed=counts[codec.FAILED],
         pruned=counts[codec.PRUNED],
-        left_out=sum(entry.left_out for entry in mine),
+        left_out=index.left_out(mine, counts),
         metric=metric.name,
         best=best,
         best_point=point,
