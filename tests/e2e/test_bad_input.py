@@ -141,7 +141,10 @@ def test_a_command_that_is_not_found(here: Desk, command: str, words: str) -> No
     ("data", "words"),
     [
         ("{index: nope.csv, id: i, label: y}", "nope.csv cannot be read (No such file or directory)"),
-        ("{index: data.csv, id: i, label: z}", "data.csv: no column 'z'\n    hint:     its columns are: i, y"),
+        (
+            "{index: data.csv, id: i, label: z}",
+            "data.csv: no column 'z'\n    hint:     its columns are: i, y",
+        ),
         (
             "{function: 'table.py:tabel', id: i, label: y}",
             "has no function 'tabel'\n    hint:     did you mean 'table'?",
