@@ -104,7 +104,8 @@ def _parsed(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             raise UsageError(
                 f"{where}: {error}", hint='a quote (") that opens there is not closed'
             ) from error
-        raise UsageError(f"{where} is not a CSV table: {error}", hint=_EXPECTED) from error
+        hint = 'a field with quotes is in quotes as a whole, and has each of them twice: "a ""b"" c"'
+        raise UsageError(f"{where} is not a CSV table: {error}", hint=hint) from error
 
 
 def _twice(where: str, header: list[str]) -> Iterator[str]:

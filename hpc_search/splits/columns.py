@@ -8,7 +8,7 @@ from typing import Any
 
 from hpc_search.errors import UsageError
 from hpc_search.splits.table import Table
-from hpc_search.splits.words import listed
+from hpc_search.splits.words import listed, shown
 
 
 def check_columns(table: Table, kind: str, apart: Sequence[str] = ()) -> None:
@@ -59,7 +59,7 @@ def _unknown(column: Sequence[Any], table: Table, what: str) -> Iterator[str]:
     missing = [row for row, value in enumerate(column) if is_missing(value)]
     if not missing:
         return
-    first = f"{table.place(missing[0])} of {table.source} (id {table.ids[missing[0]]!r}) has no {what}"
+    first = f"{table.place(missing[0])} of {table.source} (id {shown(table.ids[missing[0]])}) has no {what}"
     have = "have" if missing[2:] else "has"
     yield f"{first}, nor {have} {table.places(missing[1:])}" if missing[1:] else first
 

@@ -142,6 +142,7 @@ def _repeated(table: Table, rows: list[int], spec: FoldsSpec, seed: int) -> Iter
     if spec.kind == "leave_one_group_out":
         yield from shuffled.leave_one_out(units, rows)
         return
+    shuffled.check_repeats(units, rows, spec.n, spec.repeats)
     for repeat in range(spec.repeats):
         # The first repeat is the split without repeats: more of them only add folds.
         own = derived_seed(seed, f"repeat {repeat}") if repeat else seed

@@ -11,7 +11,7 @@ from typing import Any
 from hpc_search.errors import UsageError
 from hpc_search.splits.shuffled import Pair
 from hpc_search.splits.table import Table
-from hpc_search.splits.words import listed
+from hpc_search.splits.words import listed, shown
 
 
 class Timeline:
@@ -109,7 +109,7 @@ def _numbers(table: Table) -> Sequence[Any]:
         if None not in times and len({getattr(time, "tzinfo", None) is None for time in times}) == 1:
             return times
     bad = [row for row, value in enumerate(own) if _number(value) is None and _date(value) is None]
-    words = listed([f"{own[row]!r} in {table.place(row)} (id {table.ids[row]!r})" for row in bad])
+    words = listed([f"{shown(own[row])} in {table.place(row)} (id {shown(table.ids[row])})" for row in bad])
     mixed = "numbers and dates, or dates with and without a zone"
     raise UsageError(
         f"the times of {table.source} cannot be ordered: found {words or mixed}",

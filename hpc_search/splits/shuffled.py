@@ -10,6 +10,7 @@ from typing import Any
 from hpc_search.errors import UsageError
 from hpc_search.splits.columns import codes
 from hpc_search.splits.table import Table
+from hpc_search.splits.words import shown
 
 #: A fold without number: the rows of train and of validation.
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
@@ -94,6 +95,23 @@ def leave_one_out(units: Units, rows: list[int]) -> Iterator[Pair]:
     yield from _pairs(place, LeaveOneGroupOut().split(place, None, np.asarray(units.groups)[place]))
 
 
+def check_repeats(units: Units, rows: list[int], n: int, repeats: int) -> None:
+    """Check that *repeats* of *n* folds of *rows* are not the same ones each time.
+
+    Raises:
+        UsageError: Each fold leaves out one row or group, so that no seed can change them.
+    """
+    groups = units.groups
+    found = len(rows) if groups is None else len({groups[row] for row in rows})
+    if repeats > 1 and found == n:
+        word = "row" if groups is None else "group"
+        raise UsageError(
+            f"{n} folds of {n} {word}s leave out one {word} each: all {repeats:,} repeats would be the same",
+            hint="leave repeats out, or use fewer folds",
+            key="folds.repeats",
+        )
+
+
 def _pairs(place: Any, parts: Iterable[tuple[Any, Any]]) -> Iterator[Pair]:
     import numpy as np
 
@@ -155,7 +173,7 @@ def check_enough(units: Units, rows: list[int], n: int, words: str = "folds") ->
     labels = {code: table.labels[row] for row, code in reversed(list(enumerate(classes)))}
     unit = "member" if groups is None else "group"
     rare = [
-        f"class {labels[code]!r} has {sizes[code]} {unit}{'s' * (sizes[code] != 1)}"
+        f"class {shown(labels[code])} has {sizes[code]} {unit}{'s' * (sizes[code] != 1)}"
         for code in sorted(labels)
         if sizes[code] < n
     ]

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any, Final, Literal
 
 from hpc_search.errors import UsageError
-from hpc_search.splits.words import listed
+from hpc_search.splits.words import listed, shown
 
 IdKind = Literal["int", "str"]
 #: Double ids that are named.
@@ -122,7 +122,7 @@ def _id_problems(table: Table) -> Iterator[str]:
     twice = [(name, rows) for name, rows in seen.items() if len(rows) > 1]
     for name, rows in twice[:_SHOWN]:
         times = "twice" if len(rows) == 2 else f"{len(rows)} times"
-        yield f"{table.source} has the id {name!r} {times}: {table.places(rows)}"
+        yield f"{table.source} has the id {shown(name)} {times}: {table.places(rows)}"
     if twice[_SHOWN:]:
         yield f"and {len(twice) - _SHOWN:,} more ids that are there more than once"
 
@@ -151,7 +151,7 @@ def _written(value: object) -> bool:
 def _shown(value: object) -> str:
     if isinstance(value, int) and not _written(value):
         return f"an integer of {value.bit_length():,} bits"
-    return ascii(value) if isinstance(value, str) and not _written(value) else repr(value)
+    return shown(value)
 
 
 def _column(values: Any, name: str) -> tuple[Any, ...]:

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
+
+_LONG: Final = 60
+
+
+def shown(value: object) -> str:
+    """Return *value* as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def listed(values: Sequence[object], most: int = 10) -> str:

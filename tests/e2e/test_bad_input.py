@@ -141,10 +141,13 @@ def test_a_command_that_is_not_found(here: Desk, command: str, words: str) -> No
     ("data", "words"),
     [
         ("{index: nope.csv, id: i, label: y}", "nope.csv cannot be read (No such file or directory)"),
-        ("{index: data.csv, id: i, label: z}", "data.csv: no column 'z'\n  next: its columns are: i, y"),
+        (
+            "{index: data.csv, id: i, label: z}",
+            "data.csv: no column 'z'\n    hint:     its columns are: i, y",
+        ),
         (
             "{function: 'table.py:tabel', id: i, label: y}",
-            "has no function 'tabel'\n  next: did you mean 'table'?",
+            "has no function 'tabel'\n    hint:     did you mean 'table'?",
         ),
         ("{function: 'table.py:broken', id: i, label: y}", "data: table.py:broken failed: ZeroDivisionError"),
         ("{function: 'table.py:leaves', id: i, label: y}", "data: table.py:leaves failed: SystemExit: 3"),

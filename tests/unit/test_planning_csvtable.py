@@ -101,6 +101,12 @@ def test_a_quote_that_is_never_closed_is_named_where_it_opens(tmp_path: Path) ->
     assert "is not closed" in text
 
 
+def test_a_quote_in_the_middle_of_a_field_is_named_by_its_line(tmp_path: Path) -> None:
+    text = told(tmp_path, 'sample,y\n1,a\n"2"x,b\n')
+    assert "data.csv:3 is not a CSV table" in text
+    assert '"a ""b"" c"' in text
+
+
 # -- ids, groups and labels
 def test_every_double_id_is_named_with_its_lines(tmp_path: Path) -> None:
     text = told_of_table(tmp_path, 'sample,y,patient\na,1,p\n"b",1,"p\np"\na,1,p\nb,1,p\nc,1,p\na,1,p\n')

@@ -113,6 +113,17 @@ def test_repeats_add_other_folds_after_the_first_ones(kind: str) -> None:
         assert Counter(vals) == Counter(set(range(120)) - set(once.test))
 
 
+@pytest.mark.parametrize("groups", [None, tuple("aabbccdd")])
+def test_repeats_that_would_all_be_the_same_are_refused(groups: tuple[str, ...] | None) -> None:
+    table = Table(tuple(range(8)), None, groups)
+    units = 8 if groups is None else 4
+    with pytest.raises(UsageError, match="all 3 repeats would be the same") as error:
+        dealt(table, "kfold", units, repeats=3)
+    assert error.value.key == "folds.repeats"
+    assert len(dealt(table, "kfold", units - 1, repeats=3).folds) == 3 * (units - 1)
+    assert len(dealt(table, "kfold", units).folds) == units
+
+
 def test_seeds_of_repeats_differ_and_are_pinned() -> None:
     assert len({derived_seed(seed, f"repeat {r}") for seed in range(50) for r in range(20)}) == 1000
     assert derived_seed(0, "repeat 1") == 2888790807
@@ -181,6 +192,7 @@ def test_numbers_and_dates_as_texts_are_ordered_as_what_they_are() -> None:
         (("31/12/2025", "2026-01-01", "1", "x"), 2, 0, "'31/12/2025' in row 0 .id 0., 'x' in row 3"),
         (("1", "2026-01-01", "3", "4"), 2, 0, "found numbers and dates, or"),
         (("2026-01-01T00:00", "2026-01-01T00:00Z", "3", "4"), 2, 0, "dates with and without a zone"),
+        (("1", "9" * 5000, "3", "4"), 2, 0, "found '9{59}[.]{3} in row 1"),
         (("1", "2", "nan", "4"), 2, 0, "row 2 of the data table .id 2. has no time"),
         ((1, 1, 2, 2), 2, 0, "2 folds over time need at least 3 different times; there are 2"),
         ((1, 2, 3, 4), 2, 2, "a gap of 2 rows leaves the first of 2 folds nothing to train on: 2 rows come"),
