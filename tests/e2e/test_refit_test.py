@@ -158,7 +158,7 @@ def test_without_a_complete_point_no_refit_is_planned_and_with_a_failed_seed_not
 def train(trial):
     if not trial.refit and trial.fold == 1:
         raise ValueError("fold 1")
-    trial.save(1, state={})
+    trial.save(1, state={"x": trial.params["x"]})
     return {"acc": 0.5}
 
 
