@@ -8,7 +8,7 @@ import pty
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -144,44 +144,48 @@ def test_before_anything_finished_nothing_is_refitted_or_tested(tmp_path: Path) 
     assert not layout(made).vault.exists()
     said = made.good("retry", "runs/example")
     assert "no failed trial is left: nothing was changed; 8 of 8 have not ended" in said
-    for verb in ("refit", "test", "retry"):
-        assert "did you mean 'example'?" in made.refused(verb, "runs/exmaple")
-        assert "search.yaml is not a run: it is a file" in made.refused(verb, "search.yaml")
-        assert "runs is not a run: it has no plan.json" in made.refused(verb, "runs")
+    for name in ("refit", "test", "retry"):
+        assert "did you mean 'example'?" in made.refused(name, "runs/exmaple")
+        assert "search.yaml is not a run: it is a file" in made.refused(name, "search.yaml")
+        assert "runs is not a run: it has no plan.json" in made.refused(name, "runs")
 
 
-def test_without_a_complete_point_no_refit_is_planned_and_with_a_failed_seed_nothing_is_tested(
-    tmp_path: Path,
-) -> None:
-    search = SEARCH.replace("refit: {seeds: [0, 1]}\n", "retry: {error: 1}\n")
-    broken = """
+#: Fails where *WHEN* is so; reports no scores of samples.
+FAILS: Final = """
 def train(trial):
-    if not trial.refit and trial.fold == 1:
-        raise ValueError("fold 1")
-    trial.save(1, state={})
+    if WHEN:
+        raise ValueError("as asked for")
+    trial.save(1, state={"x": trial.params["x"]})
     return {"acc": 0.5}
 
 
 def evaluate(trial):
     return {"acc": 0.5}
 """
-    made = desk(tmp_path, search, broken)
+RETRY: Final = "retry: {error: 1}\n"
+
+
+def test_without_a_complete_point_no_refit_is_planned(tmp_path: Path) -> None:
+    search = SEARCH.replace("refit: {seeds: [0, 1]}\n", RETRY)
+    made = desk(tmp_path, search, FAILS.replace("WHEN", "trial.fold == 1"))
     made.good("plan", "search.yaml")
     made.go("runs/example", code=1)
     for verb in (["refit", "runs/example"], ["test", "runs/example", "--yes"]):
         said = made.refused(*verb)
         assert "the search has no complete point (trials: 3 done, 3 failed), so none can be chosen" in said
     assert not layout(made).later_plan(2).exists()
-    made.write("train.py", broken.replace("not trial.refit and trial.fold", "trial.refit and trial.seed"))
-    made.good("retry", "runs/example")
-    made.good("submit", "runs/example", "--resnapshot", "--launcher", "local", "--workers", "1", "--wait")
-    options = ("--launcher", "local", "--workers", "1", "--wait")
-    said = made("refit", "runs/example", "--seeds", "2", *options)
-    assert (said.code, "1 of 8 trials failed" in said.all) == (1, True), said.all
-    said = made.refused("test", "runs/example", "--yes")
-    assert "1 of 2 trials of the refit failed (7): `hpc-search retry runs/example --submit`" in said
+
+
+def test_with_a_failed_seed_nothing_is_tested_and_without_scores_it_is_said_what_gives_an_interval(
+    tmp_path: Path,
+) -> None:
+    made = desk(tmp_path, SEARCH + RETRY, FAILS.replace("WHEN", "trial.refit and trial.seed == 1"))
+    made.good("plan", "search.yaml")
+    made.go("runs/example", code=1)
+    refusal = made.refused("test", "runs/example", "--yes")
+    assert "1 of 2 trials of the refit failed (7): `hpc-search retry runs/example --submit`" in refusal
     assert not layout(made).vault.exists()
-    made.write("train.py", broken.replace("not trial.refit and trial.fold == 1", "trial.seed > 7"))
+    made.write("train.py", FAILS.replace("WHEN", "False"))
     made.good("retry", "runs/example")
     made.good("submit", "runs/example", "--resnapshot", "--launcher", "local", "--workers", "1", "--wait")
     said = made.good("test", "runs/example", "--yes")

@@ -34,12 +34,15 @@ def looks(layout: Layout) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(layout.vault.glob("*.json"))}
 
 
-def test_a_kill_before_anything_is_published_leaves_one_opening_that_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_kill_before_anything_is_published_leaves_one_opening_that_goes_on(
+    tmp_path: Path, first: int
+) -> None:
     made = refitted(tmp_path)
     layout, kept = Layout(made.root / "runs/example"), tmp_path / "kept"
     shutil.copytree(layout.root, kept)
     seen = set()
-    for call in range(100):
+    for call in range(first, 100, 2):
         shutil.rmtree(layout.root)
         shutil.copytree(kept, layout.root)
 
@@ -59,7 +62,7 @@ def test_a_kill_before_anything_is_published_leaves_one_opening_that_goes_on(tmp
         assert vault.value_words(found.result) == "acc = 0.875, rows = 24"
         assert len(found.again) == (killed and "opening.001.json" in before and len(before) == 1)
         if not killed:
-            assert {(), ("opening.001.json",)} <= seen
+            assert {(), ("opening.001.json",)} - seen <= ({()} if first else set())
             return
     pytest.fail("it never got to its end")
 
