@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 import xxhash
 
-from hpc_search.config.dump import block
 from hpc_search.config.files import read_bytes
 from hpc_search.config.nodes import Node, Scalar, parse
 from hpc_search.config.problems import Book, near_miss, shown
@@ -155,6 +154,8 @@ def dump_profile(profile: Profile) -> str:
     values = msgspec.to_builtins(profile)
     values["slice"]["expect"] = {k: v for k, v in values["slice"]["expect"].items() if v is not None}
     values["time"] = {0: "auto", SITE_TIME: "site"}.get(profile.time, profile.time)
+    from hpc_search.config.dump import block
+
     return block(values)
 
 

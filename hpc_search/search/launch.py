@@ -14,7 +14,6 @@ from hpc_search.errors import EXIT_DONE, EXIT_FAILED, DamagedError, HpcSearchErr
 from hpc_search.ledger import IndexDamagedError, left, paused, used_up
 from hpc_search.ledger.gates import Gates, start_parts
 from hpc_search.planning import load_instance
-from hpc_search.search import room
 from hpc_search.search.runs import Run
 from hpc_search.site import starts
 from hpc_search.steering import stages
@@ -166,6 +165,8 @@ def submit(run: Run, wish: Wish) -> Sent:
     if order.pending > 0 and (words := _nothing_left(run)):
         return Sent(submission.Outcome(0, 0, words), order.launcher)
     if not wish.force and order.pending > 0:
+        from hpc_search.search import room
+
         room.check(run.path, order.pending, min(order.asked, order.pending))
     if order.pending > 0:
         submission.refuse_paused(run.layout)
