@@ -152,6 +152,7 @@ def zipped(content: str) -> bytes:
         (pickle.dumps([1, 2.5, "x"], protocol=2) + b"\0", "bytes that are 0"),
         ("sample,y\n1,a\n2,Müller\n".encode("latin-1"), "3 is not a CSV table: byte 0xfc is not UTF-8"),
     ],
+    ids=["gzip", "bzip2", "xz", "excel", "utf-16", "utf-16 without a mark", "pickle", "latin-1"],
 )
 def test_a_file_that_is_no_csv_text_is_called_what_it_is(tmp_path: Path, content: bytes, kind: str) -> None:
     with pytest.raises(UsageError, match=f"data.csv.*{kind}") as caught:
@@ -174,6 +175,7 @@ def test_a_compressed_table_is_read_as_the_plain_one(tmp_path: Path) -> None:
         (gzip.compress(GOOD.encode())[:12] + b"\xff" * 40, "cannot be unpacked"),
         (b"", "is empty"),
     ],
+    ids=["text", "cut off", "damaged", "empty"],
 )
 def test_a_file_that_gzip_did_not_make_is_named(tmp_path: Path, content: bytes, kind: str) -> None:
     with pytest.raises(UsageError, match=f"data.csv.gz .*{kind}"):
