@@ -48,7 +48,7 @@ class Moment:
         setattr(self.of, self.name, armed)
 
 
-def _paused(_: object, end: End) -> bool:
+def _paused(_: object, end: End, *_then: object) -> bool:
     return end.state == "paused"
 
 
@@ -64,8 +64,8 @@ MOMENTS: Final = {
     "reported, not judged": Moment(Referee, "judge", before=True),
     "judged, not told": Moment(Attempt, "_answer", before=True),
     "told": Moment(Attempt, "_answer", before=False),
-    "saved, not paused": Moment(Ledger, "finish", before=True, when=_paused),
-    "paused, not marked": Moment(Ledger, "finish", before=False, when=_paused),
+    "saved, not paused": Moment(Ledger, "finish_soon", before=True, when=_paused),
+    "paused, not marked": Moment(Ledger, "finish_soon", before=False, when=_paused),
     "promotion recorded, not owned": Moment(Ledger, "promote", before=True),
     "promoted, not started": Moment(Ledger, "promote", before=False, when=_some),
     "ended, not sealed": Moment(stages, "seal_results", before=True),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpc_search import fsck
+from hpc_search.ledger import retries
 from tests.faults.site import TIMEOUT, Site
 from tests.waiting import wait_until
 
@@ -64,7 +65,8 @@ def test_orders_that_are_killed_and_repeated_hold_once(
         **dict.fromkeys(range(6), "done"),
         3: "pruned",
     }
-    assert [len(list(site.layout.retries.iterdir()))] == [1]
+    # A kill may leave a file that was never published beside it.
+    assert list(retries.names(site.layout)) == [1]
     assert [one.what for one in fsck.check_run(site.layout).findings if one.level == "damaged"] == []
 
 

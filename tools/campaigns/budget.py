@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hpc_search.errors import EXIT_DONE, EXIT_FAILED
 from hpc_search.layout import Layout
 from hpc_search.ledger import history
 from hpc_search.ledger.proposals import Proposals
@@ -108,12 +109,13 @@ def _judged(site: Site, tally: Tally) -> list[str]:
     problem = site.work_to_the_end()
     if problem:
         return [problem]
-    for command in (
-        ("plan", site.root / "search.yaml", "--run", site.run),
-        ("submit", site.run, "--launcher", "local"),
+    failed = any(found.end.state == "failed" for found in history.results(site.layout).values())
+    for code, command in (
+        (EXIT_DONE, ("plan", site.root / "search.yaml", "--run", site.run)),
+        (EXIT_FAILED if failed else EXIT_DONE, ("submit", site.run, "--launcher", "local")),
     ):
         done = hpc_search(*command)
-        if done.returncode != 0:
+        if done.returncode != code:
             return [f"{command[0]} again: exit {done.returncode}\n{done.stdout}{done.stderr}"]
     after = _state(site.layout)
     problems = [] if before == after else ["one more worker, plan and submit changed the results"]

@@ -94,8 +94,8 @@ BUGS: Final = (
         (
             (
                 "ledger/claims.py",
-                "for end in ends]\n        self.journal.sync()\n",
-                "for end in ends]\n",
+                "return\n        self.journal.sync()\n        written",
+                "return\n        written",
             ),
         ),
         "syscalls",
