@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -114,6 +115,9 @@ def _splits(files: Files, plan: Plan) -> Iterator[Happening]:
         index = msgspec.json.decode(files.content(path) or b"", type=SplitsIndex)
     except msgspec.DecodeError:
         return
+    # All folds are of one file: the first plan's, and made with it.
+    with suppress(DamagedError, msgspec.DecodeError):
+        plan = parse_plan(files.content(files.layout.plan) or b"", str(files.layout.plan))
     for number, fold in enumerate(index.folds, 1):
         sides = [(side, name, index.files[name]) for side, name in fold.sides.items() if name in index.files]
         rows = " ".join(f"{side}={one.rows}" for side, _, one in sides)
@@ -122,7 +126,6 @@ def _splits(files: Files, plan: Plan) -> Iterator[Happening]:
         text = f"{rows}{outer} {digests}"
         about = f"fold {fold.number}"
         folds = frozenset({fold.number})
-        # All folds are of one file: the first plan's, and made with it.
         yield Happening(plan.created, files.name(path), number, "split made", about, "plan", text, folds)
 
 

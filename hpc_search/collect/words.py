@@ -105,7 +105,7 @@ def _alike(one: Comparison) -> Iterator[str]:
     if not one.tests or all(test.p is None for test in one.tests):
         yield f"nothing can be said about which points are as good as point {one.best}: {one.method}"
     elif not others:
-        p = f", p <= {largest:.2g}" if largest is not None else ""
+        p = f", p <= {largest:.2g}" if largest else ""
         yield f"point {one.best} is better than every other complete point ({one.method}{p})"
     else:
         listed = ", ".join(map(str, others[:_LISTED]))

@@ -130,3 +130,25 @@ def test_failures_are_taken_back_before_and_after_an_amendment(tmp_path: Path, d
     assert json.loads(desk.good("status", "run", "--json"))["done"] == 12
     assert claims(desk) == sorted([*range(12), *range(12), *range(4)])
     desk.good("fsck", "run")
+
+
+def test_the_audit_log_of_folds_from_before_an_amendment_is_whole_after_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("search.yaml", f"{SEARCH}data: {{index: data.csv, id: a}}\nfolds: {{kfold: 2, seed: 0}}\n")
+    desk.write("train.py", TRAIN)
+    desk.write("data.csv", "a\n1\n2\n3\n4\n")
+    desk.good("plan", "search.yaml", "--run", "run")
+    desk.go("run")
+    desk.good("collect", "run")
+    made = [line for line in Layout(tmp_path / "run").audit.read_text().splitlines() if "split made" in line]
+    assert len(made) == 2
+
+    desk.write("search.yaml", (tmp_path / "search.yaml").read_text().replace("points: 4", "points: 5"))
+    desk.good("plan", "search.yaml", "--run", "run", "--amend")
+
+    assert "all of it verifies" in desk.good("fsck", "run")
+    desk.go("run")
+    desk.good("collect", "run")
+    assert made == [
+        line for line in Layout(tmp_path / "run").audit.read_text().splitlines() if "split made" in line
+    ]
